@@ -1,0 +1,705 @@
+"""A memory cell as a channel: writing ``x`` reads back ``y | x ~ N(mean(x), std(x)^2)``.
+
+The model of Isik et al. (2020, section 2 and appendix A): a conditional Gaussian whose mean and
+standard deviation depend on the input, both learnt from measurements.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core, random
+from .capacity import TOLERANCE as CAPACITY_TOLERANCE
+from .capacity import blahut_arimoto, gaussian_transition, input_grid
+from .fitting import Goodness, fit
+from .reference import Converter, dequantise, quantise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Channel"]
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+UNIFORM = 1e-6  # of the spacing: how far knots may be from uniform to be used as they are
+RESAMPLED = 4096  # segments of the working table otherwise
+MAX_BITS = 16
+MAX_CELLS = 65_535
+
+
+class Channel:
+    """One cell type: a table of the mean and the standard deviation of its output.
+
+    Between knots both are linear; inputs outside the table act as its nearest end. Tables with
+    uniformly spaced knots (to 1e-6 of the spacing) are used as they are, others are resampled by
+    linear interpolation to 4096 uniform segments. A channel does not change.
+
+    Parameters
+    ----------
+    x : array_like, shape (n,), n >= 2
+        Cell inputs, strictly increasing; [-1, 1] by convention.
+    mean : array_like, shape (n,)
+        Mean output at each input; its longest monotone stretch is what weights are stored on.
+    std : float or array_like, shape (n,)
+        Standard deviation of one cell's output, programming and read noise together.
+    read_std : float or array_like, shape (n,), optional
+        The part of ``std`` that is drawn afresh at each read; the rest is frozen when the chip
+        is programmed. Without it every seed is a new chip: nothing is frozen over reads.
+    branch : (float, float), optional
+        Interval of inputs to store weights on; the mean must be strictly monotone on it. By
+        default the strictly monotone stretch of the mean that spans the most output.
+    write_bits, read_bits : int, optional
+        Bits, 1 to 16, of the converter that writes a cell (uniform over ``branch``), and of the
+        one that reads it (uniform from the smallest mean - 3 std to the largest mean + 3 std).
+        None: ideal.
+    d2d_std : float
+        Standard deviation of a device-to-device offset that comes on top of ``std``: frozen with
+        the chip and common to the cells of one weight, so averaging cells does not reduce it.
+    stuck : float or (float, float)
+        Probabilities of a cell that acts as if the first or the last input of the table had been
+        written; one number is shared equally between the two.
+    name, source, licence : str
+        What the cell is, where its figures come from, and under which terms.
+    synthetic : bool
+        Whether the figures are made up rather than measured.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as said above; the message names it.
+
+    Examples
+    --------
+    >>> import noisycells as nc
+    >>> cell = nc.Channel([-1, 0, 1], [-0.7, 0.1, 0.8], 0.1)
+    >>> cell.range
+    (-0.7, 0.8)
+    >>> cell.sample([-1.0, 1.0], seed=1, cells=10).shape
+    (2,)
+    """
+
+    def __init__(
+        self,
+        x: npt.ArrayLike,
+        mean: npt.ArrayLike,
+        std: npt.ArrayLike,
+        read_std: npt.ArrayLike | None = None,
+        *,
+        branch: tuple[float, float] | None = None,
+        write_bits: int | None = None,
+        read_bits: int | None = None,
+        d2d_std: float = 0.0,
+        stuck: float | tuple[float, float] = 0.0,
+        name: str = "channel",
+        source: str = "",
+        licence: str = "",
+        synthetic: bool = False,
+    ) -> None:
+        self.x = _numbers("x", x)
+        n = len(self.x)
+        if n < 2:
+            raise ValueError(f"x must hold at least 2 inputs, got {n}")
+        steps = np.diff(self.x)
+        if not (steps > 0).all():
+            at = int(np.argmin(steps > 0))
+            raise ValueError(
+                f"x must be strictly increasing, got x[{at}] = {self.x[at]} and "
+                f"x[{at + 1}] = {self.x[at + 1]}"
+            )
+        self.mean = _numbers("mean", mean, n, per_knot=True)
+        self.std = _numbers("std", std, n)
+        self.read_std = None if read_std is None else _numbers("read_std", read_std, n)
+        for label, values in (("std", self.std), ("read_std", self.read_std)):
+            if values is not None and values.min() < 0:
+                raise ValueError(f"{label} must not be negative, got {values.min()}")
+        if self.read_std is not None and (self.read_std > self.std).any():
+            at = int(np.argmax(self.read_std > self.std))
+            raise ValueError(
+                f"read_std is a part of std and must not exceed it, got {self.read_std[at]} of "
+                f"{self.std[at]} at x = {self.x[at]}"
+            )
+        self.write_bits = None if write_bits is None else _bits("write_bits", write_bits)
+        self.read_bits = None if read_bits is None else _bits("read_bits", read_bits)
+        self.d2d_std = _number("d2d_std", d2d_std)
+        if self.d2d_std < 0:
+            raise ValueError(f"d2d_std must not be negative, got {self.d2d_std}")
+        self.stuck = _stuck(stuck)
+        self.name = _text("name", name)
+        self.source = _text("source", source)
+        self.licence = _text("licence", licence)
+        if not isinstance(synthetic, bool):
+            raise TypeError(f"synthetic must be True or False, got {synthetic!r}")
+        self.synthetic = synthetic
+        self.goodness: Goodness | None = None
+        self._knots = self._working_knots()
+        self._given_branch = None if branch is None else self._check_branch(branch)
+        self._branch_knots = self._find_branch()
+
+    # ----------------------------------------------------------------- constructors
+
+    @classmethod
+    def gaussian(cls, std: float, **options: Any) -> Channel:
+        """The identity on [-1, 1] with Gaussian noise of one standard deviation.
+
+        ``options`` are those of :class:`Channel`.
+        """
+        options.setdefault("name", "gaussian")
+        return cls([-1.0, 1.0], [-1.0, 1.0], _number("std", std), **options)
+
+    @classmethod
+    def fit(
+        cls, x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None, **options: Any
+    ) -> Channel:
+        """A channel learnt from measured (x, y) by k nearest neighbours (Isik et al. 2020).
+
+        See :func:`noisycells.fitting.fit` for the method and the automatic choice of
+        ``neighbors``. ``goodness`` of the result says how well it describes the measurements.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Inputs and outputs of each measurement, in any order; inputs may repeat.
+        neighbors : int, optional
+            k. By default chosen by leave-one-out error.
+        **options
+            Those of :class:`Channel`. A given ``branch`` replaces the one the fit chooses.
+        """
+        fitted = fit(x, y, neighbors)
+        options.setdefault("branch", fitted.branch)
+        options.setdefault("name", "fitted")
+        channel = cls(fitted.x, fitted.mean, fitted.std, **options)
+        channel.goodness = fitted.goodness
+        return channel
+
+    # ----------------------------------------------------------------- the working table
+
+    def _working_knots(self) -> tuple[F64, F64, F64, F64]:
+        """Uniform knots with mean, program std and read std."""
+        read = np.zeros_like(self.std) if self.read_std is None else self.read_std
+        knots = np.linspace(self.x[0], self.x[-1], len(self.x))
+        if np.abs(knots - self.x).max() <= UNIFORM * (knots[1] - knots[0]):
+            mean, std = self.mean, self.std
+        else:
+            knots = np.linspace(self.x[0], self.x[-1], RESAMPLED + 1)
+            mean, std, read = (np.interp(knots, self.x, v) for v in (self.mean, self.std, read))
+        return knots, mean, np.sqrt(np.maximum(std**2 - read**2, 0.0)), read
+
+    def mean_at(self, x: npt.ArrayLike) -> F64:
+        """Mean output at inputs ``x``; float64, x's shape."""
+        knots, mean, _, _ = self._knots
+        return np.interp(np.asarray(x, np.float64), knots, mean)
+
+    def std_at(self, x: npt.ArrayLike) -> F64:
+        """Standard deviation of one cell at inputs ``x``, less ``d2d_std``; float64, x's shape."""
+        knots, _, program, read = self._knots
+        at = np.asarray(x, np.float64)
+        return np.hypot(np.interp(at, knots, program), np.interp(at, knots, read))
+
+    @cached_property
+    def tables(self) -> _core.ChannelTables:
+        """The channel as the compiled core takes it, see ``reference.ChannelTables``."""
+        knots, mean, program, read = self._knots
+        low = round(self.stuck[0] * 2**32)
+        return _core.ChannelTables(
+            np.hstack([_steps(mean), _steps(program)]),
+            float(knots[0]),
+            (len(knots) - 1) / float(knots[-1] - knots[0]),
+            None if self.read_std is None else _steps(read),
+            self._read_converter,
+            self.d2d_std,
+            (low, min(round(self.stuck[1] * 2**32), 2**32 - low)),
+        )
+
+    # ----------------------------------------------------------------- the inverse
+
+    def _check_branch(self, branch: tuple[float, float]) -> tuple[float, float]:
+        try:
+            lo, hi = (float(end) for end in branch)
+        except (TypeError, ValueError):
+            raise TypeError(f"branch must be a pair (x_lo, x_hi), got {branch!r}") from None
+        if not self.x[0] <= lo < hi <= self.x[-1]:
+            raise ValueError(
+                f"branch must be an interval within x, [{self.x[0]}, {self.x[-1]}], got {branch!r}"
+            )
+        return lo, hi
+
+    def _find_branch(self) -> tuple[F64, F64]:
+        """Inputs and strictly monotone means along the branch, inputs increasing."""
+        knots, mean, _, _ = self._knots
+        if self._given_branch is not None:
+            lo, hi = self._given_branch
+            along = knots[(knots >= lo) & (knots <= hi)]
+            if len(knots) == len(self.x):
+                along = np.union1d(along, [lo, hi])
+            # else the ends stay on working knots: a segment across a turning point of the user's
+            # table runs the wrong way
+            means = self.mean_at(along)
+            if set(np.sign(np.diff(means)).tolist()) not in ({1.0}, {-1.0}):
+                raise ValueError(f"the mean is not strictly monotone on branch {(lo, hi)!r}")
+            return along, means
+        turns = np.flatnonzero(np.diff(np.sign(np.diff(mean)))) + 1
+        ends = [0, *turns.tolist(), len(mean) - 1]
+        spans = np.abs(np.diff(mean[ends]))
+        if spans.max() == 0:
+            raise ValueError(
+                f"mean must depend on x to store anything, but is {mean[0]} at every knot"
+            )
+        longest = int(np.argmax(spans))
+        part = slice(ends[longest], ends[longest + 1] + 1)
+        return knots[part], mean[part]
+
+    @property
+    def branch(self) -> tuple[float, float]:
+        """Interval of inputs that weights are stored on; :meth:`inverse` maps onto it."""
+        along, _ = self._branch_knots
+        return float(along[0]), float(along[-1])
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Interval of mean outputs on the branch: where :meth:`inverse` is valid."""
+        _, means = self._branch_knots
+        return float(means.min()), float(means.max())
+
+    def inverse(self, y: npt.ArrayLike, clip: bool = False) -> F64:
+        """The input whose mean output is ``y``: f = mean^-1 on the branch.
+
+        Parameters
+        ----------
+        y : array_like
+            Outputs within ``range``, give or take 1e-6 of its width for rounding.
+        clip : bool
+            Take outputs outside ``range`` for its nearest end.
+
+        Returns
+        -------
+        float64, y's shape
+
+        Raises
+        ------
+        ValueError
+            If an output is not finite, or outside ``range`` and not to be clipped.
+        """
+        values = np.asarray(y, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("y must be finite")
+        lo, hi = self.range
+        slack = 1e-6 * (hi - lo)
+        if not clip and values.size and (values.min() < lo - slack or values.max() > hi + slack):
+            raise ValueError(
+                f"y must lie in the channel's range [{lo:.6g}, {hi:.6g}], got values from "
+                f"{values.min():.6g} to {values.max():.6g}"
+            )
+        along, means = self._branch_knots
+        order = slice(None) if means[0] < means[-1] else slice(None, None, -1)
+        return np.interp(values, means[order], along[order])
+
+    def inverse_table(self, n: int = 4096) -> tuple[F32, float, float]:
+        """The inverse at ``n`` outputs uniform over ``range``, see ``reference.CodecTables``.
+
+        Returns
+        -------
+        table : float32, shape (n, 2)
+            Rows of x and next x - x; the last difference is 0.
+        y0, inv_dy : float
+            First output, and outputs per unit.
+        """
+        lo, hi = self.range
+        return _steps(self.inverse(np.linspace(lo, hi, n))), lo, (n - 1) / (hi - lo)
+
+    # ----------------------------------------------------------------- converters
+
+    def write_converter(self, bits: int) -> Converter:
+        """The converter of ``bits`` bits that writes cells, uniform over ``branch``."""
+        return _converter(*self.branch, _bits("bits", bits))
+
+    @cached_property
+    def _read_converter(self) -> Converter | None:
+        if self.read_bits is None:
+            return None
+        lo = float((self.mean - 3 * self.std).min())
+        hi = float((self.mean + 3 * self.std).max())
+        return _converter(lo, hi, self.read_bits)
+
+    @cached_property
+    def _write_levels(self) -> F32 | None:
+        """The inputs that the write converter can write."""
+        if self.write_bits is None:
+            return None
+        codes = np.arange(1 << self.write_bits, dtype=np.int32)
+        return dequantise(codes, self.write_converter(self.write_bits))
+
+    # ----------------------------------------------------------------- sampling
+
+    @property
+    def literal(self) -> bool:
+        """Whether averaging must draw every cell, for lack of an exact collapse to one draw.
+
+        So it is with a read converter or stuck cells; a device-to-device offset, common to the
+        cells of a weight, leaves the average Gaussian.
+        """
+        return self.read_bits is not None or any(self.stuck)
+
+    def keys(self, seed: int, chip: int = 0) -> tuple[int, int]:
+        """The seeds of what is frozen with ``chip`` and of what is drawn at a read.
+
+        With ``read_std`` the first depends on ``chip`` alone. Without it nothing is frozen and
+        both depend on ``seed`` and ``chip``.
+        """
+        seed = random.check_seed("seed", seed)
+        chip = random.check_seed("chip", chip)
+        read_key = random.fold_in(seed, chip)
+        return (read_key if self.read_std is None else chip), read_key
+
+    def sample(
+        self,
+        x: npt.ArrayLike,
+        seed: int,
+        cells: int | npt.ArrayLike = 1,
+        collapse: bool | None = None,
+        *,
+        chip: int = 0,
+        stream: int = 0,
+        offset: int = 0,
+        out: F32 | None = None,
+        num_threads: int | None = None,
+    ) -> F32:
+        """Mean of ``cells`` noisy cells written with each ``x``.
+
+        Where no converter or stuck cell stands between a cell and the average, that is
+        N(mean(x), std(x)^2 / cells) exactly (plus the device-to-device offset): one draw.
+
+        Parameters
+        ----------
+        x : array_like of real numbers
+            Inputs, any shape. They pass the write converter first where ``write_bits`` is set.
+        seed, chip : int in [0, 2^64)
+            Seed of the read, and the chip that was programmed; see :meth:`keys`.
+        cells : int or array_like of int
+            Cells averaged, 1 to 65,535; an array broadcasts to x's shape.
+        collapse : bool, optional
+            None: one draw where exact. True: insist on it. False: draw every cell.
+        stream, offset : int
+            Stream of random numbers, in [0, 2^64), and index of the first element within it.
+        out : float32, x's shape, C-contiguous, optional
+            Where to write the result.
+        num_threads : int, optional
+            Threads to use instead of the package setting.
+
+        Returns
+        -------
+        float32, x's shape
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as said above, or ``collapse=True`` is not exact.
+        """
+        inputs = np.asarray(x)
+        if inputs.dtype.kind not in "fiu":
+            raise TypeError(f"x must hold real numbers, got dtype {inputs.dtype}")
+        with np.errstate(over="ignore"):  # refused below
+            values = np.ascontiguousarray(inputs, np.float32).reshape(-1)
+        if not _core.scan(values, None)[3]:
+            raise ValueError("x must be finite in float32, but has NaN or infinite elements")
+        if self.write_bits is not None:
+            converter = self.write_converter(self.write_bits)
+            assert self._write_levels is not None
+            values = self._write_levels[quantise(values, converter)]
+        if collapse and self.literal:
+            raise ValueError(
+                "collapse=True is not exact for this channel: its read converter or stuck cells "
+                "act on every cell before the average"
+            )
+        if out is None:
+            out = np.empty(inputs.shape, np.float32)
+        elif not (
+            isinstance(out, np.ndarray)
+            and out.dtype == np.float32
+            and out.shape == inputs.shape
+            and out.flags.c_contiguous
+            and out.flags.writeable
+        ):
+            raise ValueError(
+                f"out must be a writeable C-contiguous float32 array of shape {inputs.shape}"
+            )
+        chip_key, read_key = self.keys(seed, chip)
+        _core.sample(
+            values,
+            out.reshape(-1),
+            _cells(cells, inputs.shape),
+            self.tables,
+            chip_key,
+            read_key,
+            random.check_seed("stream", stream),
+            offset,
+            self.literal if collapse is None else not collapse,
+            0 if num_threads is None else num_threads,
+        )
+        return out
+
+    # ----------------------------------------------------------------- figures and plots
+
+    def capacity(
+        self, levels: npt.ArrayLike | None = None, tolerance: float = CAPACITY_TOLERANCE
+    ) -> float:
+        """Bits that one cell can hold, by the Blahut-Arimoto algorithm.
+
+        The cell as configured: converters, stuck cells and the device-to-device offset included,
+        the last as noise of its own for every cell.
+
+        Parameters
+        ----------
+        levels : array_like, optional
+            Inputs that may be written. By default those of the write converter where there is
+            one, else the whole table: its knots and a grid that stands for all between.
+        tolerance : float
+            Bits between the rate returned, which is achieved, and a bound of the capacity.
+
+        Returns
+        -------
+        float
+            Bits per cell; infinite where the noise vanishes and levels are free.
+        """
+        if levels is not None:
+            inputs = np.unique(_numbers("levels", levels, per_knot=True))
+            if self.write_bits is not None:
+                converter = self.write_converter(self.write_bits)
+                codes = quantise(inputs.astype(np.float32), converter)
+                inputs = np.unique(dequantise(codes, converter)).astype(np.float64)
+        elif self._write_levels is not None:
+            inputs = self._write_levels.astype(np.float64)
+        else:
+            fine = np.union1d(np.linspace(self.x[0], self.x[-1], 4097), self._knots[0])
+            std = np.hypot(self.std_at(fine), self.d2d_std)
+            if self.read_bits is None and std.min() == 0 and sum(self.stuck) < 1:
+                return math.inf
+            grid = input_grid(fine, self.mean_at(fine), np.maximum(std, 1e-3 * np.ptp(self.mean)))
+            inputs = np.union1d(grid, self.x if len(self.x) <= len(grid) else [])
+        # The two ends of the table, which stuck cells act as, come last.
+        at = np.concatenate([inputs, self.x[[0, -1]]])
+        std = np.hypot(self.std_at(at), self.d2d_std)
+        transition = gaussian_transition(self.mean_at(at), std, self._read_converter)
+        low, high = self.stuck
+        transition = (
+            (1 - low - high) * transition[:-2] + low * transition[-2] + high * transition[-1]
+        )
+        return blahut_arimoto(transition, tolerance).bits
+
+    def plot(self, x: npt.ArrayLike | None = None, y: npt.ArrayLike | None = None) -> Figure:
+        """Mean, one and two standard deviations and the branch, over measurements if given.
+
+        Parameters
+        ----------
+        x, y : array_like, optional
+            Measurements to show as points.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                "plotting a channel needs matplotlib: pip install 'noisycells[plot]'"
+            ) from error
+        if (x is None) != (y is None):
+            raise ValueError("measurements need both x and y")
+        knots, mean, _, _ = self._knots
+        std = self.std_at(knots)
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.add_subplot()
+        if x is not None and y is not None:
+            axes.plot(x, y, ".", color="0.6", markersize=2, zorder=0, label="measurements")
+        for k, alpha in ((2, 0.15), (1, 0.3)):
+            axes.fill_between(
+                knots, mean - k * std, mean + k * std, alpha=alpha, color="C0", linewidth=0
+            )
+        axes.plot(knots, mean, color="C0", label="mean, 1 and 2 standard deviations")
+        axes.plot(*self._branch_knots, color="C1", linewidth=2, label="branch in use")
+        axes.set(xlabel="cell input", ylabel="cell output", title=self.name)
+        axes.legend()
+        return figure
+
+    # ----------------------------------------------------------------- text forms
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything the channel is made of, as plain JSON types; exact."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "licence": self.licence,
+            "synthetic": self.synthetic,
+            "x": self.x.tolist(),
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "read_std": None if self.read_std is None else self.read_std.tolist(),
+            "branch": None if self._given_branch is None else list(self._given_branch),
+            "write_bits": self.write_bits,
+            "read_bits": self.read_bits,
+            "d2d_std": self.d2d_std,
+            "stuck": list(self.stuck),
+            "goodness": None if self.goodness is None else self.goodness.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Channel:
+        """The channel of :meth:`to_dict`; ValueError if a key is missing or unknown."""
+        if not isinstance(data, dict):
+            raise TypeError(f"a channel must be a mapping, got {type(data).__name__}")
+        unknown = sorted(set(data) - _KEYS)
+        missing = sorted({"x", "mean", "std"} - set(data))
+        if unknown or missing:
+            raise ValueError(
+                "a channel has keys x, mean, std and options"
+                + (f"; missing: {', '.join(missing)}" if missing else "")
+                + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+            )
+        arguments = {key: value for key, value in data.items() if key != "goodness"}
+        channel = cls(**arguments)
+        if data.get("goodness") is not None:
+            try:
+                channel.goodness = Goodness(**data["goodness"])
+            except TypeError as error:
+                raise ValueError(f"goodness is not that of a fitted channel: {error}") from None
+        return channel
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as JSON text; numbers keep every bit."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Channel:
+        """The channel of :meth:`to_json`; ValueError if the text is not one."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"a channel must be JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ValueError(f"a channel must be a JSON object, got {type(data).__name__}")
+        return cls.from_dict(data)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Channel):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Channel.from_dict, (self.to_dict(),)
+
+    def __repr__(self) -> str:
+        lo, hi = self.range
+        options = [f"{len(self.x)} knots", f"range [{lo:.4g}, {hi:.4g}]"]
+        options += [f"{k}={v!r}" for k in ("write_bits", "read_bits") if (v := getattr(self, k))]
+        options += [f"d2d_std={self.d2d_std:g}"] if self.d2d_std else []
+        options += [f"stuck={self.stuck}"] if any(self.stuck) else []
+        options += ["synthetic"] if self.synthetic else []
+        return f"<Channel {self.name}: {', '.join(options)}>"
+
+
+_KEYS = set(
+    "name source licence synthetic x mean std read_std branch write_bits read_bits d2d_std stuck "
+    "goodness".split()
+)
+
+
+def _numbers(name: str, values: npt.ArrayLike, n: int | None = None, per_knot: bool = False) -> F64:
+    """Finite float64 copy, read-only; with ``n``, that many, or one for all."""
+    try:
+        array = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must hold real numbers, got {values!r}") from None
+    if array.ndim > 1 or (array.ndim == 0 and (n is None or per_knot)):
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+    if array.ndim == 0 and n is not None:
+        array = np.full(n, float(array))
+    if n is not None and len(array) != n:
+        raise ValueError(f"{name} must have the length of x, {n}, got {len(array)}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but has NaN or infinite elements")
+    array.flags.writeable = False
+    return array
+
+
+def _number(name: str, value: float) -> float:
+    if isinstance(value, (bool, str)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def _bits(name: str, bits: int) -> int:
+    if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {bits!r}")
+    if not 1 <= bits <= MAX_BITS:
+        raise ValueError(f"{name} must be between 1 and {MAX_BITS}, got {bits}")
+    return int(bits)
+
+
+def _stuck(stuck: float | tuple[float, float]) -> tuple[float, float]:
+    if isinstance(stuck, (list, tuple, np.ndarray)):
+        if len(stuck) != 2:
+            raise ValueError(f"stuck must be a probability or a pair (low, high), got {stuck!r}")
+        low, high = (_number("stuck", p) for p in stuck)
+    else:
+        low = high = _number("stuck", stuck) / 2
+    if low < 0 or high < 0 or low + high > 1:
+        raise ValueError(f"stuck must be probabilities that sum to at most 1, got {stuck!r}")
+    return low, high
+
+
+def _text(name: str, value: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}")
+    return value
+
+
+def _converter(lo: float, hi: float, bits: int) -> Converter:
+    levels = 1 << bits
+    step = (hi - lo) / (levels - 1)
+    return Converter(lo, step, 1 / step, levels)
+
+
+def _steps(values: F64) -> F32:
+    """Columns of ``values`` and of the next value - value, last 0, in float32."""
+    rounded = values.astype(np.float32)
+    difference = np.diff(rounded.astype(np.float64), append=float(rounded[-1]))
+    return np.stack([rounded, difference.astype(np.float32)], axis=1)
+
+
+def _cells(cells: int | npt.ArrayLike, shape: tuple[int, ...]) -> int | npt.NDArray[np.int32]:
+    array = np.asarray(cells)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"cells must be integers, got {cells!r}")
+    if array.size and not (array.min() >= 1 and array.max() <= MAX_CELLS):
+        raise ValueError(
+            f"cells must be between 1 and {MAX_CELLS}, got {array.min()} to {array.max()}"
+        )
+    if array.ndim == 0:
+        return int(array)
+    try:
+        array = np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"cells of shape {array.shape} do not fit x of shape {shape}") from None
+    return np.ascontiguousarray(array, np.int32).reshape(-1)

@@ -1,0 +1,383 @@
+"""Learning a cell's mean and standard deviation from measurements, by k nearest neighbours.
+
+Isik et al. (2020, section 2) learn the mean "via a k-nearest neighbor" fit on the measured
+responses; this module does that, and what it takes to make an inverse of the result.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from sklearn.neighbors import NearestNeighbors
+
+__all__ = ["Fit", "Goodness", "fit", "read_csv", "scale"]
+
+F64 = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
+
+MIN_SAMPLES = 10
+GRID = 257  # knots of the fitted table where the inputs do not repeat
+TURNING_POINT = 4.0  # standard errors by which the mean must turn back to end a branch
+AUTO_SMALLEST, AUTO_LARGEST = 5, 1024  # neighbours considered by the automatic choice
+AUTO_LEFT_OUT = 16_384  # measurements left out, one by one, by it
+
+
+@dataclass(frozen=True)
+class Goodness:
+    """How well a fitted channel describes the measurements it was fitted to.
+
+    ``z`` is (y - mean(x)) / std(x); a Gaussian channel that is fitted well has z mean 0, z std 1,
+    68.3 % within 1 and 95.4 % within 2, skewness and excess kurtosis 0.
+
+    Attributes
+    ----------
+    samples, neighbors : int
+        Measurements, and the k of the fit.
+    mean_error : float
+        Root mean square, over the knots of the branch, of the standard error of the learnt mean.
+        This error is the same for every weight at a level: averaging cells does not reduce it.
+    residual_rms : float
+        Root mean square of y - mean(x).
+    z_mean, z_std : float
+        Mean and standard deviation of z.
+    within_1, within_2 : float
+        Fraction of the measurements within one and two standard deviations of the mean.
+    skewness, excess_kurtosis : float
+        Third and fourth standardised moment of z, less their Gaussian values.
+    normality : float
+        p-value of the Jarque-Bera test of z: small where the noise is not Gaussian.
+    """
+
+    samples: int
+    neighbors: int
+    mean_error: float
+    residual_rms: float
+    z_mean: float
+    z_std: float
+    within_1: float
+    within_2: float
+    skewness: float
+    excess_kurtosis: float
+    normality: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Table of a fitted channel: float64 arrays of one length, and the invertible stretch."""
+
+    x: F64
+    mean: F64
+    std: F64
+    branch: tuple[float, float]
+    goodness: Goodness
+
+
+def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit:
+    """Mean and standard deviation of ``y`` given ``x`` by k nearest neighbours.
+
+    At each knot the k measurements of nearest input, and all that tie with the k-th of them (so
+    the order of the measurements does not matter), give the mean; the standard deviation is the
+    root mean square of their distance from the mean curve. Knots are the distinct inputs where
+    these repeat, at least twice each on average, and 257 uniform ones otherwise.
+
+    The branch is the longest rise or fall, in output, between turning points of the mean. A
+    turning point counts if the mean turns back by more than 4 standard errors, so noise in the
+    learnt mean does not break a branch. On it, monotone regression makes the mean strictly
+    monotone: levels that it pools become one point, joined by lines to the next.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Cell inputs and outputs of each measurement, the same number of each, in any order and
+        unit; inputs may repeat.
+    neighbors : int, optional
+        k. By default the one of 5, 7, 10, 14, 20, ... (up to half the measurements, at most 1024)
+        that predicts measurements left out one by one with the smallest squared error.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the measurements are too few, not finite, not paired, or show no dependence on x.
+    ImportError
+        If scikit-learn is not installed.
+    """
+    inputs, outputs = _measurements(x, y)
+    try:
+        from sklearn.isotonic import isotonic_regression
+        from sklearn.neighbors import NearestNeighbors
+    except ImportError as error:
+        raise ImportError(
+            "fitting a channel needs scikit-learn: pip install 'noisycells[sklearn]'"
+        ) from error
+    order = np.argsort(inputs, kind="stable")
+    inputs, outputs = inputs[order], outputs[order]
+    search = NearestNeighbors(algorithm="kd_tree").fit(inputs[:, None])
+    if neighbors is None:
+        neighbors = _best_neighbors(search, inputs, outputs)
+    elif isinstance(neighbors, bool) or not isinstance(neighbors, (int, np.integer)):
+        raise TypeError(f"neighbors must be an integer, got {neighbors!r}")
+    elif not 2 <= neighbors <= len(inputs):
+        raise ValueError(
+            f"neighbors must be between 2 and the number of measurements, {len(inputs)}, "
+            f"got {neighbors}"
+        )
+    levels = np.unique(inputs)
+    repeated = 2 * len(levels) <= len(inputs)
+    knots = levels if repeated else np.linspace(levels[0], levels[-1], GRID)
+    radius = search.kneighbors(knots[:, None], neighbors)[0][:, -1]
+    lo, hi = _window(inputs, knots, radius)
+    count = (hi - lo).astype(np.float64)
+    mean = _average(outputs, lo, hi)
+    # Of the neighbours about their common mean: with the slope of the mean in it, so a little
+    # large, which serves here; the standard deviation of the fit is taken below.
+    spread = np.maximum(_average((outputs - outputs.mean()) ** 2, lo, hi), 0)
+    spread = np.sqrt(np.maximum(spread - (mean - outputs.mean()) ** 2, 0))
+    first, last = _longest_stretch(mean, spread / np.sqrt(count))
+    stretch = slice(first, last + 1)
+    monotone = isotonic_regression(
+        mean[stretch], sample_weight=count[stretch], increasing=bool(mean[last] > mean[first])
+    )
+    x_pooled, y_pooled = _pool(knots[stretch], monotone, count[stretch])
+    mean[stretch] = np.interp(knots[stretch], x_pooled, y_pooled)
+    branch = knots[(knots >= x_pooled[0]) & (knots <= x_pooled[-1])]
+    if len(branch) < 2:
+        raise ValueError(_FLAT)
+
+    residual = outputs - np.interp(inputs, knots, mean)
+    variance = _average(residual**2, lo, hi) * count / (count - 1)  # k - 1 degrees of freedom
+    std = np.sqrt(np.maximum(variance, 0))
+    z = np.interp(inputs, knots, std)
+    z = np.divide(residual, z, out=np.zeros_like(residual), where=z > 0)
+    mean_error = float(np.sqrt(np.mean(variance[stretch] / count[stretch])))
+    goodness = _goodness(residual, z, int(neighbors), mean_error)
+    return Fit(knots, mean, std, (float(branch[0]), float(branch[-1])), goodness)
+
+
+_FLAT = "y does not depend on x beyond its noise: there is nothing to invert"
+
+
+def _measurements(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[F64, F64]:
+    arrays = []
+    for name, values in (("x", x), ("y", y)):
+        try:
+            array = np.asarray(values, np.float64).ravel()
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} must be an array of real numbers: {error}") from error
+        bad = np.flatnonzero(~np.isfinite(array))
+        if len(bad):
+            raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}: measurements must be finite")
+        arrays.append(array)
+    inputs, outputs = arrays
+    if len(inputs) != len(outputs):
+        raise ValueError(f"x and y must pair up, got {len(inputs)} inputs, {len(outputs)} outputs")
+    if len(inputs) < MIN_SAMPLES:
+        raise ValueError(f"a fit needs at least {MIN_SAMPLES} measurements, got {len(inputs)}")
+    if inputs.min() == inputs.max():
+        raise ValueError(f"a fit needs at least two distinct inputs, all x are {inputs[0]}")
+    return inputs, outputs
+
+
+def _window(x: F64, at: F64, radius: F64) -> tuple[Index, Index]:
+    """First and past-the-last of the sorted ``x`` within ``radius`` of each ``at``.
+
+    In one dimension the neighbours of a point are such a window; it includes all ties.
+    """
+    radius = radius + 1e-12 * (radius + np.abs(at))  # rounding must not lose the k-th
+    return (
+        np.searchsorted(x, at - radius, side="left"),
+        np.searchsorted(x, at + radius, side="right"),
+    )
+
+
+def _average(values: F64, lo: Index, hi: Index) -> F64:
+    """Mean of ``values[lo:hi]`` for each pair."""
+    centre = float(values.mean())  # small sums lose fewer digits
+    sums = np.concatenate([[0.0], np.cumsum(values - centre)])
+    return centre + (sums[hi] - sums[lo]) / (hi - lo)
+
+
+def _best_neighbors(search: NearestNeighbors, x: F64, y: F64) -> int:
+    """The k with the smallest squared leave-one-out error of the mean."""
+    largest = min(len(x) // 2, AUTO_LARGEST)
+    steps = int(2 * math.log2(largest / AUTO_SMALLEST)) + 1
+    candidates = [round(AUTO_SMALLEST * 2 ** (i / 2)) for i in range(steps)]
+    left_out = np.unique(np.linspace(0, len(x) - 1, AUTO_LEFT_OUT).astype(np.intp))
+    at, back = np.unique(x[left_out], return_inverse=True)
+    # Column k of the distances is that of the k-th neighbour besides the point itself.
+    chunks = np.array_split(at, -(-len(at) // 1024))
+    distances = np.concatenate(
+        [search.kneighbors(c[:, None], candidates[-1] + 1)[0][:, candidates] for c in chunks]
+    )
+    errors = []
+    for radius in distances.T:
+        lo, hi = _window(x, at, radius)
+        count = (hi - lo)[back]
+        average = _average(y, lo, hi)[back]
+        # Without the point itself: y - (count average - y) / (count - 1).
+        error = (y[left_out] - average) * count / (count - 1)
+        errors.append(float(np.mean(error**2)))
+    return candidates[int(np.argmin(errors))]
+
+
+def _longest_stretch(mean: F64, error: F64) -> tuple[int, int]:
+    """First and last knot of the stretch between turning points that spans the most output."""
+
+    def differ(i: int, j: int) -> bool:
+        return abs(mean[i] - mean[j]) > TURNING_POINT * math.hypot(error[i], error[j])
+
+    turns = [0]
+    low = high = direction = 0  # lowest and highest knot since the last turning point
+    for i in range(1, len(mean)):
+        low = i if mean[i] < mean[low] else low
+        high = i if mean[i] > mean[high] else high
+        if direction <= 0 and mean[i] > mean[low] and differ(i, low):
+            turns.append(low)
+            high, direction = i, 1
+        elif direction >= 0 and mean[i] < mean[high] and differ(i, high):
+            turns.append(high)
+            low, direction = i, -1
+    turns.append(len(mean) - 1)
+    first, last = max(itertools.pairwise(turns), key=lambda s: abs(mean[s[1]] - mean[s[0]]))
+    if not differ(first, last):
+        raise ValueError(_FLAT)
+    return first, last
+
+
+def _pool(x: F64, y: F64, weight: F64) -> tuple[F64, F64]:
+    """Runs of equal ``y``, but for rounding, made one point at their weighted mean ``x``."""
+    steps = np.abs(np.diff(y)) > 1e-9 * np.ptp(y)
+    starts = np.flatnonzero(np.concatenate([[True], steps]))
+    return np.add.reduceat(x * weight, starts) / np.add.reduceat(weight, starts), y[starts]
+
+
+def _goodness(residual: F64, z: F64, neighbors: int, mean_error: float) -> Goodness:
+    n, spread = len(z), float(z.std())
+    unit = (z - z.mean()) / (spread if spread > 0 else 1.0)
+    skewness = float(np.mean(unit**3))
+    kurtosis = float(np.mean(unit**4)) - 3 if spread > 0 else 0.0
+    jarque_bera = n / 6 * (skewness**2 + kurtosis**2 / 4)
+    return Goodness(
+        samples=n,
+        neighbors=neighbors,
+        mean_error=mean_error,
+        residual_rms=float(np.sqrt(np.mean(residual**2))),
+        z_mean=float(z.mean()),
+        z_std=spread,
+        within_1=float(np.mean(np.abs(z) <= 1)),
+        within_2=float(np.mean(np.abs(z) <= 2)),
+        skewness=skewness,
+        excess_kurtosis=kurtosis,
+        normality=math.exp(-jarque_bera / 2),  # chi-square with 2 degrees of freedom
+    )
+
+
+def scale(values: npt.ArrayLike, log: bool = False) -> F64:
+    """Values, or their decimal logarithm, mapped linearly so that they span [-1, 1].
+
+    The normalisation of the papers' channels: resistances are scaled by logarithm.
+
+    Raises
+    ------
+    ValueError
+        If the values are not finite, all equal, or not positive where ``log``.
+    """
+    v = np.asarray(values, np.float64)
+    if v.size == 0 or not np.isfinite(v).all():
+        raise ValueError("values must be finite and at least one")
+    if log:
+        if v.min() <= 0:
+            raise ValueError(f"a logarithmic scale needs positive values, got {v.min()}")
+        v = np.log10(v)
+    lo, hi = v.min(), v.max()
+    if lo == hi:
+        raise ValueError("all values are equal: they span no interval")
+    return (2 * (v - lo) / (hi - lo)) - 1
+
+
+def read_csv(
+    path: str | os.PathLike[str], x: str | int = 0, y: str | int = 1, delimiter: str = ","
+) -> tuple[F64, F64]:
+    """Two columns of numbers from a text file.
+
+    A first line that holds names rather than numbers is the header. Empty lines and lines that
+    start with ``#`` are skipped.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, in UTF-8.
+    x, y : str or int
+        Column name, for which a header is needed, or position counted from 0.
+    delimiter : str
+        Character between columns.
+
+    Returns
+    -------
+    x, y : float64, shape (rows,)
+
+    Raises
+    ------
+    ValueError
+        If a column does not exist or a field is no finite number; names the line and column.
+    """
+    name = os.fspath(path)
+    columns: list[int] = []
+    data: tuple[list[float], list[float]] = ([], [])
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, delimiter=delimiter)
+        for row in reader:
+            fields = [field.strip() for field in row]
+            if not any(fields) or fields[0].startswith("#"):
+                continue
+            line = reader.line_num
+            if not columns:
+                header = fields if all(_number(field) is None for field in fields) else None
+                columns = [_column(wanted, fields, header, name) for wanted in (x, y)]
+                if header is not None:
+                    continue
+            for wanted, column, values in zip((x, y), columns, data, strict=True):
+                if column >= len(fields):
+                    raise ValueError(
+                        f"{name}, line {line}: no column {wanted!r}, the line has {len(fields)}"
+                    )
+                value = _number(fields[column])
+                if value is None or not math.isfinite(value):
+                    raise ValueError(
+                        f"{name}, line {line}, column {wanted!r}: {fields[column]!r} is no "
+                        "finite number"
+                    )
+                values.append(value)
+    if not data[0]:
+        raise ValueError(f"{name}: no measurements in it")
+    return np.array(data[0]), np.array(data[1])
+
+
+def _number(field: str) -> float | None:
+    try:
+        return float(field)
+    except ValueError:
+        return None
+
+
+def _column(wanted: str | int, fields: list[str], header: list[str] | None, name: str) -> int:
+    if isinstance(wanted, int):
+        if not 0 <= wanted < len(fields):
+            raise ValueError(f"{name}: no column {wanted}, the first line has {len(fields)}")
+        return wanted
+    if header is None:
+        raise ValueError(f"{name}: has no header line to find column {wanted!r} in")
+    if wanted not in header:
+        raise ValueError(f"{name}: no column {wanted!r}, the header has {', '.join(header)}")
+    return header.index(wanted)
