@@ -1,0 +1,20 @@
+#include <pybind11/pybind11.h>
+
+namespace noisycells::bindings {
+void register_runtime(pybind11::module_& m);
+void register_random(pybind11::module_& m);
+void register_channel(pybind11::module_& m);
+void register_codec(pybind11::module_& m);
+void register_bitpack(pybind11::module_& m);
+}  // namespace noisycells::bindings
+
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+  using namespace noisycells::bindings;
+  m.doc() = "The compiled core of noisycells. Definitions: noisycells.reference.";
+  m.attr("__version__") = NOISYCELLS_VERSION;
+  register_runtime(m);
+  register_random(m);
+  register_channel(m);
+  register_codec(m);
+  register_bitpack(m);
+}

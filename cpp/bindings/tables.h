@@ -1,0 +1,20 @@
+// The immutable tables that Python hands to the kernels, with the memory they point to.
+#pragma once
+
+#include <vector>
+
+#include "noisycells/kernels.h"
+
+namespace noisycells::bindings {
+
+struct BoundChannel {
+  std::vector<float> table, read;
+  ChannelTables tables{};
+};
+
+struct BoundCodec {
+  std::vector<float> inverse;
+  CodecTables tables{};
+};
+
+}  // namespace noisycells::bindings

@@ -1,0 +1,118 @@
+// What the compiled core computes, as plain data and one table of functions per SIMD level.
+// Definitions: python/noisycells/reference.py. Nothing here knows Python, threads or exceptions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace noisycells {
+
+// Stored weights per block: the unit of work, of packed levels and of the kernels' buffers.
+constexpr std::ptrdiff_t kBlock = 1024;
+constexpr int kMaxRanges = 8;
+
+enum Purpose : std::uint32_t { kProgram = 0, kRead = 1, kD2D = 2, kStuck = 3 };
+
+// Where random numbers come from; element `index` of it is a pure function of these.
+struct Draw {
+  std::uint64_t seed;
+  std::uint64_t stream;
+  std::uint32_t purpose;
+  std::uint32_t cell;
+};
+
+struct Keys {
+  std::uint64_t chip;    // keys what is frozen at programming
+  std::uint64_t read;    // keys what is drawn at each read
+  std::uint64_t stream;
+};
+
+// Uniform quantiser; levels == 0 means there is none.
+struct Converter {
+  float lo, step, inv_step;
+  std::int32_t levels;
+};
+
+struct ChannelTables {
+  const float* table;  // n rows of (mean, next - mean, std, next - std)
+  const float* read;   // n rows of (read std, next - read std), or null
+  std::int32_t n;
+  float x0, inv_dx;
+  Converter adc;
+  float d2d;
+  // A cell whose word is below stuck_low acts as if the first table input had been written;
+  // below stuck_either, the last.
+  std::uint32_t stuck_low, stuck_either;
+};
+
+// Per range, as arrays so that a vector of range numbers looks up a vector of values.
+struct CodecTables {
+  const float* inverse;  // m rows of (x, next - x)
+  std::int32_t m;
+  float y0, inv_dy;
+  std::int32_t ranges;
+  bool sign;
+  bool packed;  // levels are packed codes of the write converters, not floats
+  std::int32_t side_width;
+  alignas(64) float threshold[kMaxRanges];
+  float alpha[kMaxRanges], minus_beta[kMaxRanges], inv_alpha[kMaxRanges], shift[kMaxRanges];
+  float inv_sqrt_cells[kMaxRanges];
+  float write_lo[kMaxRanges], write_step[kMaxRanges], write_inv_step[kMaxRanges];
+  float write_top[kMaxRanges];  // levels - 1
+  std::int32_t cells[kMaxRanges];
+  std::int32_t width[kMaxRanges];  // bits per packed level
+};
+
+// The functions of one SIMD level. Every `n` below is at most kBlock unless said otherwise.
+struct Kernels {
+  const char* level;
+
+  // Any n: counters (n, 4), keys (n, 2) -> words (n, 4).
+  void (*philox)(const std::uint32_t* counter, const std::uint32_t* key, int rounds,
+                 std::ptrdiff_t n, std::uint32_t* out);
+  // Any n and index.
+  void (*words)(std::uint32_t* out, std::ptrdiff_t n, const Draw& draw, std::int64_t index);
+  void (*normals)(float* out, std::ptrdiff_t n, const Draw& draw, std::int64_t index);
+
+  // Means of cells: x (n,) -> y (n,). cells: one number per element, or one for all (stride 0).
+  void (*sample)(const float* x, float* y, std::ptrdiff_t n, const std::int32_t* cells,
+                 int cells_stride, const ChannelTables& channel, const Keys& keys,
+                 std::int64_t index, bool literal);
+
+  // Stored weights -> one side code a weight (sign bit, then range number).
+  void (*classify)(const float* w, std::ptrdiff_t n, const CodecTables& codec,
+                   std::uint8_t* codes);
+  // Stored weights and their codes -> cell inputs (before the write converter).
+  void (*to_inputs)(const float* w, const std::uint8_t* codes, std::ptrdiff_t n,
+                    const CodecTables& codec, float* x);
+  // Cell inputs -> codes of the write converter of each element's range, and back.
+  void (*quantise)(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
+                   const CodecTables& codec, std::int32_t* levels);
+  void (*dequantise)(const std::int32_t* levels, const std::uint8_t* codes, std::ptrdiff_t n,
+                     const CodecTables& codec, float* x);
+  // Cell inputs and side codes -> weights read back, through the channel.
+  void (*read_back)(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
+                    const CodecTables& codec, const ChannelTables& channel, const Keys& keys,
+                    std::int64_t index, bool literal, float* w);
+
+  // Copies the next n selected elements of in (selection: bits from `position` on) to out;
+  // returns the position after the last one. `end`: number of bits, none is read past it.
+  std::int64_t (*compress)(const float* in, const std::uint8_t* mask, std::int64_t position,
+                           std::int64_t end, std::ptrdiff_t n, float* out);
+  // The reverse: out[position .. returned) gets the n values where selected and 0 elsewhere.
+  std::int64_t (*expand)(const float* in, const std::uint8_t* mask, std::int64_t position,
+                         std::int64_t end, std::ptrdiff_t n, float* out);
+  // Smallest and largest element (n > 0); false where any is not finite.
+  bool (*extent)(const float* w, std::ptrdiff_t n, float* low, float* high);
+  // Number of bits set in `bytes` bytes (any number).
+  std::int64_t (*popcount)(const std::uint8_t* mask, std::int64_t bytes);
+
+  // Any n. Codes of `width` bits, 1 <= width <= 8 (bytes) or <= 16 (words), LSB first.
+  // Writes (n * width + 7) / 8 bytes exactly; reads no byte past that.
+  void (*pack8)(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out);
+  void (*unpack8)(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* codes);
+  void (*pack16)(const std::uint16_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out);
+  void (*unpack16)(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint16_t* codes);
+};
+
+}  // namespace noisycells

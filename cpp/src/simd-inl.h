@@ -1,0 +1,27 @@
+// The vector type that every kernel is written in: F (float), I (32-bit integers), M (mask).
+// Included inside the anonymous namespace of one SIMD level's translation unit. All functions
+// are exact IEEE operations, so results agree at every level bit for bit.
+//
+// 64-bit lanes: "even" lanes are the low halves. unpack_* work within 128-bit lanes.
+
+#define NC_INLINE inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#include "simd_avx512-inl.h"
+#elif defined(__AVX2__)
+#include "simd_avx2-inl.h"
+#elif defined(__SSE2__)
+#include "simd_sse2-inl.h"
+#else
+#include "simd_portable-inl.h"
+#endif
+
+NC_INLINE F select_sign(F value, I sign_bits) { return as_float(as_int(value) ^ sign_bits); }
+
+// Position t in a table of n rows, clipped to it: the row's index and the fraction.
+NC_INLINE I interpolate(F& t, std::int32_t n) {
+  t = min(max(t, set(0.0f)), set(static_cast<float>(n - 1)));
+  const I i = min_i(truncate(t), set_i(n - 2));
+  t = t - to_float(i);
+  return i;
+}

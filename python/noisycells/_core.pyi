@@ -1,0 +1,135 @@
+"""The compiled core. Arrays are C-contiguous, of exactly the dtype shown, 1-D unless said.
+
+Definitions are in :mod:`noisycells.reference`. ``num_threads`` 0 means the package setting.
+Sizes that do not agree raise ValueError, other dtypes or layouts TypeError.
+"""
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+_F32 = NDArray[np.float32]
+_F64 = NDArray[np.float64]
+_U8 = NDArray[np.uint8]
+_U16 = NDArray[np.uint16]
+_U32 = NDArray[np.uint32]
+_I32 = NDArray[np.int32]
+_Converter = tuple[float, float, float, int]  # lo, step, 1 / step, levels
+_Range = tuple[float, float, float, float, float, int, _Converter | None]  # reference.Range
+
+__version__: str
+
+def simd_level() -> str: ...
+def available_simd_levels() -> list[str]: ...
+def set_simd_level(name: str) -> bool: ...
+def threading_backend() -> str: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def after_fork_in_child() -> None: ...
+def philox4x32(counter: _U32, key: _U32, rounds: int, out: _U32) -> None:
+    """counter and out (n, 4), key (n, 2)."""
+
+def standard_normal(
+    out: _F32, seed: int, stream: int, offset: int, num_threads: int = 0
+) -> None: ...
+def random_words(out: _U32, seed: int, stream: int, offset: int, num_threads: int = 0) -> None: ...
+
+class ChannelTables:
+    """reference.ChannelTables; table (n, 4), read (n, 2). Copies what it is given."""
+
+    def __init__(
+        self,
+        table: _F32,
+        x0: float,
+        inv_dx: float,
+        read: _F32 | None = None,
+        adc: _Converter | None = None,
+        d2d: float = 0.0,
+        stuck: tuple[int, int] = (0, 0),
+    ) -> None: ...
+
+class CodecTables:
+    """reference.CodecTables; inverse (m, 2). Copies what it is given."""
+
+    def __init__(
+        self, inverse: _F32, y0: float, inv_dy: float, ranges: Sequence[_Range], sign: bool
+    ) -> None: ...
+    @property
+    def side_width(self) -> int: ...
+
+def sample(
+    x: _F32,
+    out: _F32,
+    cells: int | _I32,
+    channel: ChannelTables,
+    chip: int,
+    read: int,
+    stream: int,
+    offset: int = 0,
+    literal: bool = False,
+    num_threads: int = 0,
+) -> None: ...
+def levels_capacity(stored: int, codec: CodecTables) -> int:
+    """Bytes of room that encode needs for packed levels."""
+
+def count_stored(mask: _U8, n: int, num_threads: int = 0) -> int: ...
+def scan(
+    weights: _F32 | _F64, mask: _U8 | None, num_threads: int = 0
+) -> tuple[int, float, float, bool]:
+    """Of the stored weights: how many, smallest, largest, whether all are finite."""
+
+def magnitude_histogram(
+    weights: _F32 | _F64, mask: _U8 | None, top: float, bins: int, num_threads: int = 0
+) -> NDArray[np.int64]:
+    """|w| of the stored weights in equal bins on [0, top]; what lies above in the last."""
+
+def encode(
+    weights: _F32 | _F64,
+    mask: _U8 | None,
+    codec: CodecTables,
+    levels: _F32 | _U8,
+    side: _U8,
+    num_threads: int = 0,
+) -> int:
+    """Returns the elements (float32) or bytes (packed) of ``levels`` that were written."""
+
+def decode(
+    levels: _F32 | _U8,
+    side: _U8,
+    mask: _U8 | None,
+    out: _F32,
+    codec: CodecTables,
+    channel: ChannelTables,
+    chip: int,
+    read: int,
+    stream: int,
+    literal: bool = False,
+    num_threads: int = 0,
+) -> None: ...
+def transmit(
+    weights: _F32 | _F64,
+    mask: _U8 | None,
+    out: _F32,
+    codec: CodecTables,
+    channel: ChannelTables,
+    chip: int,
+    read: int,
+    stream: int,
+    literal: bool = False,
+    num_threads: int = 0,
+) -> None:
+    """encode and decode in one pass; the same bits."""
+
+def side_bits(
+    weights: _F32 | _F64, codec: CodecTables, side: _U8, num_threads: int = 0
+) -> None: ...
+@overload
+def pack_bits(codes: _U8, width: int, out: _U8, num_threads: int = 0) -> None: ...
+@overload
+def pack_bits(codes: _U16, width: int, out: _U8, num_threads: int = 0) -> None: ...
+@overload
+def unpack_bits(buffer: _U8, width: int, out: _U8, num_threads: int = 0) -> None: ...
+@overload
+def unpack_bits(buffer: _U8, width: int, out: _U16, num_threads: int = 0) -> None: ...

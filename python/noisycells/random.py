@@ -1,0 +1,139 @@
+"""Counter-based random numbers: pure functions of (seed, stream, index), no hidden state.
+
+Philox4x32-10 and Box-Muller as defined in :mod:`noisycells.reference`: the same numbers for
+any thread count, chunking and SIMD level; a longer array starts with the shorter one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from typing import SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from .reference import STREAM_VERSION, fold_in
+from .runtime import threads_argument
+
+__all__ = ["STREAM_VERSION", "check_seed", "fold_in", "philox4x32", "standard_normal", "stream"]
+
+_MAX_INDEX = 1 << 46  # see the counter layout in reference.py
+
+
+def check_seed(name: str, value: SupportsIndex) -> int:
+    """``value`` as an int in [0, 2**64); otherwise TypeError or ValueError naming ``name``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name}: expected an int in [0, 2**64), got {type(value).__name__}"
+        ) from None
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{name}: expected an int in [0, 2**64), got {number}")
+    return number
+
+
+def stream(*names: str) -> int:
+    """The 64-bit stream number of a path of names, such as ``stream("conv1.weight", "side")``.
+
+    The first 8 bytes, little-endian, of BLAKE2b over the names joined by NUL.
+    """
+    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:
+    """Philox4x32 (Salmon et al., SC 2011).
+
+    Parameters
+    ----------
+    counter : uint32 (..., 4)
+    key : uint32 (..., 2), broadcast against ``counter``
+    rounds : int
+        10 for every draw of this package.
+
+    Returns
+    -------
+    uint32 (..., 4)
+
+    Raises
+    ------
+    ValueError
+        Where the last axis is not 4 or 2, or the values do not fit in 32 bits.
+    """
+    c, k = _words("counter", counter, 4), _words("key", key, 2)
+    shape = np.broadcast_shapes(c.shape[:-1], k.shape[:-1])
+    c = np.ascontiguousarray(np.broadcast_to(c, (*shape, 4)).reshape(-1, 4))
+    k = np.ascontiguousarray(np.broadcast_to(k, (*shape, 2)).reshape(-1, 2))
+    out = np.empty_like(c)
+    _core.philox4x32(c, k, operator.index(rounds), out)
+    return out.reshape(*shape, 4)
+
+
+def _words(name: str, value: ArrayLike, size: int) -> NDArray[np.uint32]:
+    array = np.asarray(value)
+    if array.ndim == 0 or array.shape[-1] != size:
+        raise ValueError(f"{name}: expected shape (..., {size}), got {array.shape}")
+    if array.dtype.kind not in "iu" or (
+        array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32)
+    ):
+        raise ValueError(f"{name}: expected integers in [0, 2**32), got {array.dtype}")
+    return array.astype(np.uint32)
+
+
+def standard_normal(
+    shape: int | tuple[int, ...],
+    seed: int,
+    stream: int = 0,
+    offset: int = 0,
+    out: NDArray[np.float32] | None = None,
+    *,
+    num_threads: int | None = None,
+) -> NDArray[np.float32]:
+    """float32 standard normals; |z| <= 6.66.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Elements are numbered in C order.
+    seed : int in [0, 2**64)
+    stream : int in [0, 2**64)
+        Independent sequences of one seed; :func:`stream` makes them from names.
+    offset : int in [0, 2**46)
+        Number of the first element.
+    out : float32 array, optional
+        C-contiguous, of this shape; written and returned.
+    num_threads : int, optional
+        Default: the package setting (:func:`noisycells.set_num_threads`).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, what was expected and what came.
+    """
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"shape: expected sizes >= 0, got {shape}")
+    count = int(np.prod(shape, dtype=np.int64))
+    if not 0 <= offset <= _MAX_INDEX - count:
+        raise ValueError(f"offset: expected offset + size <= 2**46 and >= 0, got {offset}")
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif (
+        not isinstance(out, np.ndarray)
+        or out.dtype != np.float32
+        or out.shape != shape
+        or not out.flags.c_contiguous
+        or not out.flags.writeable
+    ):
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(
+            f"out: expected a writeable C-contiguous float32 array of shape {shape}, got {got}"
+        )
+    _core.standard_normal(
+        out.reshape(-1), check_seed("seed", seed), check_seed("stream", stream), offset,
+        threads_argument(num_threads),
+    )  # fmt: skip
+    return out

@@ -1,0 +1,101 @@
+"""SIMD level and thread count of the compiled core."""
+
+from __future__ import annotations
+
+import operator
+import os
+
+from . import _core
+
+__all__ = [
+    "available_simd_levels",
+    "get_num_threads",
+    "set_num_threads",
+    "set_simd_level",
+    "simd_level",
+    "threading_backend",
+]
+
+SIMD_VARIABLE = "NOISYCELLS_SIMD_LEVEL"
+
+
+def simd_level() -> str:
+    """The SIMD level in use: "baseline", "avx2" or "avx512"."""
+    return _core.simd_level()
+
+
+def available_simd_levels() -> list[str]:
+    """The levels that this build has and this processor runs, slowest first."""
+    return _core.available_simd_levels()
+
+
+def set_simd_level(level: str) -> None:
+    """Use ``level`` from now on; results do not change, speed does.
+
+    The environment variable ``NOISYCELLS_SIMD_LEVEL`` does the same at import.
+
+    Raises
+    ------
+    ValueError
+        Where the level is not available here.
+    """
+    _set_level(level, "level")
+
+
+def _set_level(level: str, name: str) -> None:
+    if not isinstance(level, str) or not _core.set_simd_level(level):
+        expected = ", ".join(available_simd_levels())
+        raise ValueError(f"{name}: expected one of {expected}, got {level!r}")
+
+
+def threading_backend() -> str:
+    """ "openmp", "threads" or "serial", chosen when the core was built."""
+    return _core.threading_backend()
+
+
+def set_num_threads(n: int) -> None:
+    """Threads that the core uses; results do not depend on it.
+
+    0, the default, follows the threading runtime: ``OMP_NUM_THREADS``,
+    ``torch.set_num_threads`` and ``threadpoolctl``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where ``n`` is not an int >= 0.
+    """
+    _core.set_num_threads(_check_threads("n", n))
+
+
+def get_num_threads() -> int:
+    """Threads that a call uses where it is not told otherwise."""
+    return _core.get_num_threads()
+
+
+def threads_argument(num_threads: int | None) -> int:
+    """The ``num_threads`` argument of the public functions, as the core takes it."""
+    if num_threads is None:
+        return 0
+    n = _check_threads("num_threads", num_threads)
+    if n == 0:
+        raise ValueError("num_threads: expected an int >= 1 or None, got 0")
+    return n
+
+
+def _check_threads(name: str, n: int) -> int:
+    try:
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {type(n).__name__}") from None
+    if not 0 <= number <= 4096:
+        raise ValueError(f"{name}: expected an int in [0, 4096], got {number}")
+    return number
+
+
+def start() -> None:
+    """What importing the package sets up: the level from the environment, the fork hook."""
+    level = os.environ.get(SIMD_VARIABLE)
+    if level:
+        _set_level(level, f"environment variable {SIMD_VARIABLE}")
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_core.after_fork_in_child)
