@@ -1,0 +1,534 @@
+"""The storage codec: how weights are turned into cells and back."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _core, random
+from ..channel import Channel
+from ..reference import Converter
+from ..runtime import threads_argument
+from .arrays import Source, Sources, prepare
+from .histogram import count_ranges, extent, histogram
+from .noise import NoiseCurve, range_noise, rounding_bits
+from .ranges import Range, bounds, make_range
+from .redundancy import MAX_CELLS, allocate
+from .side import SideLevels, design_levels
+from .stored import StoredModel, StoredTensor
+from .thresholds import choose_thresholds
+
+MAX_RANGES = 8
+
+
+class Codec:
+    """Storage of weights in noisy cells (Isik et al. 2020, section 2).
+
+    A weight w is written as u = alpha w - beta through the inverse f of the channel's mean, and
+    read as w_out = (y + beta) / alpha, where y averages the outputs of its cells. Every
+    protection can be switched off; what is not given is chosen from the weights:
+
+    - *Scale and shift.* alpha = span / (w_hi - w_lo), the largest that does not clip, and
+      beta = alpha w_lo - y_lo, for the channel's range of outputs [y_lo, y_lo + span].
+    - *Thresholds* minimise the expected squared error of the read-back: the sum over a
+      magnitude histogram of sigma(f(u))^2 / (cells alpha^2), the channel's own noise where each
+      weight falls, weighted by the sensitivities where they are given.
+    - *Cells.* With `mean_cells`, the numbers of cells of all ranges minimise the same sum with
+      r_avg <= `mean_cells`, together with the thresholds where these are automatic.
+    - *Write bits.* ``"auto"`` is the smallest converter width whose rounding adds less than a
+      tenth to the noise variance of its range, averaged over the cells.
+
+    Converters at read and stuck cells are left out of these choices.
+
+    Parameters
+    ----------
+    channel : Channel
+        The true channel: cells are written and read through it.
+    inverse : Channel, optional
+        The channel as it was learnt: its inverse, range and noise are used for encoding and for
+        all choices above. The true channel if not given.
+    sign_protection : bool
+        Keep signs in the side cells and magnitudes in the data cells, so alpha is twice as
+        large. Otherwise weights are mapped with their sign, the small ones from [-T, T] and the
+        large ones from [w_min, w_max].
+    adaptive_mapping : bool
+        Give small and large weights (two or more magnitude ranges) an alpha each, and keep the
+        number of the range in the side cells.
+    thresholds : "auto", float or sequence of float
+        Magnitudes that end all ranges but the last, in ascending order; a weight on a threshold
+        is below it.
+    ranges : int
+        Number of magnitude ranges where thresholds are automatic, 2 to 8.
+    cells : int or sequence of int
+        Cells for each weight, or for each weight of each range: (small, large).
+    mean_cells : float, optional
+        Choose `cells` for this average or less.
+    scope : "tensor" or "model"
+        Whether thresholds, scales and cells are chosen for every tensor or, as in the paper, for
+        all tensors of a model together.
+    write_bits : int, sequence of int, "auto" or None
+        Width of the write converter (of each range), 1 to 16: levels are rounded to it and kept
+        packed. None takes the channel's; where it has none, levels are float32.
+    literal : bool, optional
+        True draws every cell; False draws the average of the cells at once, the same in
+        distribution where no read converter and no stuck cell stands in between. None draws
+        every cell where it has to.
+
+    Attributes
+    ----------
+    thresholds : "auto" or tuple of float
+    ranges : int
+    cells : tuple of int
+        One number for each range.
+    write_bits : tuple of int, "auto" or None
+        One number for each range. The other parameters are attributes as they were given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described; the message names it.
+    """
+
+    thresholds: Literal["auto"] | tuple[float, ...]
+    write_bits: Literal["auto"] | tuple[int, ...] | None
+
+    def __init__(
+        self,
+        channel: Channel,
+        inverse: Channel | None = None,
+        *,
+        sign_protection: bool = True,
+        adaptive_mapping: bool = True,
+        thresholds: Literal["auto"] | float | Sequence[float] = "auto",
+        ranges: int = 2,
+        cells: int | Sequence[int] = 1,
+        mean_cells: float | None = None,
+        scope: Literal["tensor", "model"] = "tensor",
+        write_bits: int | Sequence[int] | Literal["auto"] | None = None,
+        literal: bool | None = None,
+    ) -> None:
+        self.channel = _check_channel("channel", channel)
+        self.inverse = None if inverse is None else _check_channel("inverse", inverse)
+        self.sign_protection = _check_bool("sign_protection", sign_protection)
+        self.adaptive_mapping = _check_bool("adaptive_mapping", adaptive_mapping)
+        self.thresholds = _check_thresholds(thresholds, self.adaptive_mapping)
+        self.ranges = _check_ranges(ranges, self.thresholds, self.adaptive_mapping)
+        self.cells = _per_range("cells", cells, self.ranges, MAX_CELLS)
+        self.mean_cells = _check_mean_cells(mean_cells, self.cells)
+        if scope not in ("tensor", "model"):
+            raise ValueError(f"scope: expected 'tensor' or 'model', got {scope!r}")
+        self.scope = scope
+        self.write_bits = _check_write_bits(write_bits, self.ranges, self.channel)
+        self.literal = None if literal is None else _check_bool("literal", literal)
+        if self.literal is False and self.channel.literal:
+            raise ValueError(
+                "literal: expected True or None for a channel whose cells have to be drawn one "
+                "by one (read converter or stuck cells), got False"
+            )
+
+    @property
+    def learnt(self) -> Channel:
+        """The channel the encoder knows: `inverse`, or the true one."""
+        return self.channel if self.inverse is None else self.inverse
+
+    @property
+    def draws_every_cell(self) -> bool:
+        """Whether reading draws every cell rather than their average."""
+        return self.channel.literal if self.literal is None else self.literal
+
+    @property
+    def sign_bits(self) -> int:
+        """Side bits for the sign."""
+        return int(self.sign_protection)
+
+    @property
+    def side_bits(self) -> int:
+        """Side bits a stored weight: the sign, then the number of the range."""
+        return self.sign_bits + (self.ranges - 1).bit_length()
+
+    def side_levels(self, bits: int) -> SideLevels:
+        """Levels of a side cell that holds 1 or 2 bits, designed for the learnt channel."""
+        return self._side_levels_2 if bits == 2 else self._side_levels_1
+
+    @cached_property
+    def _side_levels_1(self) -> SideLevels:
+        return design_levels(self.learnt, 2)
+
+    @cached_property
+    def _side_levels_2(self) -> SideLevels:
+        return design_levels(self.learnt, 4)
+
+    @cached_property
+    def _noise(self) -> NoiseCurve:
+        return NoiseCurve.of(self.learnt)
+
+    @cached_property
+    def _inverse_table(self) -> tuple[NDArray[np.float32], float, float]:
+        return self.learnt.inverse_table()
+
+    @overload
+    def encode(
+        self,
+        weights: Mapping[str, ArrayLike],
+        mask: Mapping[str, ArrayLike] | str | None = None,
+        sensitivity: Mapping[str, ArrayLike] | None = None,
+        *,
+        overrides: Mapping[str, Codec] | None = None,
+        digital: Mapping[str, ArrayLike] | None = None,
+    ) -> StoredModel: ...
+
+    @overload
+    def encode(
+        self,
+        weights: ArrayLike,
+        mask: ArrayLike | None = None,
+        sensitivity: ArrayLike | None = None,
+        name: str = "",
+    ) -> StoredTensor: ...
+
+    def encode(
+        self,
+        weights: Any,
+        mask: Any = None,
+        sensitivity: Any = None,
+        name: str = "",
+        *,
+        overrides: Mapping[str, Codec] | None = None,
+        digital: Mapping[str, ArrayLike] | None = None,
+    ) -> StoredTensor | StoredModel:
+        """Put an array, or a mapping of names to arrays, into cells.
+
+        Parameters
+        ----------
+        weights : array_like of float, any shape, or mapping of str to array_like
+            float16, float32 or float64; encoded in float32.
+        mask : array_like of bool, of the weights' shape, or "nonzero", optional
+            The weights to store; the others read back as 0. ``"nonzero"`` stores what is not
+            zero. For a mapping: ``"nonzero"``, or a mapping that may leave names out.
+        sensitivity : float or array_like of float, of the weights' shape, optional
+            What a squared error in each weight counts in the choice of thresholds and
+            redundancy, for instance the Fisher information. For a mapping: a mapping.
+        name : str
+            Name of an array; its noise is keyed by it.
+        overrides : mapping of str to Codec, optional
+            For a mapping: codecs for names that match a pattern (``fnmatch``), the first that
+            does.
+        digital : mapping of str to array_like, optional
+            For a mapping: tensors to keep digital with the model, such as biases.
+
+        Returns
+        -------
+        StoredTensor, or StoredModel for a mapping
+
+        Raises
+        ------
+        TypeError
+            If weights are not floating-point numbers or masks not boolean.
+        ValueError
+            If a stored weight is NaN or infinite, shapes disagree, a mask, a sensitivity or a
+            pattern matches no tensor, or a name is both in cells and digital.
+        """
+        if not isinstance(weights, Mapping):
+            if overrides is not None or digital is not None:
+                raise TypeError("overrides, digital: expected a mapping of weights with them")
+            source = prepare(name, weights, mask, sensitivity)
+            return self.encode_source(source, self.plan([source]))
+        if name:
+            raise TypeError("name: expected none with a mapping of weights")
+        kept = {key: np.asarray(value) for key, value in (digital or {}).items()}
+        _check_names("digital", set(kept) & set(weights), "names that are not in cells")
+        load = _source_loader(weights, mask, sensitivity)
+        tensors: dict[str, StoredTensor] = {}
+        for codec, names in self.assign(weights, overrides).items():
+            for stored in codec.encode_all(Sources(load, names)):
+                tensors[stored.name] = stored
+        return StoredModel({key: tensors[key] for key in weights}, kept)
+
+    def encode_all(self, sources: Iterable[Source]) -> Iterator[StoredTensor]:
+        """Encode tensors one by one, with a mapping they share if the scope is the model."""
+        shared = self.plan(sources) if self.scope == "model" else None
+        for source in sources:
+            yield self.encode_source(source, shared or self.plan([source]))
+
+    def transmit(
+        self,
+        weights: ArrayLike,
+        seed: int,
+        mask: ArrayLike | None = None,
+        sensitivity: ArrayLike | None = None,
+        chip: int = 0,
+        name: str = "",
+        num_threads: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Encode and read back in one pass: the same bits as ``encode(...).read(seed, chip)``.
+
+        Parameters, returned array and errors are those of :meth:`encode` and
+        :meth:`StoredTensor.read`.
+        """
+        seed = random.check_seed("seed", seed)
+        chip = random.check_seed("chip", chip)
+        source = prepare(name, weights, mask, sensitivity)
+        out = np.empty(source.shape, np.float32)
+        _core.transmit(
+            source.weights,
+            source.mask,
+            out.reshape(-1),
+            self.tables(self.plan([source])),
+            self.channel.tables,
+            *self.channel.keys(seed, chip),
+            random.stream(name),
+            self.draws_every_cell,
+            threads_argument(num_threads),
+        )
+        return out
+
+    def assign(
+        self, names: Iterable[str], overrides: Mapping[str, Codec] | None
+    ) -> dict[Codec, list[str]]:
+        """The codec of each tensor: this one, or the first of `overrides` whose pattern matches.
+
+        Raises
+        ------
+        ValueError
+            If a pattern matches no name.
+        """
+        overrides = overrides or {}
+        groups: dict[Codec, list[str]] = {}
+        unused = set(overrides)
+        for name in names:
+            matching = [pattern for pattern in overrides if fnmatchcase(name, pattern)]
+            unused -= set(matching)
+            groups.setdefault(overrides[matching[0]] if matching else self, []).append(name)
+        _check_names("overrides", unused, "patterns that match a tensor")
+        return groups
+
+    def plan(self, sources: Iterable[Source]) -> tuple[Range, ...]:
+        """Choose the mapping that `sources` share; goes through them up to three times.
+
+        Returns
+        -------
+        tuple of Range
+            One for each magnitude range.
+        """
+        size = extent(sources)
+        curve, learnt = self._noise, self.learnt
+        thresholds, cells = self.thresholds, self.cells
+        tallied = None
+        if self.write_bits == "auto" or self.ranges > 1 and (
+            thresholds == "auto" or self.mean_cells is not None
+        ):
+            tallied = histogram(sources, size.top, not self.sign_protection)
+        if thresholds == "auto":
+            thresholds = (size.top,) * (self.ranges - 1)
+            if tallied is not None and self.ranges > 1 and size.top > 0:
+                thresholds = choose_thresholds(
+                    curve, tallied, size, self.ranges, cells, self.mean_cells
+                )
+        thresholds = tuple(min(float(np.float32(t)), size.top) for t in thresholds)
+        if self.mean_cells is not None:
+            if tallied is None:
+                cells = (int(self.mean_cells),)
+            else:
+                noise = range_noise(curve, tallied, size, thresholds)
+                counts = count_ranges(sources, thresholds)
+                cells = allocate(noise.single, counts, self.mean_cells)
+
+        edges = (0.0, *thresholds, size.top)
+        ranges = []
+        for k, r in enumerate(cells):
+            write: Converter | None = None
+            if self.write_bits == "auto":
+                assert tallied is not None
+                bits = rounding_bits(
+                    curve, tallied, size, (edges[k], edges[k + 1]), r, self.channel.branch
+                )
+                write = self.channel.write_converter(
+                    min(bits, self.channel.write_bits or bits)
+                )
+            elif self.write_bits is not None:
+                write = self.channel.write_converter(self.write_bits[k])
+            interval = bounds(edges[k], edges[k + 1], size, self.sign_protection)
+            ranges.append(make_range(edges[k + 1], interval, learnt.range, r, write))
+        return tuple(ranges)
+
+    def tables(self, ranges: tuple[Range, ...]) -> _core.CodecTables:
+        """The codec with these ranges, for the compiled core."""
+        return _core.CodecTables(*self._inverse_table, ranges, self.sign_protection)
+
+    def encode_source(self, source: Source, ranges: tuple[Range, ...]) -> StoredTensor:
+        """Encode one tensor with ranges from :meth:`plan`."""
+        tables = self.tables(ranges)
+        size = source.weights.size
+        stored = size if source.mask is None else int(_core.scan(source.weights, source.mask)[0])
+        side = np.empty(-(-stored * tables.side_width // 8), np.uint8)
+        levels: NDArray[Any]
+        if ranges[0].write is None:
+            levels = np.empty(stored, np.float32)
+        else:
+            levels = np.empty(_core.levels_capacity(stored, tables), np.uint8)
+        used = _core.encode(source.weights, source.mask, tables, levels, side)
+        levels.resize(used, refcheck=False)  # in place: no second copy
+        return StoredTensor(source.name, source.shape, self, ranges, levels, side, source.mask)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All parameters, channels included, as JSON knows them."""
+        return {
+            "channel": self.channel.to_dict(),
+            "inverse": None if self.inverse is None else self.inverse.to_dict(),
+            **self._options(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Codec:
+        """The codec of a :meth:`to_dict`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If a parameter is missing or not as described.
+        """
+        inverse = values["inverse"]
+        channel = Channel.from_dict(values["channel"])
+        learnt = None if inverse is None else Channel.from_dict(inverse)
+        names = cls(channel)._options()
+        return cls(channel, learnt, **{name: values[name] for name in names})
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "sign_protection": self.sign_protection,
+            "adaptive_mapping": self.adaptive_mapping,
+            "thresholds": _listed(self.thresholds),
+            "ranges": self.ranges,
+            "cells": 1 if self.mean_cells is not None else list(self.cells),
+            "mean_cells": self.mean_cells,
+            "scope": self.scope,
+            "write_bits": _listed(self.write_bits),
+            "literal": self.literal,
+        }
+
+    def __repr__(self) -> str:
+        inverse = "" if self.inverse is None else f", inverse={self.inverse!r}"
+        options = ", ".join(f"{name}={value!r}" for name, value in self._options().items())
+        return f"Codec({self.channel!r}{inverse}, {options})"
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _source_loader(
+    weights: Mapping[str, Any], mask: Any, sensitivity: Any
+) -> Callable[[str], Source]:
+    """Prepare the tensor of a name, with what masks and sensitivities say of it."""
+    if isinstance(mask, str):
+        mask = dict.fromkeys(weights, mask)
+    for name, given in (("mask", mask), ("sensitivity", sensitivity)):
+        if not isinstance(given, (Mapping, type(None))):
+            raise TypeError(
+                f"{name}: expected a mapping of names, as the weights are one, "
+                f"got {type(given).__name__}"
+            )
+        _check_names(name, set(given or ()) - set(weights), "names of weights")
+    masks, sensitivities = mask or {}, sensitivity or {}
+    return lambda name: prepare(name, weights[name], masks.get(name), sensitivities.get(name))
+
+
+def _check_names(argument: str, wrong: set[str], expected: str) -> None:
+    if wrong:
+        raise ValueError(f"{argument}: expected {expected}, got {sorted(wrong)}")
+
+
+def _check_channel(name: str, value: Any) -> Channel:
+    if not isinstance(value, Channel):
+        raise TypeError(f"{name}: expected a Channel, got {type(value).__name__}")
+    return value
+
+
+def _check_bool(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected a bool, got {value!r}")
+    return bool(value)
+
+
+def _check_int(name: str, value: Any, least: int, most: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name}: expected {least} to {most}, got {number}")
+    return number
+
+
+def _per_range(name: str, value: Any, ranges: int, most: int) -> tuple[int, ...]:
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        return (_check_int(name, value, 1, most),) * ranges
+    numbers = tuple(_check_int(name, number, 1, most) for number in value)
+    if len(numbers) != ranges:
+        raise ValueError(
+            f"{name}: expected one number, or one for each of {ranges} ranges, got {len(numbers)}"
+        )
+    return numbers
+
+
+def _check_thresholds(value: Any, adaptive: bool) -> Literal["auto"] | tuple[float, ...]:
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"thresholds: expected 'auto' or numbers, got {value!r}")
+        return "auto"
+    if not adaptive:
+        raise ValueError(f"thresholds: expected 'auto' without adaptive_mapping, got {value!r}")
+    given = tuple(float(t) for t in (value if isinstance(value, Iterable) else [value]))
+    rising = all(a < b for a, b in zip((0.0, *given), (*given, np.inf), strict=True))
+    if not rising or not 1 <= len(given) < MAX_RANGES:
+        raise ValueError(
+            f"thresholds: expected 1 to {MAX_RANGES - 1} positive finite numbers in ascending "
+            f"order, got {value!r}"
+        )
+    return given
+
+
+def _check_ranges(
+    value: Any, thresholds: Literal["auto"] | tuple[float, ...], adaptive: bool
+) -> int:
+    if not adaptive:
+        _check_int("ranges", value, 1, MAX_RANGES)
+        return 1
+    ranges = _check_int("ranges", value, 2, MAX_RANGES)
+    if thresholds == "auto":
+        return ranges
+    if ranges not in (2, len(thresholds) + 1):
+        raise ValueError(
+            f"ranges: expected {len(thresholds) + 1} for {len(thresholds)} thresholds, "
+            f"got {ranges}"
+        )
+    return len(thresholds) + 1
+
+
+def _check_mean_cells(value: Any, cells: tuple[int, ...]) -> float | None:
+    if value is None:
+        return None
+    if any(number != 1 for number in cells):
+        raise ValueError(f"mean_cells: expected cells not to be given as well, got cells={cells}")
+    mean = float(value)
+    if not 1 <= mean <= MAX_CELLS:
+        raise ValueError(f"mean_cells: expected 1 to {MAX_CELLS}, got {value!r}")
+    return mean
+
+
+def _check_write_bits(
+    value: Any, ranges: int, channel: Channel
+) -> Literal["auto"] | tuple[int, ...] | None:
+    if value is None:
+        return None if channel.write_bits is None else (channel.write_bits,) * ranges
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"write_bits: expected a number, 'auto' or None, got {value!r}")
+        return "auto"
+    return _per_range("write_bits", value, ranges, channel.write_bits or 16)

@@ -1,0 +1,316 @@
+"""Tensors and models in cells, and their noisy read-back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core, random
+from ..reference import BLOCK
+from ..runtime import threads_argument
+from . import cost, side
+from .arrays import CHUNK, positions
+from .cost import Cost
+from .ranges import Range
+
+if TYPE_CHECKING:
+    from .codec import Codec
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredTensor:
+    """A tensor in cells, as :meth:`Codec.encode` returns it.
+
+    Attributes
+    ----------
+    name : str
+        Name, which keys the random draws: tensors of one name see the same noise.
+    shape : tuple of int
+        Shape of the tensor.
+    codec : Codec
+        How it is stored; :attr:`Codec.channel` is what it is read through.
+    ranges : tuple of Range
+        Scale, shift and cells of each magnitude range.
+    levels : ndarray of float32 or uint8, 1-D
+        Cell inputs of the stored weights, or their packed codes where there is a write converter
+        (see :func:`noisycells.reference.encode`).
+    side : ndarray of uint8, 1-D
+        Packed sign and range bits of the stored weights.
+    mask : ndarray of uint8 or None
+        One bit a weight, least significant first; None where all weights are stored.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    codec: Codec
+    ranges: tuple[Range, ...]
+    levels: NDArray[Any]
+    side: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+
+    @property
+    def size(self) -> int:
+        """Number of weights, pruned ones included."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def stored(self) -> int:
+        """Number of weights in cells."""
+        return sum(self.counts)
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Number of stored weights in each range."""
+        if self.mask is None:
+            stored = self.size
+        else:
+            stored = sum(
+                int(np.count_nonzero(kept))
+                for _, _, kept in positions(self.size, self.mask)
+                if kept is not None
+            )
+        return tuple(
+            int(n)
+            for n in block_counts(self.side, stored, self.codec.sign_bits, len(self.ranges)).sum(0)
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """Cells and bits this tensor takes."""
+        width = self.codec.sign_bits + (len(self.ranges) - 1).bit_length()
+        bits, code = (0, "none") if self.mask is None else cost.index_cost(self.size, self.stored)
+        return Cost(
+            stored_weights=self.stored,
+            original_weights=self.size,
+            data_cells=sum(n * r.cells for n, r in zip(self.counts, self.ranges, strict=True)),
+            side_cells=self.stored * -(-width // side.BITS),
+            index_bits=bits,
+            index_code=code,
+            parameter_bits=96 * len(self.ranges),
+            includes_biases=self.name.rpartition(".")[2] == "bias",
+        )
+
+    def read(
+        self,
+        seed: int,
+        chip: int = 0,
+        side_errors: bool = False,
+        out: NDArray[np.float32] | None = None,
+        num_threads: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Read the tensor back once, with noise; pruned weights are 0.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of this read, in [0, 2**64).
+        chip : int
+            Number of the chip, in [0, 2**64). Where the channel has a `read_std`, it fixes the
+            programming errors, and reading again with another seed does not average them away.
+            Without, every seed is a new chip.
+        side_errors : bool
+            Draw the sign and range bits through the channel too, two bits in a cell of four
+            levels (:func:`side.design_levels`), instead of reading them without error as in the
+            paper. A misread weight takes the wrong sign or the scale of the wrong range; which
+            cells belong to it is known.
+        out : ndarray of float32, C-contiguous, of the tensor's shape, optional
+            Array to write to.
+        num_threads : int, optional
+            Threads; None for the package's setting.
+
+        Returns
+        -------
+        ndarray of float32, of the tensor's shape
+            `out` where it was given.
+
+        Raises
+        ------
+        ValueError
+            If `seed` or `chip` is out of range, `out` does not fit, or `side_errors` needs more
+            levels than the channel's write converter has.
+        TypeError
+            If `seed` or `chip` is not an integer.
+        """
+        seed = random.check_seed("seed", seed)
+        chip = random.check_seed("chip", chip)
+        if out is None:
+            out = np.empty(self.shape, np.float32)
+        elif (
+            out.dtype != np.float32
+            or out.shape != self.shape
+            or not out.flags.c_contiguous
+            or not out.flags.writeable
+        ):
+            raise ValueError(
+                f"out: expected a writable C-contiguous float32 array of shape {self.shape}, "
+                f"got {out.dtype} of shape {out.shape}"
+            )
+        channel = self.codec.channel
+        flat = out.reshape(-1)
+        _core.decode(
+            self.levels,
+            self.side,
+            self.mask,
+            flat,
+            self.codec.tables(self.ranges),
+            channel.tables,
+            *channel.keys(seed, chip),
+            random.stream(self.name),
+            self.codec.draws_every_cell,
+            threads_argument(num_threads),
+        )
+        if side_errors:
+            self._misread_side(flat, seed, chip, num_threads)
+        return out
+
+    def _misread_side(
+        self, out: NDArray[np.float32], seed: int, chip: int, num_threads: int | None
+    ) -> None:
+        """Decode again, in place, the weights whose side bits are misread."""
+        sign = self.codec.sign_bits
+        width = sign + (len(self.ranges) - 1).bit_length()
+        stream = random.stream(self.name, "side")
+        inv_alpha, shift = np.array([(r.inv_alpha, r.shift) for r in self.ranges]).T
+        for before, start, kept in positions(self.size, self.mask):
+            stop = min(start + CHUNK, self.size)
+            where = np.arange(start, stop) if kept is None else np.flatnonzero(kept) + start
+            code = unpack(self.side, width, before, len(where))
+            read = np.zeros_like(code)
+            for cell, low in enumerate(range(0, width, side.BITS)):
+                levels = self.codec.side_levels(min(side.BITS, width - low))
+                symbol = (code >> low) & (len(levels.inputs) - 1)
+                y = self.codec.channel.sample(
+                    levels.write(symbol),
+                    seed,
+                    chip=chip,
+                    stream=stream,
+                    offset=cell * self.stored + before,
+                    num_threads=num_threads,
+                )
+                read |= levels.decide(y) << low
+            wrong = np.flatnonzero(read != code)
+            written = code[wrong] >> sign
+            believed = np.minimum(read[wrong] >> sign, len(self.ranges) - 1)
+            value = out[where[wrong]].astype(np.float64)
+            if sign:
+                value = np.where(code[wrong] & 1, -value, value)
+            scale = inv_alpha[written]
+            y = (value - shift[written]) / np.where(scale > 0, scale, 1)
+            value = y * inv_alpha[believed] + shift[believed]
+            if sign:
+                value = np.where(read[wrong] & 1, -value, value)
+            out[where[wrong]] = value
+
+    def __repr__(self) -> str:
+        return (
+            f"StoredTensor({self.name!r}, {self.shape}, {self.stored:,} of {self.size:,} weights "
+            f"in {self.cost.data_cells + self.cost.side_cells:,} cells of "
+            f"{self.codec.channel.name!r})"
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredModel(Mapping[str, StoredTensor]):
+    """A model in cells: a mapping of names to stored tensors.
+
+    Attributes
+    ----------
+    tensors : dict of str to StoredTensor
+    digital : dict of str to ndarray
+        Tensors that are kept digital, such as biases and normalisation; counted in ``cost``.
+    """
+
+    tensors: dict[str, StoredTensor]
+    digital: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @property
+    def cost(self) -> Cost:
+        """Cells and bits the model takes; ranges that tensors share are counted once."""
+        shared = {tensor.ranges for tensor in self.values()}
+        return replace(
+            cost.total(tensor.cost for tensor in self.values()),
+            parameter_bits=96 * sum(len(ranges) for ranges in shared),
+            digital_bits=sum(8 * array.nbytes for array in self.digital.values()),
+            digital_weights=sum(array.size for array in self.digital.values()),
+        )
+
+    def read(
+        self,
+        seed: int,
+        chip: int = 0,
+        side_errors: bool = False,
+        num_threads: int | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Read every tensor back once (see :meth:`StoredTensor.read`).
+
+        Returns
+        -------
+        dict of str to ndarray of float32
+            The tensors in cells; ``digital`` holds the others.
+        """
+        return {
+            name: tensor.read(seed, chip, side_errors, num_threads=num_threads)
+            for name, tensor in self.items()
+        }
+
+    def __repr__(self) -> str:
+        total = self.cost
+        return (
+            f"StoredModel({len(self)} tensors, {total.stored_weights:,} of "
+            f"{total.original_weights:,} weights in {total.data_cells + total.side_cells:,} cells, "
+            f"{len(self.digital)} tensors digital)"
+        )
+
+
+def unpack(
+    buffer: NDArray[np.uint8], width: int, first: int, count: int
+) -> NDArray[np.uint8]:
+    """`count` codes of `width` bits (0: all zero) from code number `first` on."""
+    if not width:
+        return np.zeros(count, np.uint8)
+    skip = first % 8  # 8 codes of any width end on a byte
+    out = np.empty(count + skip, np.uint8)
+    begin = (first - skip) * width // 8
+    end = -(-(first + count) * width // 8)
+    _core.unpack_bits(buffer[begin:end], width, out)
+    return out[skip:]
+
+
+def block_counts(
+    buffer: NDArray[np.uint8], stored: int, sign_bits: int, ranges: int
+) -> NDArray[np.int64]:
+    """Weights of each range in each block of packed levels, int64 (blocks, ranges).
+
+    Raises
+    ------
+    ValueError
+        If a side code names a range that there is not.
+    """
+    width = sign_bits + (ranges - 1).bit_length()
+    blocks = -(-stored // BLOCK)
+    counts = np.zeros((blocks, ranges), np.int64)
+    if ranges == 1:
+        counts[:, 0] = BLOCK
+        counts[-1:, 0] = stored - (blocks - 1) * BLOCK
+        return counts
+    for start in range(0, stored, CHUNK):
+        number = unpack(buffer, width, start, min(CHUNK, stored - start)) >> sign_bits
+        if number.max(initial=0) >= ranges:
+            raise ValueError(f"side: expected ranges below {ranges}, got {number.max()}")
+        block = np.arange(len(number)) // BLOCK
+        found = np.bincount(block * ranges + number, minlength=(block[-1] + 1) * ranges)
+        counts[start // BLOCK :][: block[-1] + 1] = found.reshape(-1, ranges)
+    return counts
