@@ -64,11 +64,11 @@ def blahut_arimoto(
     """
     w = np.asarray(transition, np.float64)
     if w.ndim != 2 or w.size == 0:
-        raise ValueError(f"transition must be a non-empty matrix, got shape {w.shape}")
+        raise ValueError(f"transition: expected a non-empty matrix, got shape {w.shape}")
     if not (w >= 0).all() or not np.allclose(w.sum(axis=1), 1, rtol=0, atol=1e-9):
-        raise ValueError("transition must hold probabilities, its rows summing to 1")
+        raise ValueError("transition: expected probabilities, each row summing to 1")
     if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance!r}")
+        raise ValueError(f"tolerance: expected a positive number, got {tolerance!r}")
     tiny = np.finfo(np.float64).tiny
     minus_entropy = np.sum(w * np.log2(np.maximum(w, tiny)), axis=1)
     p = np.full(len(w), 1 / len(w))
@@ -127,6 +127,7 @@ def gaussian_transition(mean: F64, std: F64, converter: Converter | None = None)
     if converter is not None and converter.step < std.min() / 8:
         converter = None
     gaps = np.diff(np.unique(mean))
+    given = std.min()
     std = np.maximum(std, (gaps.min(initial=1.0) if converter is None else converter.step) / 32)
     lo, hi = float((mean - 8 * std).min()), float((mean + 8 * std).max())
     finest = float(std.min())
@@ -144,8 +145,8 @@ def gaussian_transition(mean: F64, std: F64, converter: Converter | None = None)
         columns = (below + converter.levels + above) * parts
     if len(mean) * columns > MAX_ENTRIES:
         raise ValueError(
-            f"the smallest std, {finest:.3g}, is too fine beside the output span, "
-            f"{hi - lo:.3g}, for a capacity over {len(mean)} levels; give fewer levels"
+            f"std: {given:.3g} is too small beside the output span, {hi - lo:.3g}, for a "
+            f"capacity over {len(mean)} levels; give fewer levels"
         )
     z = (start + step * np.arange(columns) - mean[:, None]) / std[:, None]
     w = np.exp(-0.5 * z**2)
@@ -154,4 +155,5 @@ def gaussian_transition(mean: F64, std: F64, converter: Converter | None = None)
         w = codes[:, below : below + converter.levels]
         w[:, 0] += codes[:, :below].sum(axis=1)
         w[:, -1] += codes[:, below + converter.levels :].sum(axis=1)
-    return w / w.sum(axis=1, keepdims=True)
+    w /= w.sum(axis=1, keepdims=True)
+    return w

@@ -19,6 +19,7 @@ from .capacity import TOLERANCE as CAPACITY_TOLERANCE
 from .capacity import blahut_arimoto, gaussian_transition, input_grid
 from .fitting import Goodness, fit
 from .reference import Converter, dequantise, quantise
+from .runtime import threads_argument
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ F64 = npt.NDArray[np.float64]
 UNIFORM = 1e-6  # of the spacing: how far knots may be from uniform to be used as they are
 RESAMPLED = 4096  # segments of the working table otherwise
 MAX_BITS = 16
-MAX_CELLS = 65_535
+MAX_CELLS, MAX_INDEX = 65_535, 1 << 46  # see the counter layout in reference.py
 
 
 class Channel:
@@ -105,37 +106,37 @@ class Channel:
         self.x = _numbers("x", x)
         n = len(self.x)
         if n < 2:
-            raise ValueError(f"x must hold at least 2 inputs, got {n}")
+            raise ValueError(f"x: expected at least 2 inputs, got {n}")
         steps = np.diff(self.x)
         if not (steps > 0).all():
             at = int(np.argmin(steps > 0))
             raise ValueError(
-                f"x must be strictly increasing, got x[{at}] = {self.x[at]} and "
-                f"x[{at + 1}] = {self.x[at + 1]}"
+                f"x: expected strictly increasing inputs, got {self.x[at]} and then "
+                f"{self.x[at + 1]} at {at + 1}"
             )
         self.mean = _numbers("mean", mean, n, per_knot=True)
         self.std = _numbers("std", std, n)
         self.read_std = None if read_std is None else _numbers("read_std", read_std, n)
         for label, values in (("std", self.std), ("read_std", self.read_std)):
             if values is not None and values.min() < 0:
-                raise ValueError(f"{label} must not be negative, got {values.min()}")
+                raise ValueError(f"{label}: expected values >= 0, got {values.min()}")
         if self.read_std is not None and (self.read_std > self.std).any():
             at = int(np.argmax(self.read_std > self.std))
             raise ValueError(
-                f"read_std is a part of std and must not exceed it, got {self.read_std[at]} of "
-                f"{self.std[at]} at x = {self.x[at]}"
+                f"read_std: expected at most std, of which it is a part, got {self.read_std[at]} "
+                f"of {self.std[at]} at x = {self.x[at]}"
             )
         self.write_bits = None if write_bits is None else _bits("write_bits", write_bits)
         self.read_bits = None if read_bits is None else _bits("read_bits", read_bits)
         self.d2d_std = _number("d2d_std", d2d_std)
         if self.d2d_std < 0:
-            raise ValueError(f"d2d_std must not be negative, got {self.d2d_std}")
+            raise ValueError(f"d2d_std: expected a value >= 0, got {self.d2d_std}")
         self.stuck = _stuck(stuck)
         self.name = _text("name", name)
         self.source = _text("source", source)
         self.licence = _text("licence", licence)
         if not isinstance(synthetic, bool):
-            raise TypeError(f"synthetic must be True or False, got {synthetic!r}")
+            raise TypeError(f"synthetic: expected True or False, got {synthetic!r}")
         self.synthetic = synthetic
         self.goodness: Goodness | None = None
         self._knots = self._working_knots()
@@ -206,7 +207,7 @@ class Channel:
     def tables(self) -> _core.ChannelTables:
         """The channel as the compiled core takes it, see ``reference.ChannelTables``."""
         knots, mean, program, read = self._knots
-        low = round(self.stuck[0] * 2**32)
+        low = min(round(self.stuck[0] * 2**32), 2**32 - 1)
         return _core.ChannelTables(
             np.hstack([_steps(mean), _steps(program)]),
             float(knots[0]),
@@ -214,7 +215,7 @@ class Channel:
             None if self.read_std is None else _steps(read),
             self._read_converter,
             self.d2d_std,
-            (low, min(round(self.stuck[1] * 2**32), 2**32 - low)),
+            (low, min(round(self.stuck[1] * 2**32), 2**32 - 1 - low)),
         )
 
     # ----------------------------------------------------------------- the inverse
@@ -223,10 +224,10 @@ class Channel:
         try:
             lo, hi = (float(end) for end in branch)
         except (TypeError, ValueError):
-            raise TypeError(f"branch must be a pair (x_lo, x_hi), got {branch!r}") from None
+            raise TypeError(f"branch: expected a pair (x_lo, x_hi), got {branch!r}") from None
         if not self.x[0] <= lo < hi <= self.x[-1]:
             raise ValueError(
-                f"branch must be an interval within x, [{self.x[0]}, {self.x[-1]}], got {branch!r}"
+                f"branch: expected an interval within [{self.x[0]}, {self.x[-1]}], got {branch!r}"
             )
         return lo, hi
 
@@ -242,15 +243,13 @@ class Channel:
             # table runs the wrong way
             means = self.mean_at(along)
             if set(np.sign(np.diff(means)).tolist()) not in ({1.0}, {-1.0}):
-                raise ValueError(f"the mean is not strictly monotone on branch {(lo, hi)!r}")
+                raise ValueError(f"branch: the mean is not strictly monotone on {(lo, hi)!r}")
             return along, means
         turns = np.flatnonzero(np.diff(np.sign(np.diff(mean)))) + 1
         ends = [0, *turns.tolist(), len(mean) - 1]
         spans = np.abs(np.diff(mean[ends]))
         if spans.max() == 0:
-            raise ValueError(
-                f"mean must depend on x to store anything, but is {mean[0]} at every knot"
-            )
+            raise ValueError(f"mean: expected one that depends on x, got {mean[0]} at every knot")
         longest = int(np.argmax(spans))
         part = slice(ends[longest], ends[longest + 1] + 1)
         return knots[part], mean[part]
@@ -288,12 +287,12 @@ class Channel:
         """
         values = np.asarray(y, np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("y must be finite")
+            raise ValueError("y: expected finite values, got NaN or infinity")
         lo, hi = self.range
         slack = 1e-6 * (hi - lo)
         if not clip and values.size and (values.min() < lo - slack or values.max() > hi + slack):
             raise ValueError(
-                f"y must lie in the channel's range [{lo:.6g}, {hi:.6g}], got values from "
+                f"y: expected values in the channel's range [{lo:.6g}, {hi:.6g}], got "
                 f"{values.min():.6g} to {values.max():.6g}"
             )
         along, means = self._branch_knots
@@ -386,7 +385,8 @@ class Channel:
         collapse : bool, optional
             None: one draw where exact. True: insist on it. False: draw every cell.
         stream, offset : int
-            Stream of random numbers, in [0, 2^64), and index of the first element within it.
+            Stream of random numbers, in [0, 2^64), and index of the first element within it, in
+            [0, 2^46).
         out : float32, x's shape, C-contiguous, optional
             Where to write the result.
         num_threads : int, optional
@@ -403,18 +403,18 @@ class Channel:
         """
         inputs = np.asarray(x)
         if inputs.dtype.kind not in "fiu":
-            raise TypeError(f"x must hold real numbers, got dtype {inputs.dtype}")
+            raise TypeError(f"x: expected real numbers, got dtype {inputs.dtype}")
         with np.errstate(over="ignore"):  # refused below
             values = np.ascontiguousarray(inputs, np.float32).reshape(-1)
         if not _core.scan(values, None)[3]:
-            raise ValueError("x must be finite in float32, but has NaN or infinite elements")
+            raise ValueError("x: expected values finite in float32, got NaN or infinity")
         if self.write_bits is not None:
             converter = self.write_converter(self.write_bits)
             assert self._write_levels is not None
             values = self._write_levels[quantise(values, converter)]
         if collapse and self.literal:
             raise ValueError(
-                "collapse=True is not exact for this channel: its read converter or stuck cells "
+                "collapse: True is not exact for this channel, whose read converter or stuck cells "
                 "act on every cell before the average"
             )
         if out is None:
@@ -426,9 +426,13 @@ class Channel:
             and out.flags.c_contiguous
             and out.flags.writeable
         ):
+            got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
             raise ValueError(
-                f"out must be a writeable C-contiguous float32 array of shape {inputs.shape}"
+                "out: expected a writeable C-contiguous float32 array of shape "
+                f"{inputs.shape}, got {got}"
             )
+        if not 0 <= offset <= MAX_INDEX - inputs.size:
+            raise ValueError(f"offset: expected offset + size <= 2**46 and >= 0, got {offset}")
         chip_key, read_key = self.keys(seed, chip)
         _core.sample(
             values,
@@ -440,7 +444,7 @@ class Channel:
             random.check_seed("stream", stream),
             offset,
             self.literal if collapse is None else not collapse,
-            0 if num_threads is None else num_threads,
+            threads_argument(num_threads),
         )
         return out
 
@@ -517,7 +521,7 @@ class Channel:
                 "plotting a channel needs matplotlib: pip install 'noisycells[plot]'"
             ) from error
         if (x is None) != (y is None):
-            raise ValueError("measurements need both x and y")
+            raise ValueError("x, y: expected both or neither")
         knots, mean, _, _ = self._knots
         std = self.std_at(knots)
         figure = Figure(figsize=(6, 4), layout="constrained")
@@ -559,12 +563,12 @@ class Channel:
     def from_dict(cls, data: dict[str, Any]) -> Channel:
         """The channel of :meth:`to_dict`; ValueError if a key is missing or unknown."""
         if not isinstance(data, dict):
-            raise TypeError(f"a channel must be a mapping, got {type(data).__name__}")
+            raise TypeError(f"data: expected the dict of a channel, got {type(data).__name__}")
         unknown = sorted(set(data) - _KEYS)
         missing = sorted({"x", "mean", "std"} - set(data))
         if unknown or missing:
             raise ValueError(
-                "a channel has keys x, mean, std and options"
+                "data: expected the keys of a channel"
                 + (f"; missing: {', '.join(missing)}" if missing else "")
                 + (f"; unknown: {', '.join(unknown)}" if unknown else "")
             )
@@ -574,7 +578,7 @@ class Channel:
             try:
                 channel.goodness = Goodness(**data["goodness"])
             except TypeError as error:
-                raise ValueError(f"goodness is not that of a fitted channel: {error}") from None
+                raise ValueError(f"goodness: expected that of a fitted channel: {error}") from None
         return channel
 
     def to_json(self) -> str:
@@ -587,9 +591,9 @@ class Channel:
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"a channel must be JSON: {error}") from None
+            raise ValueError(f"text: expected a channel as JSON: {error}") from None
         if not isinstance(data, dict):
-            raise ValueError(f"a channel must be a JSON object, got {type(data).__name__}")
+            raise ValueError(f"text: expected a JSON object, got {type(data).__name__}")
         return cls.from_dict(data)
 
     def __eq__(self, other: object) -> bool:
@@ -624,54 +628,54 @@ def _numbers(name: str, values: npt.ArrayLike, n: int | None = None, per_knot: b
     try:
         array = np.array(values, np.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must hold real numbers, got {values!r}") from None
+        raise TypeError(f"{name}: expected real numbers, got {values!r}") from None
     if array.ndim > 1 or (array.ndim == 0 and (n is None or per_knot)):
-        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+        raise ValueError(f"{name}: expected one dimension, got shape {array.shape}")
     if array.ndim == 0 and n is not None:
         array = np.full(n, float(array))
     if n is not None and len(array) != n:
-        raise ValueError(f"{name} must have the length of x, {n}, got {len(array)}")
+        raise ValueError(f"{name}: expected the length of x, {n}, got {len(array)}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, but has NaN or infinite elements")
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     array.flags.writeable = False
     return array
 
 
 def _number(name: str, value: float) -> float:
     if isinstance(value, (bool, str)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name}: expected a number, got {value!r}")
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
     if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {value!r}")
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")
     return number
 
 
 def _bits(name: str, bits: int) -> int:
     if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {bits!r}")
+        raise TypeError(f"{name}: expected an int, got {bits!r}")
     if not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"{name} must be between 1 and {MAX_BITS}, got {bits}")
+        raise ValueError(f"{name}: expected 1 to {MAX_BITS}, got {bits}")
     return int(bits)
 
 
 def _stuck(stuck: float | tuple[float, float]) -> tuple[float, float]:
     if isinstance(stuck, (list, tuple, np.ndarray)):
         if len(stuck) != 2:
-            raise ValueError(f"stuck must be a probability or a pair (low, high), got {stuck!r}")
+            raise ValueError(f"stuck: expected a probability or a pair (low, high), got {stuck!r}")
         low, high = (_number("stuck", p) for p in stuck)
     else:
         low = high = _number("stuck", stuck) / 2
     if low < 0 or high < 0 or low + high > 1:
-        raise ValueError(f"stuck must be probabilities that sum to at most 1, got {stuck!r}")
+        raise ValueError(f"stuck: expected probabilities that sum to at most 1, got {stuck!r}")
     return low, high
 
 
 def _text(name: str, value: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {value!r}")
+        raise TypeError(f"{name}: expected a string, got {value!r}")
     return value
 
 
@@ -691,15 +695,13 @@ def _steps(values: F64) -> F32:
 def _cells(cells: int | npt.ArrayLike, shape: tuple[int, ...]) -> int | npt.NDArray[np.int32]:
     array = np.asarray(cells)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"cells must be integers, got {cells!r}")
+        raise TypeError(f"cells: expected integers, got {cells!r}")
     if array.size and not (array.min() >= 1 and array.max() <= MAX_CELLS):
-        raise ValueError(
-            f"cells must be between 1 and {MAX_CELLS}, got {array.min()} to {array.max()}"
-        )
+        raise ValueError(f"cells: expected 1 to {MAX_CELLS}, got {array.min()} to {array.max()}")
     if array.ndim == 0:
         return int(array)
     try:
         array = np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"cells of shape {array.shape} do not fit x of shape {shape}") from None
+        raise ValueError(f"cells: shape {array.shape} does not fit x of shape {shape}") from None
     return np.ascontiguousarray(array, np.int32).reshape(-1)

@@ -11,13 +11,10 @@ import itertools
 import math
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from sklearn.neighbors import NearestNeighbors
 
 __all__ = ["Fit", "Goodness", "fit", "read_csv", "scale"]
 
@@ -27,7 +24,7 @@ Index = npt.NDArray[np.intp]
 MIN_SAMPLES = 10
 GRID = 257  # knots of the fitted table where the inputs do not repeat
 TURNING_POINT = 4.0  # standard errors by which the mean must turn back to end a branch
-AUTO_SMALLEST, AUTO_LARGEST = 5, 1024  # neighbours considered by the automatic choice
+AUTO_SMALLEST, AUTO_LARGEST = 2, 1024  # neighbours considered by the automatic choice
 AUTO_LEFT_OUT = 16_384  # measurements left out, one by one, by it
 
 
@@ -103,8 +100,8 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
         Cell inputs and outputs of each measurement, the same number of each, in any order and
         unit; inputs may repeat.
     neighbors : int, optional
-        k. By default the one of 5, 7, 10, 14, 20, ... (up to half the measurements, at most 1024)
-        that predicts measurements left out one by one with the smallest squared error.
+        k. By default the one of 2, 3, 4, 6, 8, 11, 16, ... (up to half the measurements, at most
+        1024) that predicts measurements left out one by one with the smallest squared error.
 
     Raises
     ------
@@ -115,8 +112,8 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     """
     inputs, outputs = _measurements(x, y)
     try:
-        from sklearn.isotonic import isotonic_regression
-        from sklearn.neighbors import NearestNeighbors
+        from sklearn.isotonic import isotonic_regression  # type: ignore[import-untyped]
+        from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(
             "fitting a channel needs scikit-learn: pip install 'noisycells[sklearn]'"
@@ -127,11 +124,10 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     if neighbors is None:
         neighbors = _best_neighbors(search, inputs, outputs)
     elif isinstance(neighbors, bool) or not isinstance(neighbors, (int, np.integer)):
-        raise TypeError(f"neighbors must be an integer, got {neighbors!r}")
+        raise TypeError(f"neighbors: expected an int, got {neighbors!r}")
     elif not 2 <= neighbors <= len(inputs):
         raise ValueError(
-            f"neighbors must be between 2 and the number of measurements, {len(inputs)}, "
-            f"got {neighbors}"
+            f"neighbors: expected 2 to the number of measurements, {len(inputs)}, got {neighbors}"
         )
     levels = np.unique(inputs)
     repeated = 2 * len(levels) <= len(inputs)
@@ -142,8 +138,9 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     mean = _average(outputs, lo, hi)
     # Of the neighbours about their common mean: with the slope of the mean in it, so a little
     # large, which serves here; the standard deviation of the fit is taken below.
-    spread = np.maximum(_average((outputs - outputs.mean()) ** 2, lo, hi), 0)
-    spread = np.sqrt(np.maximum(spread - (mean - outputs.mean()) ** 2, 0))
+    centre = outputs.mean()
+    spread = _average((outputs - centre) ** 2, lo, hi) - (mean - centre) ** 2
+    spread = np.sqrt(np.maximum(spread, 0))
     first, last = _longest_stretch(mean, spread / np.sqrt(count))
     stretch = slice(first, last + 1)
     monotone = isotonic_regression(
@@ -156,8 +153,8 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
         raise ValueError(_FLAT)
 
     residual = outputs - np.interp(inputs, knots, mean)
-    variance = _average(residual**2, lo, hi) * count / (count - 1)  # k - 1 degrees of freedom
-    std = np.sqrt(np.maximum(variance, 0))
+    variance = np.maximum(_average(residual**2, lo, hi), 0) * count / (count - 1)
+    std = np.sqrt(variance)
     z = np.interp(inputs, knots, std)
     z = np.divide(residual, z, out=np.zeros_like(residual), where=z > 0)
     mean_error = float(np.sqrt(np.mean(variance[stretch] / count[stretch])))
@@ -165,7 +162,7 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     return Fit(knots, mean, std, (float(branch[0]), float(branch[-1])), goodness)
 
 
-_FLAT = "y does not depend on x beyond its noise: there is nothing to invert"
+_FLAT = "y: does not depend on x beyond its noise, so there is nothing to invert"
 
 
 def _measurements(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[F64, F64]:
@@ -174,18 +171,20 @@ def _measurements(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[F64, F64]:
         try:
             array = np.asarray(values, np.float64).ravel()
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} must be an array of real numbers: {error}") from error
+            raise TypeError(f"{name}: expected an array of real numbers: {error}") from error
         bad = np.flatnonzero(~np.isfinite(array))
         if len(bad):
-            raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}: measurements must be finite")
+            raise ValueError(
+                f"{name}: expected finite measurements, got {array[bad[0]]} at {bad[0]}"
+            )
         arrays.append(array)
     inputs, outputs = arrays
     if len(inputs) != len(outputs):
-        raise ValueError(f"x and y must pair up, got {len(inputs)} inputs, {len(outputs)} outputs")
+        raise ValueError(f"y: expected one for each x, {len(inputs)}, got {len(outputs)}")
     if len(inputs) < MIN_SAMPLES:
-        raise ValueError(f"a fit needs at least {MIN_SAMPLES} measurements, got {len(inputs)}")
+        raise ValueError(f"x: expected at least {MIN_SAMPLES} measurements, got {len(inputs)}")
     if inputs.min() == inputs.max():
-        raise ValueError(f"a fit needs at least two distinct inputs, all x are {inputs[0]}")
+        raise ValueError(f"x: expected at least two distinct inputs, got only {inputs[0]}")
     return inputs, outputs
 
 
@@ -205,11 +204,12 @@ def _average(values: F64, lo: Index, hi: Index) -> F64:
     """Mean of ``values[lo:hi]`` for each pair."""
     centre = float(values.mean())  # small sums lose fewer digits
     sums = np.concatenate([[0.0], np.cumsum(values - centre)])
-    return centre + (sums[hi] - sums[lo]) / (hi - lo)
+    average: F64 = centre + (sums[hi] - sums[lo]) / (hi - lo)
+    return average
 
 
-def _best_neighbors(search: NearestNeighbors, x: F64, y: F64) -> int:
-    """The k with the smallest squared leave-one-out error of the mean."""
+def _best_neighbors(search: Any, x: F64, y: F64) -> int:
+    """The k with the smallest squared leave-one-out error; ``search`` is a NearestNeighbors."""
     largest = min(len(x) // 2, AUTO_LARGEST)
     steps = int(2 * math.log2(largest / AUTO_SMALLEST)) + 1
     candidates = [round(AUTO_SMALLEST * 2 ** (i / 2)) for i in range(steps)]
@@ -235,7 +235,7 @@ def _longest_stretch(mean: F64, error: F64) -> tuple[int, int]:
     """First and last knot of the stretch between turning points that spans the most output."""
 
     def differ(i: int, j: int) -> bool:
-        return abs(mean[i] - mean[j]) > TURNING_POINT * math.hypot(error[i], error[j])
+        return bool(abs(mean[i] - mean[j]) > TURNING_POINT * math.hypot(error[i], error[j]))
 
     turns = [0]
     low = high = direction = 0  # lowest and highest knot since the last turning point
@@ -295,15 +295,18 @@ def scale(values: npt.ArrayLike, log: bool = False) -> F64:
     """
     v = np.asarray(values, np.float64)
     if v.size == 0 or not np.isfinite(v).all():
-        raise ValueError("values must be finite and at least one")
+        raise ValueError("values: expected finite numbers, at least one")
     if log:
         if v.min() <= 0:
-            raise ValueError(f"a logarithmic scale needs positive values, got {v.min()}")
+            raise ValueError(
+                f"values: expected positive ones for a logarithmic scale, got {v.min()}"
+            )
         v = np.log10(v)
     lo, hi = v.min(), v.max()
     if lo == hi:
-        raise ValueError("all values are equal: they span no interval")
-    return (2 * (v - lo) / (hi - lo)) - 1
+        raise ValueError(f"values: expected ones that differ, got only {lo}")
+    scaled: F64 = 2 * (v - lo) / (hi - lo) - 1
+    return scaled
 
 
 def read_csv(
