@@ -25,6 +25,12 @@ std::unique_ptr<BoundChannel> make_channel(const Array<float>& table, float x0, 
   ChannelTables& t = b->tables;
   t.table = b->table.data();
   t.n = static_cast<std::int32_t>(table.shape(0));
+  if (t.n <= kSmallTable) {
+    b->columns.assign(4 * kSmallTable, 0.0f);
+    for (std::int32_t i = 0; i < 4 * t.n; ++i)
+      b->columns[static_cast<std::size_t>(i % 4 * kSmallTable + i / 4)] = b->table[i];
+    t.columns = b->columns.data();
+  }
   t.x0 = x0;
   t.inv_dx = inv_dx;
   t.d2d = d2d;

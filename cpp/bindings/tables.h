@@ -8,7 +8,7 @@
 namespace noisycells::bindings {
 
 struct BoundChannel {
-  std::vector<float> table, read;
+  std::vector<float> table, columns, read;
   ChannelTables tables{};
 };
 

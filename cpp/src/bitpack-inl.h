@@ -105,6 +105,7 @@ void unpack8(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* 
 #if defined(__AVX512F__)
   if (width == 2) {
     for (; i + 64 <= n; i += 64, in += 16) {
+      prefetch_to_write(codes + i, 64);
       __m512i v = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
       v = _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi32(v, 12)),
                            _mm512_set1_epi32(0x000F000F));
@@ -116,6 +117,7 @@ void unpack8(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* 
 #elif defined(__AVX2__)
   if (width == 2) {
     for (; i + 32 <= n; i += 32, in += 8) {
+      prefetch_to_write(codes + i, 32);
       __m256i v = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));
       v = _mm256_and_si256(_mm256_or_si256(v, _mm256_slli_epi32(v, 12)),
                            _mm256_set1_epi32(0x000F000F));

@@ -3,11 +3,32 @@
 // Buffers may be written up to a whole vector past n.
 constexpr std::ptrdiff_t kRoom = kBlock + 16;
 
-NC_INLINE void moments(F x, const ChannelTables& c, F& mean, F& std, F* read_std) {
+// Rows of the channel's table: from memory, or from registers where the level can and the table
+// is small, as those of measured devices are.
+struct Rows {
+  const float* table;
+  NC_INLINE explicit Rows(const ChannelTables& c) : table(c.table) {}
+  NC_INLINE void lookup(I i, F& m, F& dm, F& s, F& ds) const {
+    lookup_rows4(table, i, m, dm, s, ds);
+  }
+};
+
+// Calls f(rows).
+template <class Body>
+NC_INLINE void with_rows(const ChannelTables& c, Body f) {
+#if defined(__AVX512F__)
+  if (c.columns) return f(SmallTable(c.columns));
+#endif
+  f(Rows(c));
+}
+
+template <class Table>
+NC_INLINE void moments(const Table& rows, F x, const ChannelTables& c, F& mean, F& std,
+                       F* read_std) {
   F f = (x - set(c.x0)) * set(c.inv_dx);
   const I i = interpolate(f, c.n);
   F m, dm, s, ds;
-  lookup_rows4(c.table, i, m, dm, s, ds);
+  rows.lookup(i, m, dm, s, ds);
   mean = fma(f, dm, m);
   std = fma(f, ds, s);
   if (read_std) {
@@ -44,22 +65,28 @@ NC_INLINE void sample_collapsed(const float* x, float* y, std::ptrdiff_t n, cons
   if (c.d2d > 0) normals(zd, n, {keys.chip, keys.stream, kD2D, 0}, index);
   const Padded input(x, n);
   const F uniform = set(scale[0]);
-  const auto one = [&](std::ptrdiff_t i) __attribute__((always_inline)) {
-    const F k = scale_stride ? load(scale + i) : uniform;
-    F mean, std, read_std;
-    moments(input.at(i), c, mean, std, c.read ? &read_std : nullptr);
-    F v = fma(std * k, load(z + i), mean);
-    if (c.read) v = fma(read_std * k, load(zr + i), v);
-    if (c.d2d > 0) v = fma(set(c.d2d), load(zd + i), v);
-    return v;
-  };
-  std::ptrdiff_t i = 0;
-  for (; i < input.whole; i += W) store(y + i, one(i));
-  if (i < n) {
-    alignas(64) float last[16];
-    store(last, one(i));
-    for (std::ptrdiff_t k = 0; i + k < n; ++k) y[i + k] = last[k];
-  }
+  with_rows(c, [&](const auto& rows) __attribute__((always_inline)) {
+    const auto one = [&](std::ptrdiff_t i) __attribute__((always_inline)) {
+      const F k = scale_stride ? load(scale + i) : uniform;
+      F mean, std, read_std;
+      moments(rows, input.at(i), c, mean, std, c.read ? &read_std : nullptr);
+      F v = fma(std * k, load(z + i), mean);
+      if (c.read) v = fma(read_std * k, load(zr + i), v);
+      if (c.d2d > 0) v = fma(set(c.d2d), load(zd + i), v);
+      return v;
+    };
+    std::ptrdiff_t i = 0;
+    for (; i < input.whole; i += W) {
+      prefetch_to_read(x + i);
+      prefetch_to_write(y + i, W * 4);
+      store(y + i, one(i));
+    }
+    if (i < n) {
+      alignas(64) float last[W];
+      store(last, one(i));
+      for (std::ptrdiff_t k = 0; i + k < n; ++k) y[i + k] = last[k];
+    }
+  });
 }
 
 // What every cell of an element shares.
@@ -111,14 +138,16 @@ void sample_literal(const float* x, float* y, std::ptrdiff_t n, Cells cells,
     most = count[i] > most ? count[i] : most;
   }
   for (std::ptrdiff_t i = n; i < n + 16; ++i) count[i] = 0;
-  for (std::ptrdiff_t i = 0; i < n; i += W) {
-    F mean, std, read_std = set(0.0f);
-    moments(input.at(i), c, mean, std, c.read ? &read_std : nullptr);
-    store(b.mean + i, mean);
-    store(b.std + i, std);
-    store(b.read_std + i, read_std);
-    store(b.total + i, set(0.0f));
-  }
+  with_rows(c, [&](const auto& rows) __attribute__((always_inline)) {
+    for (std::ptrdiff_t i = 0; i < n; i += W) {
+      F mean, std, read_std = set(0.0f);
+      moments(rows, input.at(i), c, mean, std, c.read ? &read_std : nullptr);
+      store(b.mean + i, mean);
+      store(b.std + i, std);
+      store(b.read_std + i, read_std);
+      store(b.total + i, set(0.0f));
+    }
+  });
 
   std::int32_t cell = 0;
   for (; cell < most; ++cell) {

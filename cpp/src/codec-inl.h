@@ -143,6 +143,7 @@ std::int64_t compress(const float* in, const std::uint8_t* mask, std::int64_t po
 #if defined(__AVX512F__)
   while (k + W <= n && position + W <= end) {
     const __mmask16 m = static_cast<__mmask16>(mask_bits(mask, position, end));
+    prefetch_to_read(in + position);
     // To a register first: compressing stores are slow on Zen 4.
     _mm512_storeu_ps(out + k, _mm512_maskz_compress_ps(m, _mm512_loadu_ps(in + position)));
     k += __builtin_popcount(m);
@@ -166,6 +167,7 @@ std::int64_t expand(const float* in, const std::uint8_t* mask, std::int64_t posi
 #if defined(__AVX512F__)
   while (k + W <= n && position + W <= end) {
     const __mmask16 m = static_cast<__mmask16>(mask_bits(mask, position, end));
+    prefetch_to_write(out + position, W * 4);
     _mm512_storeu_ps(out + position, _mm512_maskz_expand_ps(m, _mm512_loadu_ps(in + k)));
     k += __builtin_popcount(m);
     position += W;

@@ -6,15 +6,15 @@
 // put the outputs in order. Several sets run interleaved to hide the multiplier's latency.
 
 struct LaneBlocks {
-  alignas(64) std::uint64_t a[W / 2], b[W / 2];
+  alignas(64) std::int32_t a[W], b[W];  // even lanes matter
 };
 constexpr LaneBlocks lane_blocks() {
   LaneBlocks blocks{};
   constexpr int lanes = W / 4;  // of 128 bits
   for (int lane = 0; lane < lanes; ++lane)
     for (int j = 0; j < 2; ++j) {
-      blocks.a[2 * lane + j] = static_cast<std::uint64_t>(2 * j * lanes + lane);
-      blocks.b[2 * lane + j] = static_cast<std::uint64_t>((2 * j + 1) * lanes + lane);
+      blocks.a[2 * (2 * lane + j)] = 2 * j * lanes + lane;
+      blocks.b[2 * (2 * lane + j)] = (2 * j + 1) * lanes + lane;
     }
   return blocks;
 }
@@ -42,21 +42,21 @@ NC_INLINE void philox_rounds(I (&x0)[G], I (&x1)[G], I (&x2)[G], I (&x3)[G], std
   }
 }
 
-// Words 0..3 of blocks `block` .. `block` + S W - 1, in lane order.
+// Words 0..3 of the S W blocks from (high, low) on, in lane order. `high` is a scalar so that
+// the compiler can take what depends on it alone out of the caller's loop.
 template <int S>
-NC_INLINE void philox_sets(const Draw& draw, std::int64_t block, I (&words)[S][4]) {
+NC_INLINE void philox_sets(const Draw& draw, std::uint32_t high, std::uint32_t low,
+                           I (&words)[S][4]) {
   I x0[2 * S], x1[2 * S], x2[2 * S], x3[2 * S];
-  const std::uint32_t word1 = draw.purpose << 28 | draw.cell << 12;
-  const std::uint64_t base = static_cast<std::uint64_t>(word1) << 32 | 0;
-  const I a = load_i(reinterpret_cast<const std::int32_t*>(kLaneBlocks.a));
-  const I b = load_i(reinterpret_cast<const std::int32_t*>(kLaneBlocks.b));
+  const I a = load_i(kLaneBlocks.a);
+  const I b = load_i(kLaneBlocks.b);
 #pragma GCC unroll 4
   for (int s = 0; s < S; ++s) {
-    const I first = set_i64(base + static_cast<std::uint64_t>(block) + static_cast<std::uint64_t>(s * W));
-    x0[2 * s] = add_i64(first, a);
-    x0[2 * s + 1] = add_i64(first, b);
+    const I first = set_i(static_cast<std::int32_t>(low + static_cast<std::uint32_t>(s * W)));
+    x0[2 * s] = first + a;
+    x0[2 * s + 1] = first + b;
     for (int g = 2 * s; g < 2 * s + 2; ++g) {
-      x1[g] = high_half(x0[g]);
+      x1[g] = set_i(static_cast<std::int32_t>(draw.purpose << 28 | draw.cell << 12 | high));
       x2[g] = set_i(static_cast<std::int32_t>(draw.stream));
       x3[g] = set_i(static_cast<std::int32_t>(draw.stream >> 32));
     }
@@ -119,20 +119,20 @@ NC_INLINE void box_muller(I radius_word, I angle_word, F& z0, F& z1) {
   z1 = radius * select_sign(select(swap, c, s), turned & sign);
 }
 
-// out[0 .. 4 W S) from the blocks at `block`.
+// out[0 .. 4 W S) from the blocks at (high, low).
 template <int S>
-NC_INLINE void emit_words(const Draw& draw, std::int64_t block, float* out) {
+NC_INLINE void emit_words(const Draw& draw, std::uint32_t high, std::uint32_t low, float* out) {
   I w[S][4];
-  philox_sets<S>(draw, block, w);
+  philox_sets<S>(draw, high, low, w);
 #pragma GCC unroll 4
   for (int s = 0; s < S; ++s)
     store_in_order(as_float(w[s][0]), as_float(w[s][1]), as_float(w[s][2]), as_float(w[s][3]),
                    out + 4 * W * s);
 }
 template <int S>
-NC_INLINE void emit_normals(const Draw& draw, std::int64_t block, float* out) {
+NC_INLINE void emit_normals(const Draw& draw, std::uint32_t high, std::uint32_t low, float* out) {
   I w[S][4];
-  philox_sets<S>(draw, block, w);
+  philox_sets<S>(draw, high, low, w);
 #pragma GCC unroll 4
   for (int s = 0; s < S; ++s) {
     F z[4];
@@ -142,28 +142,40 @@ NC_INLINE void emit_normals(const Draw& draw, std::int64_t block, float* out) {
   }
 }
 
-// Elements index .. index + n - 1 of a draw, for any index and n. emit(block, out) fills a
-// whole batch of kBatch elements.
-constexpr int kSets = W == 16 ? 2 : 1;
+// Elements index .. index + n - 1 of a draw, for any index and n. emit(high, low, out) fills a
+// whole batch of kBatch elements from block number high 2^32 + low.
+constexpr int kSets = W == 16 ? 4 : 2;
 constexpr std::ptrdiff_t kBatch = 4 * W * kSets;
 
 template <class Emit>
 NC_INLINE void fill(float* out, std::ptrdiff_t n, std::int64_t index, Emit emit) {
   alignas(64) float batch[kBatch];
-  const std::ptrdiff_t skip = index % 4;
-  std::int64_t block = index / 4;
-  if (skip != 0 && n > 0) {
-    emit(block, batch);
-    const std::ptrdiff_t take = n < kBatch - skip ? n : kBatch - skip;
-    __builtin_memcpy(out, batch + skip, static_cast<std::size_t>(take) * 4);
-    out += take;
-    n -= take;
-    block += kBatch / 4;
-  }
-  for (; n >= kBatch; n -= kBatch, out += kBatch, block += kBatch / 4) emit(block, out);
-  if (n > 0) {
-    emit(block, batch);
-    __builtin_memcpy(out, batch, static_cast<std::size_t>(n) * 4);
+  while (n > 0) {
+    // Up to where the block number's high word changes.
+    const std::uint32_t high = static_cast<std::uint32_t>(index >> 34);
+    std::uint32_t low = static_cast<std::uint32_t>(index >> 2);
+    const std::int64_t here = (std::int64_t{1} << 34) - (index & ((std::int64_t{1} << 34) - 1));
+    std::ptrdiff_t left = n < here ? n : here;
+    n -= left;
+    index += left;
+    const std::ptrdiff_t skip = (index - left) % 4;
+    if (skip != 0) {
+      emit(high, low, batch);
+      const std::ptrdiff_t take = left < kBatch - skip ? left : kBatch - skip;
+      __builtin_memcpy(out, batch + skip, static_cast<std::size_t>(take) * 4);
+      out += take;
+      left -= take;
+      low += kBatch / 4;
+    }
+    for (; left >= kBatch; left -= kBatch, out += kBatch, low += kBatch / 4) {
+      prefetch_to_write(out, kBatch * 4);
+      emit(high, low, out);
+    }
+    if (left > 0) {
+      emit(high, low, batch);
+      __builtin_memcpy(out, batch, static_cast<std::size_t>(left) * 4);
+      out += left;
+    }
   }
 }
 
@@ -226,13 +238,14 @@ void philox(const std::uint32_t* counter, const std::uint32_t* key, int rounds, 
 
 void words(std::uint32_t* out, std::ptrdiff_t n, const Draw& draw, std::int64_t index) {
   fill(reinterpret_cast<float*>(out), n, index,
-       [&](std::int64_t block, float* p) __attribute__((always_inline)) {
-         emit_words<kSets>(draw, block, p);
+       [&](std::uint32_t high, std::uint32_t low, float* p) __attribute__((always_inline)) {
+         emit_words<kSets>(draw, high, low, p);
        });
 }
 
 void normals(float* out, std::ptrdiff_t n, const Draw& draw, std::int64_t index) {
-  fill(out, n, index, [&](std::int64_t block, float* p) __attribute__((always_inline)) {
-    emit_normals<kSets>(draw, block, p);
-  });
+  fill(out, n, index,
+       [&](std::uint32_t high, std::uint32_t low, float* p) __attribute__((always_inline)) {
+         emit_normals<kSets>(draw, high, low, p);
+       });
 }

@@ -16,6 +16,16 @@
 #include "simd_portable-inl.h"
 #endif
 
+// Lines that will be written, a page ahead: stores to lines that are already owned run at more
+// than twice the bandwidth. Never faults, so it may point past the end.
+NC_INLINE void prefetch_to_write(void* p, std::ptrdiff_t bytes) {
+  for (std::ptrdiff_t k = 0; k < bytes; k += 64)
+    __builtin_prefetch(static_cast<char*>(p) + 4096 + k, 1);
+}
+NC_INLINE void prefetch_to_read(const void* p) {
+  __builtin_prefetch(static_cast<const char*>(p) + 4096, 0);
+}
+
 NC_INLINE F select_sign(F value, I sign_bits) { return as_float(as_int(value) ^ sign_bits); }
 
 // Position t in a table of n rows, clipped to it: the row's index and the fraction.

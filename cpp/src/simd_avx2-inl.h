@@ -21,7 +21,6 @@ NC_INLINE void store_u8(std::uint8_t* p, I a) {
 }
 NC_INLINE F set(float x) { return {_mm256_set1_ps(x)}; }
 NC_INLINE I set_i(std::int32_t x) { return {_mm256_set1_epi32(x)}; }
-NC_INLINE I set_i64(std::uint64_t x) { return {_mm256_set1_epi64x(static_cast<long long>(x))}; }
 
 NC_INLINE F operator+(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
 NC_INLINE F operator-(F a, F b) { return {_mm256_sub_ps(a.v, b.v)}; }
@@ -43,7 +42,6 @@ NC_INLINE I operator&(I a, I b) { return {_mm256_and_si256(a.v, b.v)}; }
 NC_INLINE I operator|(I a, I b) { return {_mm256_or_si256(a.v, b.v)}; }
 NC_INLINE I operator^(I a, I b) { return {_mm256_xor_si256(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return a ^ b ^ c; }
-NC_INLINE I add_i64(I a, I b) { return {_mm256_add_epi64(a.v, b.v)}; }
 NC_INLINE I min_i(I a, I b) { return {_mm256_min_epi32(a.v, b.v)}; }
 template <int n> NC_INLINE I shift_left(I a) { return {_mm256_slli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right(I a) { return {_mm256_srli_epi32(a.v, n)}; }
@@ -93,12 +91,13 @@ NC_INLINE I lookup8_i(const std::int32_t* table, I index) {
 }
 
 NC_INLINE void lookup_rows4(const float* table, I index, F& c0, F& c1, F& c2, F& c3) {
-  alignas(32) std::int32_t i[W];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(i), index.v);
+  // Byte offsets, so that each load is one instruction with base and index.
+  alignas(32) std::uint32_t at[W];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(at), _mm256_slli_epi32(index.v, 4));
+  const char* base = reinterpret_cast<const char*>(table);
+  const auto row = [&](int k) { return _mm_loadu_ps(reinterpret_cast<const float*>(base + at[k])); };
   const auto rows = [&](int k) {
-    const __m128 low = _mm_loadu_ps(table + 4 * static_cast<std::ptrdiff_t>(i[k]));
-    const __m128 high = _mm_loadu_ps(table + 4 * static_cast<std::ptrdiff_t>(i[k + 4]));
-    return F{_mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1)};
+    return F{_mm256_insertf128_ps(_mm256_castps128_ps256(row(k)), row(k + 4), 1)};
   };
   const F r0 = rows(0), r1 = rows(1), r2 = rows(2), r3 = rows(3);
   const F a = unpack_low(r0, r1), b = unpack_low(r2, r3);

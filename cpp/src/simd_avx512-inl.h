@@ -16,7 +16,6 @@ NC_INLINE void store_u8(std::uint8_t* p, I a) {
 }
 NC_INLINE F set(float x) { return {_mm512_set1_ps(x)}; }
 NC_INLINE I set_i(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
-NC_INLINE I set_i64(std::uint64_t x) { return {_mm512_set1_epi64(static_cast<long long>(x))}; }
 
 NC_INLINE F operator+(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
 NC_INLINE F operator-(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -38,7 +37,6 @@ NC_INLINE I operator&(I a, I b) { return {_mm512_and_si512(a.v, b.v)}; }
 NC_INLINE I operator|(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
 NC_INLINE I operator^(I a, I b) { return {_mm512_xor_si512(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return {_mm512_ternarylogic_epi32(a.v, b.v, c.v, 0x96)}; }
-NC_INLINE I add_i64(I a, I b) { return {_mm512_add_epi64(a.v, b.v)}; }
 NC_INLINE I min_i(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
 template <int n> NC_INLINE I shift_left(I a) { return {_mm512_slli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right(I a) { return {_mm512_srli_epi32(a.v, n)}; }
@@ -83,9 +81,11 @@ NC_INLINE I lookup8_i(const std::int32_t* table, I index) {
 // Rows of four floats: row i of the table for each lane, as four columns. Sixteen-byte loads
 // and a transpose; gathers take about three times as long (Zen 5, Sapphire Rapids).
 NC_INLINE void lookup_rows4(const float* table, I index, F& c0, F& c1, F& c2, F& c3) {
-  alignas(64) std::int32_t i[W];
-  _mm512_store_si512(i, index.v);
-  const auto row = [&](int k) { return _mm_loadu_ps(table + 4 * static_cast<std::ptrdiff_t>(i[k])); };
+  // Byte offsets, so that each load is one instruction with base and index.
+  alignas(64) std::uint32_t at[W];
+  _mm512_store_si512(at, _mm512_slli_epi32(index.v, 4));
+  const char* base = reinterpret_cast<const char*>(table);
+  const auto row = [&](int k) { return _mm_loadu_ps(reinterpret_cast<const float*>(base + at[k])); };
   // Vector k holds rows k, k + 4, k + 8, k + 12, so that the transpose stays within lanes.
   const auto rows = [&](int k) {
     __m512 r = _mm512_castps128_ps512(row(k));
@@ -101,6 +101,27 @@ NC_INLINE void lookup_rows4(const float* table, I index, F& c0, F& c1, F& c2, F&
   c2 = unpack_low_pairs(c, d);
   c3 = unpack_high_pairs(c, d);
 }
+
+// The same from a table of at most 64 rows held in registers, column by column.
+struct SmallTable {
+  __m512 column[4][4];
+  NC_INLINE explicit SmallTable(const float* columns) {
+    for (int c = 0; c < 4; ++c)
+      for (int k = 0; k < 4; ++k) column[c][k] = _mm512_loadu_ps(columns + 64 * c + 16 * k);
+  }
+  NC_INLINE F at(int c, I index, __mmask16 upper) const {
+    const __m512 low = _mm512_permutex2var_ps(column[c][0], index.v, column[c][1]);
+    const __m512 high = _mm512_permutex2var_ps(column[c][2], index.v, column[c][3]);
+    return {_mm512_mask_blend_ps(upper, low, high)};
+  }
+  NC_INLINE void lookup(I index, F& c0, F& c1, F& c2, F& c3) const {
+    const __mmask16 upper = _mm512_test_epi32_mask(index.v, _mm512_set1_epi32(32));
+    c0 = at(0, index, upper);
+    c1 = at(1, index, upper);
+    c2 = at(2, index, upper);
+    c3 = at(3, index, upper);
+  }
+};
 
 // Rows of two floats.
 NC_INLINE void lookup_rows2(const float* table, I index, F& c0, F& c1) {

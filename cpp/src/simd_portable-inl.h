@@ -19,7 +19,6 @@ NC_INLINE void store_u8(std::uint8_t* p, I a) {
 }
 NC_INLINE F set(float x) { return {f32x4{x, x, x, x}}; }
 NC_INLINE I set_i(std::int32_t x) { return {i32x4{x, x, x, x}}; }
-NC_INLINE I set_i64(std::uint64_t x) { return {(i32x4)u64x2{x, x}}; }
 
 NC_INLINE F operator+(F a, F b) { return {a.v + b.v}; }
 NC_INLINE F operator-(F a, F b) { return {a.v - b.v}; }
@@ -39,7 +38,6 @@ NC_INLINE I operator&(I a, I b) { return {a.v & b.v}; }
 NC_INLINE I operator|(I a, I b) { return {a.v | b.v}; }
 NC_INLINE I operator^(I a, I b) { return {a.v ^ b.v}; }
 NC_INLINE I xor3(I a, I b, I c) { return a ^ b ^ c; }
-NC_INLINE I add_i64(I a, I b) { return {(i32x4)((u64x2)a.v + (u64x2)b.v)}; }
 template <int n> NC_INLINE I shift_left(I a) { return {(i32x4)((u32x4)a.v << n)}; }
 template <int n> NC_INLINE I shift_right(I a) { return {(i32x4)((u32x4)a.v >> n)}; }
 template <int n> NC_INLINE I shift_right_signed(I a) { return {a.v >> n}; }

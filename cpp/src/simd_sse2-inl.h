@@ -20,7 +20,6 @@ NC_INLINE void store_u8(std::uint8_t* p, I a) {
 }
 NC_INLINE F set(float x) { return {_mm_set1_ps(x)}; }
 NC_INLINE I set_i(std::int32_t x) { return {_mm_set1_epi32(x)}; }
-NC_INLINE I set_i64(std::uint64_t x) { return {_mm_set1_epi64x(static_cast<long long>(x))}; }
 
 NC_INLINE F operator+(F a, F b) { return {_mm_add_ps(a.v, b.v)}; }
 NC_INLINE F operator-(F a, F b) { return {_mm_sub_ps(a.v, b.v)}; }
@@ -66,7 +65,6 @@ NC_INLINE I operator&(I a, I b) { return {_mm_and_si128(a.v, b.v)}; }
 NC_INLINE I operator|(I a, I b) { return {_mm_or_si128(a.v, b.v)}; }
 NC_INLINE I operator^(I a, I b) { return {_mm_xor_si128(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return a ^ b ^ c; }
-NC_INLINE I add_i64(I a, I b) { return {_mm_add_epi64(a.v, b.v)}; }
 template <int n> NC_INLINE I shift_left(I a) { return {_mm_slli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right(I a) { return {_mm_srli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right_signed(I a) { return {_mm_srai_epi32(a.v, n)}; }

@@ -10,6 +10,8 @@ namespace noisycells {
 // Stored weights per block: the unit of work, of packed levels and of the kernels' buffers.
 constexpr std::ptrdiff_t kBlock = 1024;
 constexpr int kMaxRanges = 8;
+// Channel tables of at most so many rows are also kept by columns, to be held in registers.
+constexpr int kSmallTable = 64;
 
 enum Purpose : std::uint32_t { kProgram = 0, kRead = 1, kD2D = 2, kStuck = 3 };
 
@@ -35,6 +37,7 @@ struct Converter {
 
 struct ChannelTables {
   const float* table;  // n rows of (mean, next - mean, std, next - std)
+  const float* columns;  // the same as 4 columns of kSmallTable, or null where n is larger
   const float* read;   // n rows of (read std, next - read std), or null
   std::int32_t n;
   float x0, inv_dx;
