@@ -18,10 +18,9 @@ import secrets
 import shutil
 import tempfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +76,9 @@ class Entry(NamedTuple):
     end: int
 
 
+_Writer = TypeVar("_Writer", bound="Writer")
+
+
 class Writer:
     """Writes a safetensors file, tensor by tensor.
 
@@ -105,7 +107,7 @@ class Writer:
         self._checksums: dict[str, str] = {}
         self._size = 0
 
-    def __enter__(self) -> Writer:
+    def __enter__(self: _Writer) -> _Writer:
         # The header comes first in the file but is known last: the data wait in a nameless file.
         self._data: IO[bytes] = tempfile.TemporaryFile(dir=self.path.parent)
         return self
@@ -163,14 +165,14 @@ class Writer:
                 "format": FORMAT,
                 "format_version": f"{MAJOR}.{MINOR}",
                 "header_crc32": "00000000",
-                "crc32": _dumps(self._checksums),
+                "crc32": dumps(self._checksums),
                 **self.metadata,
             }
         tensors = {
             key: {"dtype": e.dtype, "shape": e.shape, "data_offsets": (e.begin, e.end)}
             for key, e in self._entries.items()
         }
-        text = _dumps({"__metadata__": metadata} | tensors if metadata else tensors).encode()
+        text = dumps({"__metadata__": metadata} | tensors if metadata else tensors).encode()
         text += b" " * (-len(text) % 8)
         if len(text) > _MAX_HEADER:
             raise ValueError(f"header: expected at most {_MAX_HEADER:,} bytes, got {len(text):,}")
@@ -220,7 +222,7 @@ class Reader:
         try:
             self._open()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _open(self) -> None:
@@ -229,10 +231,10 @@ class Reader:
         if self._checked:
             start = header[8 : 8 + len(_MAGIC)]
             if start != _MAGIC[: len(start)]:
-                raise FormatError(f"{self.path}: not a file of noisycells (or its start is damaged)")
+                raise FormatError(f"{self.path}: not a file of noisycells, or its start is damaged")
         length = int.from_bytes(header[:8], "little")
         if len(header) < 8 or length > min(size - 8, _MAX_HEADER):
-            raise self._damaged("its header does not fit in its size: cut off or damaged")
+            raise self._damaged("cut off or damaged, as its header does not fit in its size")
         self._file.seek(0)
         header = self._file.read(8 + length)
         if self._checked:
@@ -272,9 +274,7 @@ class Reader:
             with safe_open(self.path, "np"):
                 pass
         except SafetensorError as error:
-            if self._checked:
-                raise self._damaged(f"not valid safetensors ({error})") from None
-            raise FormatError(f"{self.path}: not a safetensors file ({error})") from None
+            raise self._damaged(str(error)) from None
 
     def read(self, key: str) -> NDArray[Any]:
         """One tensor; bfloat16 as uint16 bits, see :func:`widen`.
@@ -294,7 +294,7 @@ class Reader:
         out = np.empty(math.prod(shape), DTYPES[dtype])
         if out.nbytes != end - begin:
             raise self._damaged(f"tensor {key!r} does not have the size of its shape")
-        room = memoryview(out.view(np.uint8))
+        room = out.view(np.uint8).data
         self._file.seek(self._data_start + begin)
         crc = 0
         for at in range(0, len(room), _PIECE):
@@ -304,10 +304,17 @@ class Reader:
             crc = zlib.crc32(piece, crc)
         if self._checked and self._checksums.get(key) != f"{crc:08x}":
             raise self._damaged(f"tensor {key!r} does not match its checksum")
-        return out.reshape(shape)
+        tensor: NDArray[Any] = out.reshape(shape)
+        return tensor
 
-    def _damaged(self, how: str) -> DecodeError:
-        return DecodeError(f"{self.path}: {how}")
+    def _damaged(self, how: str) -> DecodeError | FormatError:
+        if self._checked:
+            return DecodeError(f"{self.path}: {how}")
+        return FormatError(f"{self.path}: expected a safetensors file: {how}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def __enter__(self) -> Reader:
         return self
@@ -318,7 +325,7 @@ class Reader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self.close()
 
 
 def widen(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -333,5 +340,6 @@ def _header_checksum(header: bytes, at: int) -> bytes:
     return b"%08x" % zlib.crc32(header[:at] + b"00000000" + header[at + 8 :])
 
 
-def _dumps(value: Mapping[str, Any]) -> str:
+def dumps(value: Any) -> str:
+    """JSON as the files have it: no spaces, no NaN."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -2,8 +2,23 @@
 
 from .codec import Codec
 from .cost import Cost
+from .files import StoredFile, encode_file, load, read_file, save
 from .ranges import Range
 from .redundancy import Redundancy
+from .selection import belongs_in_cells
 from .stored import StoredModel, StoredTensor
 
-__all__ = ["Codec", "Cost", "Range", "Redundancy", "StoredModel", "StoredTensor"]
+__all__ = [
+    "Codec",
+    "Cost",
+    "Range",
+    "Redundancy",
+    "StoredFile",
+    "StoredModel",
+    "StoredTensor",
+    "belongs_in_cells",
+    "encode_file",
+    "load",
+    "read_file",
+    "save",
+]

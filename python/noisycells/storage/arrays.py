@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-CHUNK = 1 << 18
-"""Elements a numpy pass works on at a time (a multiple of 8), so that it needs a few MB at most."""
+CHUNK = 1 << 16
+"""Elements a numpy pass works on at a time so that it needs a few MB at most. A multiple of
+reference.BLOCK."""
 
 
 @dataclass(frozen=True, eq=False)

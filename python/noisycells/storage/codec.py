@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -13,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _core, random
 from ..channel import Channel
-from ..reference import Converter
 from ..runtime import threads_argument
 from .arrays import Source, Sources, prepare
-from .histogram import count_ranges, extent, histogram
+from .histogram import Extent, Histogram, count_ranges, extent, histogram
 from .noise import NoiseCurve, range_noise, rounding_bits
 from .ranges import Range, bounds, make_range
 from .redundancy import MAX_CELLS, allocate
@@ -238,32 +238,45 @@ class Codec:
             if overrides is not None or digital is not None:
                 raise TypeError("overrides, digital: expected a mapping of weights with them")
             source = prepare(name, weights, mask, sensitivity)
-            return self.encode_source(source, self.plan([source]))
+            return self.encode_source(source)
         if name:
             raise TypeError("name: expected none with a mapping of weights")
         kept = {key: np.asarray(value) for key, value in (digital or {}).items()}
         _check_names("digital", set(kept) & set(weights), "names that are not in cells")
         load = _source_loader(weights, mask, sensitivity)
-        tensors: dict[str, StoredTensor] = {}
-        for codec, names in self.assign(weights, overrides).items():
-            for stored in codec.encode_all(Sources(load, names)):
-                tensors[stored.name] = stored
-        return StoredModel({key: tensors[key] for key in weights}, kept)
+        encoded = self.encode_each(load, list(weights), overrides)
+        return StoredModel({stored.name: stored for stored in encoded}, kept)
 
-    def encode_all(self, sources: Iterable[Source]) -> Iterator[StoredTensor]:
-        """Encode tensors one by one, with a mapping they share if the scope is the model."""
-        shared = self.plan(sources) if self.scope == "model" else None
-        for source in sources:
-            yield self.encode_source(source, shared or self.plan([source]))
+    def encode_each(
+        self,
+        load: Callable[[str], Source],
+        names: Sequence[str],
+        overrides: Mapping[str, Codec] | None = None,
+    ) -> Iterator[StoredTensor]:
+        """Encode the tensors of a model one by one, loading each when its turn comes.
+
+        Tensors whose codec has the scope of the model are loaded up to three times more before.
+        """
+        groups = self._assign(names, overrides or {})
+        shared = {
+            codec: codec.plan(Sources(load, group))
+            for codec, group in groups.items()
+            if codec.scope == "model"
+        }
+        codecs = {name: codec for codec, group in groups.items() for name in group}
+        for name in names:
+            # No variable here keeps the weights while the next ones are loaded.
+            yield codecs[name].encode_source(load(name), shared.get(codecs[name]))
 
     def transmit(
         self,
         weights: ArrayLike,
         seed: int,
         mask: ArrayLike | None = None,
-        sensitivity: ArrayLike | None = None,
         chip: int = 0,
         name: str = "",
+        *,
+        sensitivity: ArrayLike | None = None,
         num_threads: int | None = None,
     ) -> NDArray[np.float32]:
         """Encode and read back in one pass: the same bits as ``encode(...).read(seed, chip)``.
@@ -288,17 +301,10 @@ class Codec:
         )
         return out
 
-    def assign(
-        self, names: Iterable[str], overrides: Mapping[str, Codec] | None
+    def _assign(
+        self, names: Iterable[str], overrides: Mapping[str, Codec]
     ) -> dict[Codec, list[str]]:
-        """The codec of each tensor: this one, or the first of `overrides` whose pattern matches.
-
-        Raises
-        ------
-        ValueError
-            If a pattern matches no name.
-        """
-        overrides = overrides or {}
+        """Each codec's tensors: of the first override whose pattern matches, or of this one."""
         groups: dict[Codec, list[str]] = {}
         unused = set(overrides)
         for name in names:
@@ -317,55 +323,87 @@ class Codec:
             One for each magnitude range.
         """
         size = extent(sources)
-        curve, learnt = self._noise, self.learnt
-        thresholds, cells = self.thresholds, self.cells
         tallied = None
-        if self.write_bits == "auto" or self.ranges > 1 and (
-            thresholds == "auto" or self.mean_cells is not None
-        ):
+        if self._chooses:
             tallied = histogram(sources, size.top, not self.sign_protection)
-        if thresholds == "auto":
-            thresholds = (size.top,) * (self.ranges - 1)
-            if tallied is not None and self.ranges > 1 and size.top > 0:
-                thresholds = choose_thresholds(
-                    curve, tallied, size, self.ranges, cells, self.mean_cells
-                )
-        thresholds = tuple(min(float(np.float32(t)), size.top) for t in thresholds)
-        if self.mean_cells is not None:
-            if tallied is None:
-                cells = (int(self.mean_cells),)
-            else:
-                noise = range_noise(curve, tallied, size, thresholds)
-                counts = count_ranges(sources, thresholds)
-                cells = allocate(noise.single, counts, self.mean_cells)
-
-        edges = (0.0, *thresholds, size.top)
+        thresholds = self._plan_thresholds(size, tallied)
+        cells = self._plan_cells(sources, size, tallied, thresholds)
         ranges = []
-        for k, r in enumerate(cells):
-            write: Converter | None = None
-            if self.write_bits == "auto":
-                assert tallied is not None
-                bits = rounding_bits(
-                    curve, tallied, size, (edges[k], edges[k + 1]), r, self.channel.branch
-                )
-                write = self.channel.write_converter(
-                    min(bits, self.channel.write_bits or bits)
-                )
-            elif self.write_bits is not None:
-                write = self.channel.write_converter(self.write_bits[k])
-            interval = bounds(edges[k], edges[k + 1], size, self.sign_protection)
-            ranges.append(make_range(edges[k + 1], interval, learnt.range, r, write))
+        for (lower, upper), r, bits in zip(
+            pairwise((0.0, *thresholds, size.top)),
+            cells,
+            self._plan_write_bits(size, tallied, thresholds, cells),
+            strict=True,
+        ):
+            low, high = bounds(lower, upper, size, self.sign_protection)
+            write = None if bits is None else self.channel.write_converter(bits)
+            interval = (float(low), float(high))
+            ranges.append(make_range(upper, interval, self.learnt.range, r, write))
         return tuple(ranges)
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether a choice depends on how the weights are distributed."""
+        several = self.ranges > 1
+        return self.write_bits == "auto" or (
+            several and (self.thresholds == "auto" or self.mean_cells is not None)
+        )
+
+    def _plan_thresholds(self, size: Extent, tallied: Histogram | None) -> tuple[float, ...]:
+        if self.thresholds != "auto":
+            return tuple(min(float(np.float32(t)), size.top) for t in self.thresholds)
+        if self.ranges == 1 or size.top == 0:
+            return (size.top,) * (self.ranges - 1)
+        assert tallied is not None
+        return choose_thresholds(
+            self._noise, tallied, size, self.ranges, self.cells, self.mean_cells
+        )
+
+    def _plan_cells(
+        self,
+        sources: Iterable[Source],
+        size: Extent,
+        tallied: Histogram | None,
+        thresholds: tuple[float, ...],
+    ) -> tuple[int, ...]:
+        if self.mean_cells is None:
+            return self.cells
+        if self.ranges == 1:
+            return (int(self.mean_cells),)
+        assert tallied is not None
+        noise = range_noise(self._noise, tallied, size, thresholds)
+        # Counted anew: the histogram may have weights next to a threshold on its wrong side.
+        return allocate(noise.single, count_ranges(sources, thresholds), self.mean_cells)
+
+    def _plan_write_bits(
+        self,
+        size: Extent,
+        tallied: Histogram | None,
+        thresholds: tuple[float, ...],
+        cells: tuple[int, ...],
+    ) -> tuple[int, ...] | tuple[None, ...]:
+        if self.write_bits is None:
+            return (None,) * self.ranges
+        if self.write_bits != "auto":
+            return self.write_bits
+        assert tallied is not None
+        wanted = rounding_bits(self._noise, tallied, size, thresholds, cells, self.channel.branch)
+        return tuple(min(bits, self.channel.write_bits or bits) for bits in wanted)
 
     def tables(self, ranges: tuple[Range, ...]) -> _core.CodecTables:
         """The codec with these ranges, for the compiled core."""
         return _core.CodecTables(*self._inverse_table, ranges, self.sign_protection)
 
-    def encode_source(self, source: Source, ranges: tuple[Range, ...]) -> StoredTensor:
-        """Encode one tensor with ranges from :meth:`plan`."""
+    def encode_source(
+        self, source: Source, ranges: tuple[Range, ...] | None = None
+    ) -> StoredTensor:
+        """Encode one tensor with ranges from :meth:`plan`, or with a plan of its own."""
+        if ranges is None:
+            ranges = self.plan([source])
         tables = self.tables(ranges)
-        size = source.weights.size
-        stored = size if source.mask is None else int(_core.scan(source.weights, source.mask)[0])
+        stored = source.weights.size
+        if source.mask is not None:
+            stored = _core.count_stored(source.mask, stored)
         side = np.empty(-(-stored * tables.side_width // 8), np.uint8)
         levels: NDArray[Any]
         if ranges[0].write is None:
@@ -505,8 +543,7 @@ def _check_ranges(
         return ranges
     if ranges not in (2, len(thresholds) + 1):
         raise ValueError(
-            f"ranges: expected {len(thresholds) + 1} for {len(thresholds)} thresholds, "
-            f"got {ranges}"
+            f"ranges: expected {len(thresholds) + 1} for {len(thresholds)} thresholds, got {ranges}"
         )
     return len(thresholds) + 1
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from numpy.typing import NDArray
+
 INDEX_HEADER_BITS = 64
 """An entropy-coded mask also has to say how many weights it keeps."""
 
@@ -31,7 +33,7 @@ class Cost:
     index_bits_per_cell : float
         Rate at which index bits are turned into cells.
     parameter_bits : int
-        Thresholds, scales and shifts, three float32 a range, kept digital.
+        Thresholds, scales and shifts, three float32 a range of every tensor, kept digital.
     digital_bits : int
         Tensors kept digital, such as biases and normalisation.
     digital_weights : int
@@ -135,6 +137,11 @@ def total(costs: Iterable[Cost]) -> Cost:
         digital_weights=sum(c.digital_weights for c in costs),
         includes_biases=any(c.includes_biases for c in costs),
     )
+
+
+def digital(array: NDArray[Any]) -> Cost:
+    """Cost of a tensor that is kept digital."""
+    return Cost(0, 0, 0, 0, digital_bits=8 * array.nbytes, digital_weights=array.size)
 
 
 def _ratio(cells: int, weights: int) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,46 +69,58 @@ def range_noise(
     curve: NoiseCurve, histogram: Histogram, extent: Extent, thresholds: tuple[float, ...]
 ) -> RangeNoise:
     """Noise of the ranges that `thresholds` cut, in squared weight units."""
-    sign = len(histogram.mass) == 1
-    edges = (0.0, *thresholds, extent.top)
-    single, shared = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
-    for k, (lower, upper) in enumerate(zip(edges, edges[1:], strict=False)):
-        low, high = bounds(lower, upper, extent, sign)
-        if not high > low:
-            continue
-        members = (histogram.values[0] > lower) & (histogram.values[0] <= upper)
-        mass, values = histogram.mass[:, members], histogram.values[:, members]
-        scale2 = ((high - low) / (curve.high - curve.low)) ** 2
-        variance = curve.at(curve.variance, (values - low) / (high - low))
-        single[k] = scale2 * float((mass * variance).sum())
-        shared[k] = scale2 * curve.shared * float(mass.sum())
-    return RangeNoise(single, shared)
+    single, shared = [], []
+    for members in _members(histogram, extent, thresholds):
+        scale2 = (members.width / (curve.high - curve.low)) ** 2
+        variance = curve.at(curve.variance, members.u)
+        single.append(scale2 * float((members.mass * variance).sum()))
+        shared.append(scale2 * curve.shared * float(members.mass.sum()))
+    return RangeNoise(np.array(single), np.array(shared))
 
 
 def rounding_bits(
     curve: NoiseCurve,
     histogram: Histogram,
     extent: Extent,
-    edges: tuple[float, float],
-    cells: int,
+    thresholds: tuple[float, ...],
+    cells: tuple[int, ...],
     branch: tuple[float, float],
-) -> int:
-    """Smallest converter width that adds less than a tenth to a range's noise variance.
+) -> tuple[int, ...]:
+    """Smallest converter widths, 1 to 16, that add less than a tenth to each range's noise.
 
     A converter of b bits rounds cell inputs to steps of (x_hi - x_lo) / (2^b - 1), an error of
     variance step^2 / 12 at the input and slope^2 step^2 / 12 at the output. It is averaged over
-    the weights of the range, magnitudes in (edges[0], edges[1]], like the noise beside it.
+    the weights of the range, like the noise of its cells beside it.
     """
-    low, high = bounds(*edges, extent, len(histogram.mass) == 1)
-    members = (histogram.values[0] > edges[0]) & (histogram.values[0] <= edges[1])
-    mass = histogram.mass[:, members]
-    if not high > low or not mass.any():
-        return 1
-    u = (histogram.values[:, members] - low) / (high - low)
-    noise = np.average(curve.at(curve.variance, u), weights=mass) / cells + curve.shared
-    slope2 = np.average(curve.at(curve.slope2, u), weights=mass)
-    for bits in range(1, 16):
-        step = (branch[1] - branch[0]) / (2**bits - 1)
-        if slope2 * step**2 / 12 < noise / 10:
-            return bits
-    return 16
+    bits = []
+    for members, r in zip(_members(histogram, extent, thresholds), cells, strict=True):
+        mass = members.mass.sum()
+        if not members.width * mass > 0:
+            bits.append(1)
+            continue
+        noise = (members.mass * curve.at(curve.variance, members.u)).sum() / r
+        noise += mass * curve.shared
+        slope2 = (members.mass * curve.at(curve.slope2, members.u)).sum()
+        step = (branch[1] - branch[0]) / (2.0 ** np.arange(1, 17) - 1)
+        enough = slope2 * step**2 / 12 < noise / 10
+        bits.append(1 + int(np.argmax(enough)) if enough.any() else 16)
+    return tuple(bits)
+
+
+class _Members(NamedTuple):
+    """Weights of a range: their mass, and where they fall in the range's interval, 0 to 1."""
+
+    width: float
+    mass: NDArray[np.float64]
+    u: NDArray[np.float64]
+
+
+def _members(
+    histogram: Histogram, extent: Extent, thresholds: tuple[float, ...]
+) -> Iterator[_Members]:
+    for lower, upper in pairwise((0.0, *thresholds, extent.top)):
+        low, high = bounds(lower, upper, extent, len(histogram.mass) == 1)
+        width = max(float(high - low), 0.0)
+        inside = (histogram.values[0] > lower) & (histogram.values[0] <= upper)
+        u = (histogram.values[:, inside] - low) / (width or 1.0)
+        yield _Members(width, histogram.mass[:, inside], u)

@@ -37,7 +37,8 @@ class SideLevels:
     def write(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Cell inputs of Gray codes."""
         rank = np.argsort(_gray(len(self.inputs)))
-        return self.inputs[rank[codes]].astype(np.float32)
+        inputs: NDArray[np.float32] = self.inputs[rank[codes]].astype(np.float32)
+        return inputs
 
     def decide(self, y: NDArray[Any]) -> NDArray[np.uint8]:
         """Gray codes of cell outputs."""
@@ -125,10 +126,9 @@ def _tail(distance: F64, std: F64) -> F64:
     """Probability that a centred normal exceeds `distance`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(distance == 0, 0.0, distance / std)
-    erfc = np.frompyfunc(math.erfc, 1, 1)
-    return 0.5 * erfc(z / math.sqrt(2)).astype(np.float64)
+    return 0.5 * np.array([math.erfc(v) for v in np.ravel(z / math.sqrt(2))]).reshape(z.shape)
 
 
 def _gray(levels: int) -> NDArray[np.uint8]:
-    rank = np.arange(levels, dtype=np.uint8)
-    return rank ^ (rank >> 1)
+    rank = np.arange(levels)
+    return (rank ^ (rank >> 1)).astype(np.uint8)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from . import cost, side
 from .arrays import CHUNK, positions
 from .cost import Cost
 from .ranges import Range
+from .selection import is_bias
 
 if TYPE_CHECKING:
     from .codec import Codec
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StoredTensor:
@@ -65,33 +67,23 @@ class StoredTensor:
     @cached_property
     def counts(self) -> tuple[int, ...]:
         """Number of stored weights in each range."""
-        if self.mask is None:
-            stored = self.size
-        else:
-            stored = sum(
-                int(np.count_nonzero(kept))
-                for _, _, kept in positions(self.size, self.mask)
-                if kept is not None
-            )
-        return tuple(
-            int(n)
-            for n in block_counts(self.side, stored, self.codec.sign_bits, len(self.ranges)).sum(0)
-        )
+        stored = self.size if self.mask is None else _core.count_stored(self.mask, self.size)
+        counts = block_counts(self.side, stored, self.codec.sign_bits, len(self.ranges))
+        return tuple(counts.sum(axis=0).tolist())
 
     @property
     def cost(self) -> Cost:
         """Cells and bits this tensor takes."""
-        width = self.codec.sign_bits + (len(self.ranges) - 1).bit_length()
         bits, code = (0, "none") if self.mask is None else cost.index_cost(self.size, self.stored)
         return Cost(
             stored_weights=self.stored,
             original_weights=self.size,
             data_cells=sum(n * r.cells for n, r in zip(self.counts, self.ranges, strict=True)),
-            side_cells=self.stored * -(-width // side.BITS),
+            side_cells=self.stored * -(-self.codec.side_bits // side.BITS),
             index_bits=bits,
             index_code=code,
             parameter_bits=96 * len(self.ranges),
-            includes_biases=self.name.rpartition(".")[2] == "bias",
+            includes_biases=is_bias(self.name),
         )
 
     def read(
@@ -171,8 +163,7 @@ class StoredTensor:
         self, out: NDArray[np.float32], seed: int, chip: int, num_threads: int | None
     ) -> None:
         """Decode again, in place, the weights whose side bits are misread."""
-        sign = self.codec.sign_bits
-        width = sign + (len(self.ranges) - 1).bit_length()
+        sign, width = self.codec.sign_bits, self.codec.side_bits
         stream = random.stream(self.name, "side")
         inv_alpha, shift = np.array([(r.inv_alpha, r.shift) for r in self.ranges]).T
         for before, start, kept in positions(self.size, self.mask):
@@ -238,13 +229,12 @@ class StoredModel(Mapping[str, StoredTensor]):
 
     @property
     def cost(self) -> Cost:
-        """Cells and bits the model takes; ranges that tensors share are counted once."""
-        shared = {tensor.ranges for tensor in self.values()}
-        return replace(
-            cost.total(tensor.cost for tensor in self.values()),
-            parameter_bits=96 * sum(len(ranges) for ranges in shared),
-            digital_bits=sum(8 * array.nbytes for array in self.digital.values()),
-            digital_weights=sum(array.size for array in self.digital.values()),
+        """Cells and bits the model takes."""
+        return cost.total(
+            [
+                *(tensor.cost for tensor in self.values()),
+                *(cost.digital(array) for array in self.digital.values()),
+            ]
         )
 
     def read(
@@ -275,9 +265,7 @@ class StoredModel(Mapping[str, StoredTensor]):
         )
 
 
-def unpack(
-    buffer: NDArray[np.uint8], width: int, first: int, count: int
-) -> NDArray[np.uint8]:
+def unpack(buffer: NDArray[np.uint8], width: int, first: int, count: int) -> NDArray[np.uint8]:
     """`count` codes of `width` bits (0: all zero) from code number `first` on."""
     if not width:
         return np.zeros(count, np.uint8)
@@ -300,17 +288,21 @@ def block_counts(
         If a side code names a range that there is not.
     """
     width = sign_bits + (ranges - 1).bit_length()
-    blocks = -(-stored // BLOCK)
-    counts = np.zeros((blocks, ranges), np.int64)
-    if ranges == 1:
-        counts[:, 0] = BLOCK
-        counts[-1:, 0] = stored - (blocks - 1) * BLOCK
-        return counts
+    counts = np.empty((-(-stored // BLOCK), ranges), np.int64)
     for start in range(0, stored, CHUNK):
         number = unpack(buffer, width, start, min(CHUNK, stored - start)) >> sign_bits
-        if number.max(initial=0) >= ranges:
+        if number.max() >= ranges:
             raise ValueError(f"side: expected ranges below {ranges}, got {number.max()}")
-        block = np.arange(len(number)) // BLOCK
-        found = np.bincount(block * ranges + number, minlength=(block[-1] + 1) * ranges)
-        counts[start // BLOCK :][: block[-1] + 1] = found.reshape(-1, ranges)
+        blocks = np.full((-(-len(number) // BLOCK), BLOCK), ranges, np.uint8)
+        blocks.reshape(-1)[: len(number)] = number
+        for k in range(ranges):
+            counts[start // BLOCK :][: len(blocks), k] = np.count_nonzero(blocks == k, axis=1)
     return counts
+
+
+def packed_size(
+    buffer: NDArray[np.uint8], stored: int, sign_bits: int, write_bits: Sequence[int]
+) -> int:
+    """Bytes of packed levels: in each block, each range's codes are padded to a byte."""
+    counts = block_counts(buffer, stored, sign_bits, len(write_bits))
+    return int((-(-counts * np.array(write_bits) // 8)).sum())

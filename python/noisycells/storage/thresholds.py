@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from .histogram import BINS, Extent, Histogram
 from .noise import NoiseCurve
-from .redundancy import allocate
 from .ranges import bounds
+from .redundancy import allocate
 
 PER_OCTAVE = 8
 
