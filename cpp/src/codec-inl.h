@@ -6,7 +6,7 @@ NC_INLINE I range_numbers(const std::uint8_t* codes, bool sign) {
   return sign ? shift_right<1>(code) : code;
 }
 
-// Calls f(i, store) for every vector of n elements; outputs have room for whole vectors.
+// Calls body(i) for every vector of n elements; outputs have room for whole vectors.
 template <class Body>
 NC_INLINE void for_vectors(std::ptrdiff_t n, Body body) {
   for (std::ptrdiff_t i = 0; i < n; i += W) body(i);
@@ -15,6 +15,7 @@ NC_INLINE void for_vectors(std::ptrdiff_t n, Body body) {
 void classify(const float* w, std::ptrdiff_t n, const CodecTables& codec, std::uint8_t* codes) {
   const Padded input(w, n);
   for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
+    prefetch_to_read(w + i);
     const I bits = as_int(input.at(i));
     const F magnitude = as_float(bits & set_i(INT32_MAX));
     const I zero = set_i(0);
@@ -29,16 +30,18 @@ void classify(const float* w, std::ptrdiff_t n, const CodecTables& codec, std::u
 void to_inputs(const float* w, const std::uint8_t* codes, std::ptrdiff_t n,
                const CodecTables& codec, float* x) {
   const Padded input(w, n);
+  Rows rows;
   for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
     F value = input.at(i);
     if (codec.sign) value = as_float(as_int(value) & set_i(INT32_MAX));
     const I range = range_numbers(codes + i, codec.sign);
     const F u = fma(value, lookup8(codec.alpha, range), lookup8(codec.minus_beta, range));
-    F f = (u - set(codec.y0)) * set(codec.inv_dy);
-    const I row = interpolate(f, codec.m);
+    rows.put(i, (u - set(codec.y0)) * set(codec.inv_dy), codec.m);
+  });
+  for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
     F first, difference;
-    lookup_rows2(codec.inverse, row, first, difference);
-    store(x + i, fma(f, difference, first));
+    lookup_rows2(codec.inverse, rows.twice + i, first, difference);
+    store(x + i, fma(load(rows.fraction + i), difference, first));
   });
 }
 
@@ -70,7 +73,7 @@ void read_back(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
     for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
       store_i(cells + i, lookup8_i(codec.cells, range_numbers(codes + i, codec.sign)));
     });
-    sample_literal(x, y, n, {cells, 1}, channel, keys, index);
+    sample_literal(x, y, n, cells, 1, channel, keys, index);
   } else {
     alignas(64) float scale[kRoom];
     for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
@@ -135,6 +138,19 @@ NC_INLINE std::uint64_t mask_bits(const std::uint8_t* mask, std::int64_t positio
   return word >> (position % 8);
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr std::uint64_t kLaneNumbers = 0x0706050403020100;
+// Each bit of m to a whole byte.
+NC_INLINE std::uint64_t spread_bits(unsigned m) {
+  return _pdep_u64(m, 0x0101010101010101) * 0xFF;
+}
+// lanes: a lane number a byte.
+NC_INLINE F permute(F a, std::uint64_t lanes) {
+  const __m128i bytes = _mm_cvtsi64_si128(static_cast<long long>(lanes));
+  return {_mm256_permutevar8x32_ps(a.v, _mm256_cvtepu8_epi32(bytes))};
+}
+#endif
+
 // The masked loops take W positions at a time while both buffers have room for whole vectors,
 // and single positions at the end.
 std::int64_t compress(const float* in, const std::uint8_t* mask, std::int64_t position,
@@ -146,6 +162,17 @@ std::int64_t compress(const float* in, const std::uint8_t* mask, std::int64_t po
     prefetch_to_read(in + position);
     // To a register first: compressing stores are slow on Zen 4.
     _mm512_storeu_ps(out + k, _mm512_maskz_compress_ps(m, _mm512_loadu_ps(in + position)));
+    k += __builtin_popcount(m);
+    position += W;
+  }
+#endif
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  while (k + W <= n && position + W <= end) {
+    const unsigned m = mask_bits(mask, position, end) & 0xFF;
+    prefetch_to_read(in + position);
+    // The selected lanes' numbers, first ones first.
+    const std::uint64_t lanes = _pext_u64(kLaneNumbers, spread_bits(m));
+    store(out + k, permute(load(in + position), lanes));
     k += __builtin_popcount(m);
     position += W;
   }
@@ -169,6 +196,20 @@ std::int64_t expand(const float* in, const std::uint8_t* mask, std::int64_t posi
     const __mmask16 m = static_cast<__mmask16>(mask_bits(mask, position, end));
     prefetch_to_write(out + position, W * 4);
     _mm512_storeu_ps(out + position, _mm512_maskz_expand_ps(m, _mm512_loadu_ps(in + k)));
+    k += __builtin_popcount(m);
+    position += W;
+  }
+#endif
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  while (k + W <= n && position + W <= end) {
+    const unsigned m = mask_bits(mask, position, end) & 0xFF;
+    prefetch_to_write(out + position, W * 4);
+    // Each selected lane takes the next value, the others are cleared.
+    const std::uint64_t spread = spread_bits(m);
+    const __m256i keep =
+        _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<long long>(spread)));
+    const F values = permute(load(in + k), _pdep_u64(kLaneNumbers, spread));
+    store(out + position, as_float(as_int(values) & I{keep}));
     k += __builtin_popcount(m);
     position += W;
   }

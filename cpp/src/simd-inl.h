@@ -28,10 +28,20 @@ NC_INLINE void prefetch_to_read(const void* p) {
 
 NC_INLINE F select_sign(F value, I sign_bits) { return as_float(as_int(value) ^ sign_bits); }
 
-// Position t in a table of n rows, clipped to it: the row's index and the fraction.
-NC_INLINE I interpolate(F& t, std::int32_t n) {
-  t = min(max(t, set(0.0f)), set(static_cast<float>(n - 1)));
-  const I i = min_i(truncate(t), set_i(n - 2));
-  t = t - to_float(i);
-  return i;
-}
+// Where a block's elements lie in a table of n rows: twice the row, and the fraction beyond it.
+// Rows are found for the whole block before any is looked up: the look-up takes each row's
+// address from memory, and reading back a vector that was only just stored would stall.
+constexpr std::ptrdiff_t kRoom = kBlock + 16;  // buffers may be written a vector past the block
+
+struct Rows {
+  alignas(64) std::uint32_t twice[kRoom];
+  alignas(64) float fraction[kRoom];
+
+  // t: position in rows, clipped to the table.
+  NC_INLINE void put(std::ptrdiff_t i, F t, std::int32_t n) {
+    t = min(max(t, set(0.0f)), set(static_cast<float>(n - 1)));
+    const I row = min_i(truncate(t), set_i(n - 2));
+    store(fraction + i, t - to_float(row));
+    store_i(reinterpret_cast<std::int32_t*>(twice) + i, row + row);
+  }
+};

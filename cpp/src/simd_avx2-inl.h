@@ -90,12 +90,11 @@ NC_INLINE I lookup8_i(const std::int32_t* table, I index) {
       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table)), index.v)};
 }
 
-NC_INLINE void lookup_rows4(const float* table, I index, F& c0, F& c1, F& c2, F& c3) {
-  // Byte offsets, so that each load is one instruction with base and index.
-  alignas(32) std::uint32_t at[W];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(at), _mm256_slli_epi32(index.v, 4));
-  const char* base = reinterpret_cast<const char*>(table);
-  const auto row = [&](int k) { return _mm_loadu_ps(reinterpret_cast<const float*>(base + at[k])); };
+NC_INLINE void lookup_rows4(const float* table, const std::uint32_t* twice, F& c0, F& c1, F& c2,
+                            F& c3) {
+  const auto row = [&](int k) {
+    return _mm_loadu_ps(table + 2 * static_cast<std::size_t>(twice[k]));
+  };
   const auto rows = [&](int k) {
     return F{_mm256_insertf128_ps(_mm256_castps128_ps256(row(k)), row(k + 4), 1)};
   };
@@ -108,14 +107,11 @@ NC_INLINE void lookup_rows4(const float* table, I index, F& c0, F& c1, F& c2, F&
   c3 = unpack_high_pairs(c, d);
 }
 
-NC_INLINE void lookup_rows2(const float* table, I index, F& c0, F& c1) {
-  alignas(32) std::int32_t i[W];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(i), index.v);
+NC_INLINE void lookup_rows2(const float* table, const std::uint32_t* twice, F& c0, F& c1) {
   const auto pair = [&](int low, int high) {
-    const __m128 half = _mm_castpd_ps(_mm_load_sd(
-        reinterpret_cast<const double*>(table + 2 * static_cast<std::ptrdiff_t>(i[low]))));
-    return _mm_loadh_pi(half, reinterpret_cast<const __m64*>(
-                                  table + 2 * static_cast<std::ptrdiff_t>(i[high])));
+    const __m128d half = _mm_load_sd(reinterpret_cast<const double*>(table + twice[low]));
+    return _mm_castpd_ps(
+        _mm_loadh_pd(half, reinterpret_cast<const double*>(table + twice[high])));
   };
   const __m256 a = _mm256_insertf128_ps(_mm256_castps128_ps256(pair(0, 1)), pair(4, 5), 1);
   const __m256 b = _mm256_insertf128_ps(_mm256_castps128_ps256(pair(2, 3)), pair(6, 7), 1);

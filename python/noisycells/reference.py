@@ -289,7 +289,7 @@ def sample(
         if channel.adc is not None:
             v = dequantise(quantise(v, channel.adc), channel.adc)
         total = np.where(c < cells, total + v, total)
-    return total / cells.astype(np.float32)
+    return total * (np.float32(1) / cells.astype(np.float32))
 
 
 # --------------------------------------------------------------------------- the codec
