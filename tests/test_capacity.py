@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -161,7 +162,7 @@ def test_converters_limit_the_capacity() -> None:
     assert both.capacity() == pytest.approx(1 - entropy(p, 1 - p), abs=2 * TOLERANCE)
     free = Channel.gaussian(std).capacity()
     rising = [Channel.gaussian(std, read_bits=b).capacity() for b in (1, 2, 3, 4, 8, 16)]
-    assert all(a < b + TOLERANCE for a, b in zip(rising, rising[1:], strict=False))
+    assert all(a < b + TOLERANCE for a, b in itertools.pairwise(rising))
     assert rising[-1] == pytest.approx(free, abs=2 * TOLERANCE)
 
 

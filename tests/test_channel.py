@@ -154,6 +154,13 @@ def test_longest_monotone_branch_in_output() -> None:
     assert given.range == pytest.approx((-0.55, -0.35))
 
 
+def test_given_branch_that_ends_at_a_knot_but_for_rounding() -> None:
+    for lo in (X[2], np.nextafter(X[2], -1), np.nextafter(X[2], 1)):
+        channel = make(branch=(lo, X[7]))
+        assert channel.branch == (lo, X[7])
+        assert channel.inverse(MEAN[4]) == pytest.approx(X[4])
+
+
 def test_given_branch_that_ends_at_a_kink_of_a_resampled_table() -> None:
     x = [0.0, 0.3333, 1.0]
     channel = Channel(x, [1.0, 0.0, 0.5], 0.1, branch=(0.3333, 1.0))

@@ -236,11 +236,14 @@ class Channel:
         knots, mean, _, _ = self._knots
         if self._given_branch is not None:
             lo, hi = self._given_branch
-            along = knots[(knots >= lo) & (knots <= hi)]
+            near = UNIFORM * (knots[1] - knots[0])  # an end may be a knot but for rounding
             if len(knots) == len(self.x):
-                along = np.union1d(along, [lo, hi])
-            # else the ends stay on working knots: a segment across a turning point of the user's
-            # table runs the wrong way
+                inner = knots[(knots > lo + near) & (knots < hi - near)]
+                along = np.concatenate([[lo], inner, [hi]])
+            else:
+                # Not beyond the working knots: the segment across an end that is a turning point
+                # of the user's table may run the wrong way.
+                along = knots[(knots >= lo - near) & (knots <= hi + near)]
             means = self.mean_at(along)
             if set(np.sign(np.diff(means)).tolist()) not in ({1.0}, {-1.0}):
                 raise ValueError(f"branch: the mean is not strictly monotone on {(lo, hi)!r}")

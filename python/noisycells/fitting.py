@@ -23,8 +23,9 @@ Index = npt.NDArray[np.intp]
 
 MIN_SAMPLES = 10
 GRID = 257  # knots of the fitted table where the inputs do not repeat
-TURNING_POINT = 4.0  # standard errors by which the mean must turn back to end a branch
+TURNING_POINT = 5.0  # standard errors by which the mean must turn back to end a branch
 AUTO_SMALLEST, AUTO_LARGEST = 2, 1024  # neighbours considered by the automatic choice
+AUTO_REPEATS = 30  # of every input, from which the choice is to keep inputs apart
 AUTO_LEFT_OUT = 16_384  # measurements left out, one by one, by it
 
 
@@ -90,7 +91,7 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     these repeat, at least twice each on average, and 257 uniform ones otherwise.
 
     The branch is the longest rise or fall, in output, between turning points of the mean. A
-    turning point counts if the mean turns back by more than 4 standard errors, so noise in the
+    turning point counts if the mean turns back by more than 5 standard errors, so noise in the
     learnt mean does not break a branch. On it, monotone regression makes the mean strictly
     monotone: levels that it pools become one point, joined by lines to the next.
 
@@ -100,8 +101,10 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
         Cell inputs and outputs of each measurement, the same number of each, in any order and
         unit; inputs may repeat.
     neighbors : int, optional
-        k. By default the one of 2, 3, 4, 6, 8, 11, 16, ... (up to half the measurements, at most
-        1024) that predicts measurements left out one by one with the smallest squared error.
+        k. By default, where every input repeats at least 30 times, the fewest repeats, so that
+        each input is learnt from its own measurements alone; otherwise the one of 2, 3, 4, 6, 8,
+        11, 16, ... (up to half the measurements, at most 1024) that predicts measurements left
+        out one by one with the smallest squared error.
 
     Raises
     ------
@@ -120,16 +123,17 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
         ) from error
     order = np.argsort(inputs, kind="stable")
     inputs, outputs = inputs[order], outputs[order]
+    levels, repeats = np.unique(inputs, return_counts=True)
     search = NearestNeighbors(algorithm="kd_tree").fit(inputs[:, None])
     if neighbors is None:
-        neighbors = _best_neighbors(search, inputs, outputs)
+        enough = repeats.min() >= AUTO_REPEATS
+        neighbors = repeats.min() if enough else _best_neighbors(search, inputs, outputs)
     elif isinstance(neighbors, bool) or not isinstance(neighbors, (int, np.integer)):
         raise TypeError(f"neighbors: expected an int, got {neighbors!r}")
     elif not 2 <= neighbors <= len(inputs):
         raise ValueError(
             f"neighbors: expected 2 to the number of measurements, {len(inputs)}, got {neighbors}"
         )
-    levels = np.unique(inputs)
     repeated = 2 * len(levels) <= len(inputs)
     knots = levels if repeated else np.linspace(levels[0], levels[-1], GRID)
     radius = search.kneighbors(knots[:, None], neighbors)[0][:, -1]

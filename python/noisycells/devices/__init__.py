@@ -48,7 +48,7 @@ def names() -> list[str]:
 def get(name: str) -> Channel:
     """The preset of that name; ValueError if there is none."""
     if name not in _PRESETS:
-        raise ValueError(f"no device {name!r}; there are {', '.join(_PRESETS)}")
+        raise ValueError(f"name: expected one of {', '.join(_PRESETS)}, got {name!r}")
     return _PRESETS[name]()
 
 
