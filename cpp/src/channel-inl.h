@@ -87,11 +87,13 @@ NC_INLINE void sample_collapsed(const float* x, float* y, std::ptrdiff_t n, cons
 }
 
 // A block being read cell by cell: what the cells of an element share, one cell's draws, sums.
+// Sums come first: arrays are a page and a line apart, and a load whose address equals an
+// earlier store's in the low 12 bits waits for it.
 struct Literal {
+  alignas(64) float total[kRoom];
   alignas(64) float mean[kRoom], std[kRoom], read_std[kRoom], d2d[kRoom];
   alignas(64) float program[kRoom], read[kRoom];
   alignas(64) std::uint32_t word[kRoom];
-  alignas(64) float total[kRoom];
 };
 
 // W elements' values for the same cell.

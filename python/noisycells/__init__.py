@@ -1,9 +1,17 @@
-"""Neural networks on noisy analog memory: store weights in cells, compute with them."""
+"""Neural networks on noisy analog memory: store weights in cells, compute with them.
+
+A :class:`Channel` is one memory cell, a :class:`Codec` stores arrays of weights in such cells,
+:mod:`noisycells.devices` lists cells with published figures. PyTorch models are stored and
+loaded by :mod:`noisycells.torch`, which this package never imports by itself.
+"""
 
 from __future__ import annotations
 
-from . import random
+from . import devices, random, storage
 from ._core import __version__
+from .bits import pack_bits, unpack_bits
+from .channel import Channel
+from .io import DecodeError, FormatError
 from .runtime import (
     available_simd_levels,
     get_num_threads,
@@ -13,17 +21,32 @@ from .runtime import (
     start,
     threading_backend,
 )
+from .storage import Codec, Cost, Redundancy, StoredModel, StoredTensor, load, save
 
 start()
 del start
 
 __all__ = [
+    "Channel",
+    "Codec",
+    "Cost",
+    "DecodeError",
+    "FormatError",
+    "Redundancy",
+    "StoredModel",
+    "StoredTensor",
     "__version__",
     "available_simd_levels",
+    "devices",
     "get_num_threads",
+    "load",
+    "pack_bits",
     "random",
+    "save",
     "set_num_threads",
     "set_simd_level",
     "simd_level",
+    "storage",
     "threading_backend",
+    "unpack_bits",
 ]

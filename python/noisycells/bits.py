@@ -1,0 +1,107 @@
+"""Codes of 1 to 16 bits packed to bytes, least significant bit first, and back."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from .runtime import threads_argument
+
+__all__ = ["pack_bits", "unpack_bits"]
+
+MAX_WIDTH = 16
+
+
+def pack_bits(
+    codes: ArrayLike, width: int, *, num_threads: int | None = None
+) -> NDArray[np.uint8]:
+    """Packs integer codes: code i takes bits i * width to (i + 1) * width - 1 of the result.
+
+    Parameters
+    ----------
+    codes : integers of any shape and stride, in C order, each in [0, 2**width)
+    width : int
+        Bits a code, 1 to 16.
+    num_threads : int, optional
+        Default: the package setting.
+
+    Returns
+    -------
+    uint8 array of ceil(codes.size * width / 8) bytes; unused bits of the last one are 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where ``codes`` are not integers, one does not fit, or ``width`` is out of range.
+    """
+    width = _check_width(width)
+    array = np.asarray(codes)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"codes: expected integers, got {array.dtype}")
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= 1 << width:
+            wrong = low if low < 0 else high
+            raise ValueError(f"codes: expected values in [0, {1 << width}), got {wrong}")
+    flat = np.ascontiguousarray(array, _dtype(width)).reshape(-1)
+    out = np.empty((flat.size * width + 7) // 8, np.uint8)
+    _core.pack_bits(flat, width, out, threads_argument(num_threads))
+    return out
+
+
+def unpack_bits(
+    buffer: ArrayLike, width: int, count: int, *, num_threads: int | None = None
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The ``count`` codes of :func:`pack_bits`; uint8 up to 8 bits, uint16 above.
+
+    Parameters
+    ----------
+    buffer : uint8 array of ceil(count * width / 8) bytes
+    width : int
+        Bits a code, 1 to 16.
+    count : int
+        Number of codes.
+    num_threads : int, optional
+        Default: the package setting.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where ``buffer`` is not uint8 or not of that size, or ``width`` is out of range.
+    """
+    width = _check_width(width)
+    count = operator.index(count)
+    if count < 0:
+        raise ValueError(f"count: expected an int >= 0, got {count}")
+    packed = np.asarray(buffer)
+    if packed.dtype != np.uint8:
+        raise TypeError(f"buffer: expected uint8, got {packed.dtype}")
+    expected = (count * width + 7) // 8
+    if packed.size != expected:
+        raise ValueError(
+            f"buffer: expected {expected} bytes for {count} codes of {width} bits, "
+            f"got {packed.size}"
+        )
+    out = np.empty(count, _dtype(width))
+    flat = np.ascontiguousarray(packed).reshape(-1)
+    _core.unpack_bits(flat, width, out, threads_argument(num_threads))
+    return out
+
+
+def _dtype(width: int) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if width <= 8 else np.uint16
+
+
+def _check_width(width: int) -> int:
+    try:
+        number = operator.index(width)
+    except TypeError:
+        raise TypeError(f"width: expected an int, got {type(width).__name__}") from None
+    if not 1 <= number <= MAX_WIDTH:
+        raise ValueError(f"width: expected an int in [1, {MAX_WIDTH}], got {number}")
+    return number
