@@ -34,8 +34,11 @@ def choose_thresholds(
 ) -> tuple[float, ...]:
     """Thresholds that minimise the expected squared error of the read-back.
 
-    The objective is ``sum_k single_k / cells_k + shared_k`` (:func:`noise.range_noise`), where
-    with `mean_cells` the cells are allocated anew for every trial. Candidates lie 8 to an
+    The error is ``sum_k single_k / cells_k + shared_k`` (:func:`noise.range_noise`). With
+    `mean_cells` it is minimised alone, the cells being allocated anew for every trial. With
+    given `cells` the objective is the error times the cells spent: more cells everywhere divide
+    the one by what they multiply the other, and the error alone would put nearly all weights
+    into the range with the most cells. Candidates lie 8 to an
     octave below the largest weight, each drawn down to the largest weight below it; a range may
     stay empty. Coordinate descent over them is exhaustive for two ranges; more ranges are
     started by inserting one threshold after the other.
@@ -52,11 +55,14 @@ def choose_thresholds(
     def objective(cuts: tuple[int, ...]) -> float:
         a, b = np.array([0, *cuts]), np.array([*cuts, last])
         single = table.single[a, b]
+        counts = table.counts[a, b]
         if mean_cells is None:
             r = np.array(cells[: len(a)])
+            spent = float((r * counts).sum())
         else:
-            r = np.array(allocate(single, table.counts[a, b], mean_cells))
-        return float((single / r + table.shared[a, b]).sum())
+            r = np.array(allocate(single, counts, mean_cells))
+            spent = 1.0
+        return float((single / r + table.shared[a, b]).sum()) * spent
 
     cuts: tuple[int, ...] = ()
     while len(cuts) < ranges - 1:
