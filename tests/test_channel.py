@@ -11,8 +11,10 @@ import math
 import pickle
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import noisycells as nc
 from noisycells import reference
@@ -140,6 +142,25 @@ def test_inverse_inverts_the_mean(sign: int, x: np.ndarray) -> None:
     y = np.linspace(-0.7, 0.7, 777)
     np.testing.assert_allclose(channel.mean_at(channel.inverse(y)), y, atol=1e-12)
     assert channel.inverse(0.1).shape == ()
+
+
+@hypothesis.given(
+    st.lists(st.floats(0.01, 1), min_size=1, max_size=20),
+    st.lists(st.floats(0.01, 1), min_size=20, max_size=20),
+    st.floats(-10, 10),
+    st.booleans(),
+)
+def test_inverse_of_any_monotone_table(
+    widths: list[float], rises: list[float], start: float, falls: bool
+) -> None:
+    x = np.cumsum([start, *widths])
+    mean = np.cumsum([start, *rises[: len(widths)]]) * (-1 if falls else 1)
+    channel = Channel(x, mean, 0.1)
+    assert channel.branch == pytest.approx((x[0], x[-1]))
+    assert channel.range == (mean.min(), mean.max())
+    at = np.linspace(x[0], x[-1], 57)
+    np.testing.assert_allclose(channel.inverse(channel.mean_at(at)), at, atol=1e-9)
+    assert Channel.from_json(channel.to_json()) == channel
 
 
 def test_longest_monotone_branch_in_output() -> None:
