@@ -2,7 +2,8 @@
 
 This module is the specification. Everything the core does with integers, random draws,
 averaging, encoding and decoding must equal these functions bit for bit, at every SIMD level,
-thread count and chunking. It favours plainness over speed and is used by the tests only.
+thread count and chunking. It favours plainness over speed; the package itself uses it only for
+single values and tables, where speed does not matter.
 
 All arithmetic is IEEE 754 binary32 with round-to-nearest-even; every ``fma32`` is one
 correctly rounded fused multiply-add. No other contraction takes place.
