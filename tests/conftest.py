@@ -1,0 +1,45 @@
+"""What the tests share: the ``--full`` option, and a fixture for every SIMD level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import noisycells as nc
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the tests marked full as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    long = [item for item in items if item.get_closest_marker("full")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+def pytest_report_header() -> str:
+    levels = ", ".join(nc.available_simd_levels())
+    return (
+        f"noisycells {nc.__version__}: SIMD level {nc.simd_level()} of {levels}; "
+        f"{nc.get_num_threads()} threads by {nc.threading_backend()}"
+    )
+
+
+@pytest.fixture(params=nc.available_simd_levels())
+def simd_level(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = nc.simd_level()
+    nc.set_simd_level(request.param)
+    yield request.param
+    nc.set_simd_level(before)
+
+
+@pytest.fixture
+def thread_setting() -> Iterator[None]:
+    """For tests that call ``set_num_threads``: back to the default afterwards."""
+    yield
+    nc.set_num_threads(0)
