@@ -165,14 +165,14 @@ def test_threads_are_used(threads: int) -> None:
 
 def test_the_gil_is_released() -> None:
     """Python runs on while the core computes."""
-    x = np.zeros(4096, np.float32)
+    x = np.zeros(1024, np.float32)
     channel = _core.ChannelTables(np.zeros((2, 4), np.float32), 0.0, 1.0)
     span: list[float] = []
 
     def compute() -> None:
         out = np.empty_like(x)
         span.append(time.perf_counter())
-        _core.sample(x, out, 4000, channel, 1, 2, 3, 0, True, 1)
+        _core.sample(x, out, 65535, channel, 1, 2, 3, 0, True, 1)
         span.append(time.perf_counter())
 
     worker = threading.Thread(target=compute)
