@@ -668,6 +668,7 @@ W = np.ones((2, 3), np.float32)
             "sensitivity 'w': expected finite numbers of at least 0",
             {"sensitivity": math.nan},
         ),
+        (TypeError, "name: expected a string, got 3", {"name": 3}),
         (TypeError, "overrides, digital: expected a mapping of weights", {"digital": {}}),
         (TypeError, "overrides, digital: expected a mapping of weights", {"overrides": {}}),
     ],

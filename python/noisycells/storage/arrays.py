@@ -76,10 +76,12 @@ def prepare(
     Raises
     ------
     TypeError
-        If `weights` are not floating-point numbers or `mask` is not boolean.
+        If `weights` are not floating-point numbers, `mask` is not boolean or `name` not a string.
     ValueError
         If shapes disagree, or sensitivities are negative or not finite.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a string, got {name!r}")
     array = np.asarray(weights)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(

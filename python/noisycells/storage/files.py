@@ -66,6 +66,8 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
 def load(path: PathLike) -> StoredTensor | StoredModel:
     """Read what :func:`save` or :func:`encode_file` wrote; every byte is checked.
 
+    Digital tensors in bfloat16, which numpy does not know, become float32.
+
     Warns
     -----
     UserWarning
@@ -278,7 +280,7 @@ class StoredFile:
         record = self._records[name]
         read = self._reader.read
         with self._consistent(name):
-            codec = self._codecs[record["codec"]]
+            codec = dict(enumerate(self._codecs))[record["codec"]]
             shape = tuple(int(n) for n in record["shape"])
             np.broadcast_to(np.float32(0), shape)  # a shape that an array can have
             size = math.prod(shape)
@@ -301,7 +303,9 @@ class StoredFile:
                 bits = [r.write_bits or 0 for r in ranges]
                 room = packed_size(side, stored, codec.sign_bits, bits)
                 levels = _vector(read(f"{name}.levels"), np.uint8, room)
-            return StoredTensor(name, shape, codec, ranges, levels, side, mask)
+            tensor = StoredTensor(name, shape, codec, ranges, levels, side, mask)
+            _require(sum(tensor.counts) == stored, "side codes of another number of weights")
+            return tensor
 
     def digital(self, name: str) -> NDArray[Any]:
         """One tensor that is kept digital; bfloat16 as float32."""
@@ -321,7 +325,14 @@ class StoredFile:
             yield
         except (DecodeError, FormatError):
             raise
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (
+            AttributeError,
+            LookupError,
+            OverflowError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             what = "its description" if name is None else f"tensor {name!r}"
             raise DecodeError(f"{self.path}: {what} is inconsistent: {error}") from error
 
@@ -355,7 +366,7 @@ class _StoredWriter(Writer):
     def store(self, tensor: StoredTensor) -> None:
         """Append a tensor in cells."""
         self.add(f"{tensor.name}.levels", tensor.levels)
-        if tensor.side.size:
+        if tensor.codec.side_bits:
             self.add(f"{tensor.name}.side", tensor.side)
         if tensor.mask is not None:
             self.add(f"{tensor.name}.mask", tensor.mask)

@@ -1,0 +1,48 @@
+"""Writes the golden files of the current format version; run once for each version.
+
+    python tests/data/make_golden.py
+
+``golden_vX_*.safetensors`` are stored models, ``golden_vX_*.read.safetensors`` one read-back of
+each (seed 7, chip 3). Files of versions that were published are never written again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from noisycells.channel import Channel
+from noisycells.io import MAJOR
+from noisycells.storage import Codec, read_file, save
+
+SEED, CHIP = 7, 3
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    x = np.linspace(-1, 1, 5)
+    mean, std = [-0.7, -0.3, 0.1, 0.5, 0.8], [0.05, 0.1, 0.15, 0.1, 0.05]
+    cell = Channel(x, mean, std, 0.03, d2d_std=0.01, name="golden")
+    learnt = Channel(x, np.add(mean, 0.02), std, name="learnt")
+    rng = np.random.default_rng(2020)
+    conv = rng.standard_t(4, (4, 2, 3, 3)).astype(np.float32)
+    dense = rng.standard_t(4, (5, 7))
+
+    packed = Codec(cell, thresholds=0.8, cells=(1, 30), write_bits=(3, 5))
+    exact = Codec(cell, inverse=learnt, sign_protection=False, adaptive_mapping=False, cells=2)
+    model = packed.encode(
+        {"conv.weight": conv, "dense.weight": dense},
+        {"conv.weight": np.abs(conv) > 0.6},
+        overrides={"dense.*": exact},
+        digital={"dense.bias": np.arange(5, dtype=np.float16), "steps": np.array(12)},
+    )
+    tensor = Codec(cell, thresholds=(0.5, 1.5), cells=(1, 2, 3)).encode(dense, name="dense")
+    for kind, stored in (("model", model), ("tensor", tensor)):
+        path = HERE / f"golden_v{MAJOR}_{kind}.safetensors"
+        save(path, stored)
+        read_file(path, path.with_suffix(".read.safetensors"), SEED, CHIP)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Damaged files: every truncation, every single-bit flip, random damage, crafted nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from noisycells.io import DecodeError, FormatError, Reader, Writer
+from noisycells.storage import load
+
+DATA = Path(__file__).parent / "data"
+MODEL = DATA / "golden_v1_model.safetensors"
+TENSOR = DATA / "golden_v1_tensor.safetensors"
+
+
+BOTH = pytest.mark.parametrize("golden", [MODEL, TENSOR], ids=lambda path: path.stem)
+
+
+def assert_refused(path: Path) -> None:
+    with pytest.raises((DecodeError, FormatError)):
+        load(path)
+
+
+@BOTH
+def test_every_truncation(golden: Path, tmp_path: Path) -> None:
+    raw, path = golden.read_bytes(), tmp_path / "cut"
+    path.write_bytes(raw)
+    for length in reversed(range(len(raw))):
+        os.truncate(path, length)
+        assert_refused(path)
+    for extra in (b"\0", b" ", raw[-1:], raw):
+        path.write_bytes(raw + extra)
+        assert_refused(path)
+
+
+@BOTH
+def test_every_flipped_bit(golden: Path, tmp_path: Path) -> None:
+    """One at a time, all bits of the file: length, header, padding, checksums, data."""
+    raw, path = golden.read_bytes(), tmp_path / "flipped"
+    path.write_bytes(raw)
+    with open(path, "r+b", buffering=0) as file:
+        for at, byte in enumerate(raw):
+            for bit in range(8):
+                os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), at)
+                assert_refused(path)
+            os.pwrite(file.fileno(), bytes([byte]), at)
+    load(path)
+
+
+def test_random_damage(tmp_path: Path) -> None:
+    """Overwritten, deleted, inserted, exchanged and zeroed stretches; CRC-32 misses 1 in 4e9."""
+    raw = MODEL.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        a, b = sorted(int(n) for n in rng.integers(0, len(raw) + 1, 2))
+        piece = rng.bytes(int(rng.integers(1, 40)))
+        damaged = [
+            raw[:a] + piece + raw[a + len(piece) :],
+            raw[:a] + piece + raw[a:],
+            raw[:a] + raw[b:],
+            raw[:a] + bytes(b - a) + raw[b:],
+            raw[:a] + raw[b:] + raw[a:b],
+        ][int(rng.integers(5))]
+        if damaged != raw:
+            (tmp_path / "damaged").write_bytes(damaged)
+            assert_refused(tmp_path / "damaged")
+
+
+# ----------------------------------------------------------------- intact but inconsistent
+
+
+class Content:
+    """A stored model taken apart: what a file with right checksums can hold."""
+
+    def __init__(self, path: Path) -> None:
+        with Reader(path) as reader:
+            self.arrays = {key: reader.read(key) for key in reader.entries}
+            self.metadata = {
+                key: value
+                for key, value in reader.metadata.items()
+                if key not in ("format", "format_version", "header_crc32", "crc32")
+            }
+        self.tensors: list[dict[str, Any]] = json.loads(self.metadata["tensors"])
+        self.codecs: list[dict[str, Any]] = json.loads(self.metadata["codecs"])
+        self.writes_tables = True
+
+    def write(self, path: Path) -> None:
+        if self.writes_tables:
+            self.metadata |= {
+                "tensors": json.dumps(self.tensors),
+                "codecs": json.dumps(self.codecs),
+            }
+        with Writer(path) as writer:
+            for key, array in self.arrays.items():
+                writer.add(key, array)
+            writer.metadata = self.metadata
+
+
+def set_metadata(key: str, value: str | None) -> Callable[[Content], None]:
+    def change(content: Content) -> None:
+        content.writes_tables = False
+        if value is None:
+            del content.metadata[key]
+        else:
+            content.metadata[key] = value
+
+    return change
+
+
+def set_record(index: int, key: str, value: Any) -> Callable[[Content], None]:
+    return lambda content: content.tensors[index].__setitem__(key, value)
+
+
+def set_range(field: int, value: Any) -> Callable[[Content], None]:
+    return lambda content: content.tensors[0]["ranges"][0].__setitem__(field, value)
+
+
+def set_codec(key: str, value: Any) -> Callable[[Content], None]:
+    return lambda content: content.codecs[0].__setitem__(key, value)
+
+
+def set_array(key: str, change: Callable[[NDArray[Any]], Any] | None) -> Callable[[Content], None]:
+    def apply(content: Content) -> None:
+        array = content.arrays.pop(key)
+        if change is not None:
+            content.arrays[key] = np.asarray(change(array))
+
+    return apply
+
+
+def flip(bit: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    def change(array: NDArray[Any]) -> NDArray[Any]:
+        array = array.copy()
+        array[bit // 8] ^= 1 << bit % 8
+        return array
+
+    return change
+
+
+NONSENSE = {
+    "no-kind": set_metadata("kind", None),
+    "unknown-kind": set_metadata("kind", "zoo"),
+    "a-tensor-that-is-two": set_metadata("kind", "tensor"),
+    "no-stream-version": set_metadata("stream_version", None),
+    "stream-version-in-words": set_metadata("stream_version", "one"),
+    "no-tensors": set_metadata("tensors", None),
+    "tensors-not-json": set_metadata("tensors", "[{"),
+    "tensors-not-a-list": set_metadata("tensors", "7"),
+    "tensors-of-numbers": set_metadata("tensors", "[1]"),
+    "no-codecs": set_metadata("codecs", "[]"),
+    "deep-json": set_metadata("digital", "[" * 100_000),
+    "digital-missing": set_metadata("digital", '["dense.bias", "steps", "more"]'),
+    "digital-of-numbers": set_metadata("digital", "[3]"),
+    "codec-out-of-range": set_record(0, "codec", 2),
+    "codec-negative": set_record(0, "codec", -1),
+    "codec-in-words": set_record(0, "codec", "first"),
+    "other-shape": set_record(0, "shape", [4, 2, 3, 4]),
+    "negative-shape": set_record(0, "shape", [-4, -2, 3, 3]),
+    "huge-shape": set_record(1, "shape", [2**62, 2**62]),
+    "huge-empty-shape": set_record(0, "shape", [0, 2**70]),
+    "shape-of-words": set_record(0, "shape", ["four"]),
+    "shape-none": set_record(0, "shape", None),
+    "other-count": set_record(0, "stored", 45),
+    "not-masked": set_record(0, "masked", False),
+    "masked": set_record(1, "masked", True),
+    "two-of-one-name": set_record(1, "name", "conv.weight"),
+    "unknown-name": set_record(1, "name", "dense"),
+    "name-a-list": set_record(1, "name", ["dense.weight"]),
+    "no-ranges": set_record(0, "ranges", []),
+    "one-range": lambda c: c.tensors[0]["ranges"].pop(),
+    "range-too-short": lambda c: c.tensors[0]["ranges"][0].pop(),
+    "range-nan": set_range(1, float("nan")),
+    "range-words": set_range(2, "wide"),
+    "no-cells": set_range(5, 0),
+    "too-many-cells": set_range(5, 65_536),
+    "half-a-cell": set_range(5, 1.5),
+    "one-converter": set_range(6, None),
+    "wider-converter": set_range(6, [-1.0, 0.1, 10.0, 16]),
+    "converter-without-levels": set_range(6, [-1.0, 0.1, 10.0, 0]),
+    "converter-with-huge-levels": set_range(6, [-1.0, 0.1, 10.0, 2**40]),
+    "converter-too-short": set_range(6, [-1.0]),
+    "channel-of-one-knot": lambda c: c.codecs[0]["channel"].update(x=[0.0], mean=[0.0], std=[0.0]),
+    "channel-missing": lambda c: c.codecs[0].pop("channel"),
+    "channel-a-number": set_codec("channel", 3),
+    "scope-unknown": set_codec("scope", "universe"),
+    "codec-without-option": lambda c: c.codecs[0].pop("literal"),
+    "codec-of-more-ranges": set_codec("thresholds", [0.1, 0.2]),
+    "levels-missing": set_array("conv.weight.levels", None),
+    "side-missing": set_array("conv.weight.side", None),
+    "mask-missing": set_array("conv.weight.mask", None),
+    "levels-too-short": set_array("conv.weight.levels", lambda a: a[:-1]),
+    "levels-too-long": set_array("conv.weight.levels", lambda a: np.append(a, a[:1])),
+    "levels-two-dimensional": set_array("conv.weight.levels", lambda a: a[None]),
+    "levels-of-another-type": set_array("dense.weight.levels", lambda a: a.astype(np.float64)),
+    "floats-too-short": set_array("dense.weight.levels", lambda a: a[:-1]),
+    "side-too-short": set_array("conv.weight.side", lambda a: a[:-1]),
+    "side-of-another-type": set_array("conv.weight.side", lambda a: a.view(np.int8)),
+    "side-of-another-range": set_array("conv.weight.side", flip(1)),
+    "mask-too-long": set_array("conv.weight.mask", lambda a: np.append(a, a[:1])),
+    "mask-of-other-weights": set_array("conv.weight.mask", flip(5)),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_inconsistent_content(name: str, tmp_path: Path) -> None:
+    content = Content(MODEL)
+    NONSENSE[name](content)
+    content.write(tmp_path / "nonsense")
+    with pytest.raises(DecodeError, match="nonsense"):
+        load(tmp_path / "nonsense")
+
+
+def test_unchanged_content_is_read(tmp_path: Path) -> None:
+    """What the changes above start from is in order."""
+    Content(MODEL).write(tmp_path / "m")
+    again, model = load(tmp_path / "m"), load(MODEL)
+    assert isinstance(again, dict) or again.cost == model.cost
+
+
+def test_a_range_that_there_is_not(tmp_path: Path) -> None:
+    """Three ranges take two bits, which can name a fourth."""
+    content = Content(TENSOR)
+    content.arrays["dense.side"] = np.full_like(content.arrays["dense.side"], 0xFF)
+    content.write(tmp_path / "m")
+    with pytest.raises(DecodeError, match="expected ranges below 3, got 3"):
+        load(tmp_path / "m")
+
+
+def test_a_mask_with_bits_beyond_its_end(tmp_path: Path) -> None:
+    content = Content(TENSOR)
+    mask = np.packbits(np.ones(35, bool), bitorder="little")
+    content.tensors[0]["masked"] = True
+    content.arrays["dense.mask"] = mask
+    content.write(tmp_path / "m")
+    load(tmp_path / "m")
+    content.arrays["dense.mask"] = np.append(mask[:-1], mask[-1] | 0x80)
+    content.write(tmp_path / "m")
+    with pytest.raises(DecodeError, match="mask"):
+        load(tmp_path / "m")
+
+
+def test_without_a_table_of_checksums(tmp_path: Path) -> None:
+    content = Content(MODEL)
+    for table in ("[", "7", '{"conv.weight.levels": "00000000"}'):
+        content.metadata["crc32"] = table
+        content.write(tmp_path / "m")
+        with pytest.raises(DecodeError):
+            load(tmp_path / "m")
+
+
+def test_the_message_says_what_is_wrong(tmp_path: Path) -> None:
+    raw = bytearray(MODEL.read_bytes())
+    path = tmp_path / "m.safetensors"
+    for at, message in (
+        (len(raw) - 1, "tensor 'dense.weight.levels' does not match its checksum"),
+        (400, "its header does not match its checksum"),
+        (12, "not a file of noisycells, or its start is damaged"),
+        (6, "cut off or damaged, as its header does not fit in its size"),
+    ):
+        damaged = bytearray(raw)
+        damaged[at] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises((DecodeError, FormatError), match=f"m.safetensors: {message}"):
+            load(path)
+    path.write_bytes(raw[:-10])
+    with pytest.raises(DecodeError, match=r"m\.safetensors: "):
+        load(path)
