@@ -196,6 +196,8 @@ def test_sensitivity_moves_the_threshold() -> None:
     assert squared_error(PCM, w, (weighted,), (1, 1), h) <= 1.05 * best
     for same in (3.0, np.zeros(w.shape), np.ones(w.shape)):  # none of these says which matter
         assert Codec(PCM).encode(w, sensitivity=same).ranges[0].threshold == plain
+        signed = Codec(PCM, sign_protection=False)
+        assert signed.encode(w, sensitivity=same).ranges == signed.encode(w).ranges
 
 
 @pytest.mark.parametrize("mean_cells", [1, 1.07, 2, 3.5, 10, 30.0])

@@ -275,6 +275,21 @@ def test_writer_errors(tmp_path: Path) -> None:
     assert not (tmp_path / "n").exists()
 
 
+def test_a_header_that_no_reader_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io, "_MAX_HEADER", 1000)
+    with pytest.raises(ValueError, match="header: expected at most 1,000 bytes"):
+        save(tmp_path / "m", small_model())
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_cut_off_while_it_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "m", small_model())
+    with StoredFile(tmp_path / "m") as file:
+        os.truncate(tmp_path / "m", (tmp_path / "m").stat().st_size - 1)
+        with pytest.raises(DecodeError, match="the file ends early"):
+            file.tensor("b.weight")
+
+
 def test_plain_files(tmp_path: Path) -> None:
     arrays = {"x": np.arange(6.0).reshape(2, 3), "empty": np.zeros((0, 4), np.float32)}
     with Writer(tmp_path / "plain", checked=False) as writer:
