@@ -12,9 +12,10 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
-from noisycells.torch.models import MLP, LeNet
-from noisycells.torch.prune import magnitude_prune, make_permanent
-from noisycells.torch.train import TrainingRecord, build, evaluate, train
+from .models import MLP, LeNet
+from .prune import magnitude_prune, make_permanent
+from .store import load, store
+from .train import TrainingRecord, build, evaluate, train
 
 __all__ = [
     "MLP",
@@ -22,7 +23,9 @@ __all__ = [
     "TrainingRecord",
     "build",
     "evaluate",
+    "load",
     "magnitude_prune",
     "make_permanent",
+    "store",
     "train",
 ]

