@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 __all__ = ["DecodeError", "FormatError", "Reader", "Writer"]
 
@@ -268,8 +269,6 @@ class Reader:
             raise self._damaged("its header does not match its checksum")
 
     def _check_structure(self) -> None:
-        from safetensors import SafetensorError, safe_open
-
         try:
             with safe_open(self.path, "np"):
                 pass

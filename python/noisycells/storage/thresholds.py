@@ -17,7 +17,7 @@ PER_OCTAVE = 8
 
 @dataclass(frozen=True, eq=False)
 class _Intervals:
-    """Noise and number of the weights between any two of ``n`` candidate edges, a row, b column."""
+    """Noise and number of the weights between any two of the candidate edges, a row, b column."""
 
     single: NDArray[np.float64]
     shared: NDArray[np.float64]
@@ -38,10 +38,11 @@ def choose_thresholds(
     `mean_cells` it is minimised alone, the cells being allocated anew for every trial. With
     given `cells` the objective is the error times the cells spent: more cells everywhere divide
     the one by what they multiply the other, and the error alone would put nearly all weights
-    into the range with the most cells. Candidates lie 8 to an
-    octave below the largest weight, each drawn down to the largest weight below it; a range may
-    stay empty. Coordinate descent over them is exhaustive for two ranges; more ranges are
-    started by inserting one threshold after the other.
+    into the range with the most cells.
+
+    Candidates lie 8 to an octave below the largest weight, each drawn down to the largest weight
+    below it; a range may stay empty. Coordinate descent over them is exhaustive for two ranges;
+    more ranges are started by inserting one threshold after the other.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def choose_thresholds(
         ``ranges - 1`` float32 values in ascending order.
     """
     edges = _candidates(histogram)
-    table = _intervals(curve, histogram, extent, edges)
+    table = _intervals(curve, histogram, extent, edges, only_ends=ranges == 2)
     last = len(edges) - 1
 
     def objective(cuts: tuple[int, ...]) -> float:
@@ -95,8 +96,13 @@ def _candidates(histogram: Histogram) -> NDArray[np.float64]:
 
 
 def _intervals(
-    curve: NoiseCurve, histogram: Histogram, extent: Extent, edges: NDArray[np.float64]
+    curve: NoiseCurve,
+    histogram: Histogram,
+    extent: Extent,
+    edges: NDArray[np.float64],
+    only_ends: bool,
 ) -> _Intervals:
+    """`only_ends` leaves out intervals that begin after the first edge and end before the last."""
     sign = len(histogram.mass) == 1
     n = len(edges)
     # Lump the fine bins between neighbouring edges, at their centre of mass.
@@ -110,14 +116,15 @@ def _intervals(
 
     single, shared = np.zeros((n, n)), np.zeros((n, n))
     for a in range(n - 1):
-        upper = edges[a + 1 :]
+        first = n - 1 if only_ends and a > 0 else a + 1
+        upper = edges[first:]
         low, high = np.broadcast_arrays(*bounds(edges[a], upper, extent, sign))
         width = np.maximum(high - low, 0)
         scale2 = (width / (curve.high - curve.low)) ** 2
-        member = np.tri(len(upper), dtype=bool)
+        member = np.arange(a, n - 1) < np.arange(first, n)[:, None]
         for s in range(len(mass)):
             u = (values[s, a:] - low[:, None]) / np.where(width > 0, width, 1)[:, None]
             variance = curve.at(curve.variance, u)
-            single[a, a + 1 :] += scale2 * np.where(member, variance * mass[s, a:], 0).sum(axis=1)
-        shared[a, a + 1 :] = scale2 * curve.shared * (total[a + 1 :] - total[a])
+            single[a, first:] += scale2 * np.where(member, variance * mass[s, a:], 0).sum(axis=1)
+        shared[a, first:] = scale2 * curve.shared * (total[first:] - total[a])
     return _Intervals(single, shared, cumulative[None, :] - cumulative[:, None])
