@@ -1,0 +1,23 @@
+"""Speed of the compiled core beside numpy and torch doing the same job in the same run.
+
+``noisycells bench`` prints the table, ``pytest bench/`` runs the same cases one by one.
+
+In each round all contenders of a case run once, in turn, in one process, so that a change of
+clock or load hits all of them alike; figures are medians and minima over the rounds, after a
+warm-up. The limits of the machine run in the same rounds: a copy of as many bytes (``np.copyto``;
+bytes read and written both count), or a fill where a case only writes, and the raw words of
+Philox that the case draws. The limit that takes longest binds, and the share of it that a case
+reaches is printed.
+
+Rivals do the same job in float32 where their library can, with tables made beforehand and large
+buffers reused; torch with as many threads as we have (numpy has one). "numpy" and "torch" are the
+plain ways: ``np.interp``, ``index``, ``lerp``, ``where``, shift and or. The goals are set against
+these. "tuned" is what more work gets out of the library: float32 tables with steps, the fastest
+of its gathers, four codes in a word, and parts that stay in the caches.
+"""
+
+from .cases import CASES, Case
+from .measure import QUICK, run
+from .report import render
+
+__all__ = ["CASES", "QUICK", "Case", "render", "run"]

@@ -1,0 +1,199 @@
+"""Timing: contenders and limits in turn, round after round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .. import runtime
+from .cases import CASES, Case, least_share, least_speedup, most_time
+from .contenders import OURS, OWN, Call, torch_or_none
+from .limits import limits
+from .machine import machine
+from .memory import extra_memory
+
+__all__ = ["QUICK", "ROUNDS", "num_threads", "run", "simd_level"]
+
+ROUNDS = 7
+
+QUICK = 16
+"""What to divide sizes by for a first impression."""
+
+PAUSE = 0.02
+"""Seconds before a timed call with several threads. OpenMP's idle threads spin for some 10 ms
+after their work, and those of torch's pool would take the cores from ours, and ours from torch's.
+"""
+
+_LIMIT_SIZE = 16 << 20
+_MEMORY_SIZE, _LEAST_MEMORY_SIZE = 16 << 20, 1 << 20
+_MOST_SHRINK = 4096
+
+
+def run(
+    *,
+    threads: Sequence[int] = (1, 2),
+    level: str | None = None,
+    shrink: int = 1,
+    rounds: int = ROUNDS,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Measure all cases.
+
+    Parameters
+    ----------
+    threads : sequence of int
+        Numbers of threads to measure with, one after the other.
+    level : str, optional
+        SIMD level to measure at; the one in use if not given.
+    shrink : int
+        Divide sizes by this, 1 to 4096; small arrays fit in the processor's caches.
+    rounds : int
+        Times that each contender runs.
+    progress : callable
+        Called ``len(CASES) * len(threads) + 1`` times.
+
+    Returns
+    -------
+    dict
+        Of plain values, for JSON: ``machine``, ``shrink``, ``rounds``, ``limits`` (one for each
+        number of threads), ``rows`` (one for each case and number of threads) and ``memory``.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or the level not available.
+    """
+    for name, number, most in (
+        *(("threads", count, 4096) for count in threads),
+        ("shrink", shrink, _MOST_SHRINK),
+        ("rounds", rounds, 10_000),
+    ):
+        if not 1 <= number <= most:
+            raise ValueError(f"{name}: expected 1 to {most}, got {number}")
+    with simd_level(level):
+        result: dict[str, Any] = {
+            "machine": machine(),
+            "shrink": shrink,
+            "rounds": rounds,
+            "limits": [],
+            "rows": [],
+        }
+        for count in threads:
+            result["limits"].append(_limits_row(_LIMIT_SIZE // shrink, count, rounds))
+            for case in CASES:
+                size = case.size // shrink // 4 * 4
+                result["rows"].append(_row(case, size, count, rounds))
+                progress()
+        result["memory"] = extra_memory(max(_MEMORY_SIZE // shrink, _LEAST_MEMORY_SIZE))
+        progress()
+    return result
+
+
+@contextmanager
+def simd_level(level: str | None) -> Iterator[None]:
+    """Another SIMD level for a while."""
+    before = runtime.simd_level()
+    if level is not None:
+        runtime.set_simd_level(level)
+    try:
+        yield
+    finally:
+        runtime.set_simd_level(before)
+
+
+@contextmanager
+def num_threads(threads: int) -> Iterator[None]:
+    """As many threads here and in torch for a while."""
+    torch = torch_or_none()
+    ours, theirs = runtime.get_num_threads(), 0 if torch is None else torch.get_num_threads()
+    runtime.set_num_threads(0)
+    if runtime.get_num_threads() == ours:
+        ours = 0  # follow the threading runtime again
+    runtime.set_num_threads(threads)
+    if torch is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        runtime.set_num_threads(ours)
+        if torch is not None:
+            torch.set_num_threads(theirs)
+
+
+def _times(calls: Mapping[str, Call], threads: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds that each call took in each round."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    with num_threads(threads):
+        for call in calls.values():
+            call()
+        for _ in range(rounds):
+            for name, call in calls.items():
+                if threads > 1:
+                    time.sleep(PAUSE)
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _limits_row(size: int, threads: int, rounds: int) -> dict[str, Any]:
+    """What the machine can do: copying, filling, random words; no cases."""
+    found = limits(size, reads=4, writes=4, draws=1, threads=threads)
+    found |= limits(size, reads=0, writes=4, draws=0, threads=threads)
+    times = _times({name: limit.call for name, limit in found.items()}, threads, rounds)
+    rates = {
+        name: {"rate": limit.amount / statistics.median(times[name]), "unit": limit.unit}
+        for name, limit in found.items()
+    }
+    return {"threads": threads, **rates}
+
+
+def _row(case: Case, size: int, threads: int, rounds: int) -> dict[str, Any]:
+    """One case with one number of threads."""
+    level = runtime.simd_level()
+    bounds = limits(size, reads=case.reads, writes=case.writes, draws=case.draws, threads=threads)
+    contenders = case.prepare(size)
+    calls = contenders | {name: bound.call for name, bound in bounds.items()}
+    times = _times(calls, threads, rounds)
+    median = {name: statistics.median(taken) for name, taken in times.items()}
+
+    def figures(name: str) -> dict[str, Any]:
+        nanoseconds = 1e9 / size
+        return {
+            "name": name,
+            "median_ns": median[name] * nanoseconds,
+            "min_ns": min(times[name]) * nanoseconds,
+        }
+
+    def rival(name: str) -> dict[str, Any]:
+        if name not in contenders:
+            return {"name": name, "missing": f"{name.split()[0]} not installed"}
+        if name.startswith(OWN):
+            goal = most_time(level, case.name)
+            time = median[OURS] / median[name]
+            return figures(name) | {"time": time, "goal": goal, "met": goal and time <= goal}
+        goal = least_speedup(level, case.name, name, threads)
+        speedup = median[name] / median[OURS]
+        return figures(name) | {"speedup": speedup, "goal": goal, "met": goal and speedup >= goal}
+
+    binding = max(bounds, key=lambda name: median[name])
+    share, goal = median[binding] / median[OURS], least_share(level, case.name)
+    return {
+        "case": case.name,
+        "title": case.title,
+        "elements": size,
+        "threads": threads,
+        "ours": figures(OURS),
+        "rivals": [rival(name) for name in case.rivals],
+        "limit": {
+            **figures(binding),
+            "rate": bounds[binding].amount / median[binding],
+            "unit": bounds[binding].unit,
+            "share": share,
+            "goal": goal,
+            "met": goal and share >= goal,
+        },
+    }

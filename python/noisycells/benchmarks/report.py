@@ -1,0 +1,86 @@
+"""The table that people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["render"]
+
+_ROW = "{:<25} {:>5}  {:<16} {:<15}  {:<13} {:<16} {:>7}  {}"
+
+
+def render(result: dict[str, Any]) -> str:
+    """The result of :func:`noisycells.benchmarks.run` as text."""
+    m = result["machine"]
+    lines = [
+        f"{m['cpu']}, {m['cores']} cores, load {m['load']:.1f}; SIMD level {m['simd_level']}, "
+        f"{m['threading']}, OMP_WAIT_POLICY {m['omp_wait_policy'] or 'not set'}",
+        f"noisycells {m['noisycells']}, Python {m['python']}, numpy {m['numpy']}, "
+        f"torch {m['torch'] or 'not installed'}",
+        f"ns an element, median (minimum) of {result['rounds']} rounds; limit: share of what the "
+        "machine can do, measured in the same rounds",
+    ]
+    if result["shrink"] > 1:
+        lines.append(f"Sizes divided by {result['shrink']}; the goals are meant for the full ones.")
+    for limits in result["limits"]:
+        threads = limits["threads"]
+        rates = ", ".join(
+            f"{name} {limit['rate']:.3g} {limit['unit']}"
+            for name, limit in limits.items()
+            if name != "threads"
+        )
+        lines += ["", f"{threads} thread{'s' if threads > 1 else ''}: {rates}"]
+        lines.append(_ROW.format("", "size", "noisycells", "limit", "rival", "", "ratio", "goal"))
+        for row in result["rows"]:
+            if row["threads"] == threads:
+                lines += _lines(row)
+    lines += ["", "Memory beyond what is returned:"]
+    lines += map(_memory, result["memory"])
+    return "\n".join(lines)
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    limit = row["limit"]
+    share = f"{limit['share']:.0%}"
+    left = [row["title"], _size(row["elements"]), _figure(row["ours"]), f"{share} {limit['name']}"]
+    right = [_rival(rival) for rival in row["rivals"]]
+    if limit["goal"] is not None:
+        goal = _goal(f">= {limit['goal']:.0%}", limit["met"])
+        right.append([limit["name"], _figure(limit), share, goal])
+    return [
+        _ROW.format(*(left if first else [""] * 4), *cells).rstrip()
+        for first, cells in zip([True] + [False] * len(right), right, strict=False)
+    ]
+
+
+def _rival(rival: dict[str, Any]) -> list[str]:
+    if "missing" in rival:
+        return [rival["missing"], "", "", ""]
+    sign, ratio = ("<=", f"{rival['time']:.2f}") if "time" in rival else (">=", _times(rival))
+    goal = "" if rival["goal"] is None else _goal(f"{sign} {rival['goal']:g}", rival["met"])
+    return [rival["name"], _figure(rival), ratio, goal]
+
+
+def _times(rival: dict[str, Any]) -> str:
+    return f"{rival['speedup']:.1f}x"
+
+
+def _goal(text: str, met: bool) -> str:
+    return f"{text} {'met' if met else 'MISSED'}"
+
+
+def _figure(timing: dict[str, Any]) -> str:
+    return f"{timing['median_ns']:.3g} ({timing['min_ns']:.3g})"
+
+
+def _size(elements: int) -> str:
+    return f"{elements / 2**20:.3g}M"
+
+
+def _memory(row: dict[str, Any]) -> str:
+    if "missing" in row:
+        return f"  {row['call']:<18} {row['missing']}"
+    return (
+        f"  {row['call']:<18} {_size(row['elements'])} weights, {row['outputs_mb']:.0f} MB "
+        f"returned, {row['extra_mb']:.1f} MB more, goal " + _goal(f"<= {row['goal']:g}", row["met"])
+    )
