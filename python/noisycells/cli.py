@@ -159,6 +159,11 @@ def demo(
     Devices" (2020): a LeNet is trained, 80 % of its weights are pruned, and the rest is stored
     by each strategy of the paper with fewer and fewer cells a weight.
     """
+    # All that is needed further down: better missed now than after the training.
+    import matplotlib  # noqa: F401
+    import sklearn  # type: ignore[import-untyped]  # noqa: F401
+    import torch  # noqa: F401
+
     from .data import load
     from .studies import strategies
 
@@ -172,12 +177,12 @@ def demo(
     )
     channel = _channel(device)
     dataset = load(data, seed)
+    out.mkdir(parents=True, exist_ok=True)
     with _progress("train", settings.epochs + settings.finetune_epochs) as step:
         network = strategies.train_network(dataset, settings, step)
     with _progress("store", len(strategies.STRATEGIES) * len(cells) * reads) as step:
         entries = strategies.evaluate_strategies(network, dataset, channel, settings, progress=step)
     report = strategies.report(network, dataset, channel, settings, entries)
-    out.mkdir(parents=True, exist_ok=True)
     strategies.write_json(report, out / "strategies.json")
     strategies.write_csv(report, out / "strategies.csv")
     strategies.plot(report).savefig(out / "strategies.png")
@@ -443,10 +448,10 @@ def fit(
 @_json
 def bench(threads: tuple[int, ...], level: str | None, quick: bool, as_json: bool) -> None:
     """Measure the speed of the compiled core against numpy and torch, on this machine."""
-    from .benchmarks import CASES, render, run
+    from .benchmarks import CASES, QUICK, render, run
 
     with _progress("measure", len(CASES) * len(threads) + 1) as step:
-        result = run(threads=threads, level=level, quick=quick, progress=step)
+        result = run(threads=threads, level=level, shrink=QUICK if quick else 1, progress=step)
     click.echo(json.dumps(result) if as_json else render(result))
 
 

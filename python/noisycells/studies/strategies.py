@@ -399,20 +399,22 @@ def format_table(report: dict[str, Any]) -> str:
         return f"{entry['cost']['per_stored']:.2f} / {entry['cost']['per_original']:.2f}"
 
     channel = report["channel"]
+    synthetic = " (synthetic)" if channel["synthetic"] else ""
+    about = [
+        f"{network['name']} on {data['name']}, {data['training_images']} training and "
+        f"{data['test_images']} test images. Noise-free accuracy {network['dense_accuracy']:.2f} %, "
+        f"with {100 * settings['pruned']:g} % of the weights pruned "
+        f"{network['pruned_accuracy']:.2f} %.",
+        f"Cells: {channel['name']}{synthetic}, up to {report['capacity']:.2f} bits each; "
+        f"{settings['reads']} chips an entry, seed {settings['seed']}, scale per "
+        f"{settings['scope']}. Biases stay digital. k-NN: learnt inverse, the mean of "
+        f"{settings['neighbours']} neighbours among {settings['measurements']} measured cells, "
+        "measured anew for each chip. Redundancy: on average up to "
+        f"{settings['extra_cells']:g} data cells a weight more.",
+    ]
     return "\n".join(
         [
-            f"{network['name']} on {data['name']}, {data['training_images']} training and "
-            f"{data['test_images']} test images.",
-            f"Noise-free accuracy {network['dense_accuracy']:.2f} %, with "
-            f"{100 * settings['pruned']:g} % of the weights pruned "
-            f"{network['pruned_accuracy']:.2f} %.",
-            f"Cells: {channel['name']}, {report['capacity']:.2f} bits each"
-            f"{' (synthetic)' if channel['synthetic'] else ''}; {settings['reads']} chips an "
-            f"entry, seed {settings['seed']}, scale per {settings['scope']}.",
-            f"k-NN: learnt inverse, the mean of {settings['neighbours']} neighbours among "
-            f"{settings['measurements']} measured cells,",
-            "measured anew for each chip. Redundancy: at most "
-            f"{settings['extra_cells']:g} data cells a weight more.",
+            *(textwrap.fill(paragraph, 80) for paragraph in about),
             *block("Test accuracy in %, mean and 95 % interval:", accuracy),
             *block("Cells in all (data, side, index) per stored / per original weight:", cost),
         ]
@@ -422,6 +424,7 @@ def format_table(report: dict[str, Any]) -> str:
 def plot(report: dict[str, Any]) -> Figure:
     """Accuracy against the cells of the column, as the paper counts, and against all cells."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
@@ -440,6 +443,10 @@ def plot(report: dict[str, Any]) -> Figure:
     for axis in axes:
         axis.axhline(report["network"]["pruned_accuracy"], color="grey", ls=":", label="noise-free")
         axis.set_xscale("log")
+        axis.set_xticks([1, 2, 3, 5, 10, 20, 30, 50, 100], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.set_xlim(*axis.dataLim.intervalx * [0.9, 1.1])
         axis.grid(alpha=0.3)
     axes[0].set(xlabel="data cells per stored weight", ylabel="test accuracy (%)")
     axes[1].set_xlabel("all cells per stored weight: data, side and index")
