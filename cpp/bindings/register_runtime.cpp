@@ -8,6 +8,13 @@ namespace noisycells::bindings {
 
 void register_runtime(pybind11::module_& m) {
   namespace py = pybind11;
+#if defined(__clang__)
+  m.attr("compiler") = "clang " __clang_version__;
+#elif defined(__GNUC__)
+  m.attr("compiler") = "gcc " __VERSION__;
+#else
+  m.attr("compiler") = "unknown";
+#endif
   m.def("simd_level", [] { return std::string(kernels().level); });
   m.def("available_simd_levels", &available_simd_levels);
   m.def("set_simd_level", &set_simd_level, py::arg("name"));

@@ -20,6 +20,7 @@ _Converter = tuple[float, float, float, int]  # lo, step, 1 / step, levels
 _Range = tuple[float, float, float, float, float, int, _Converter | None]  # reference.Range
 
 __version__: str
+compiler: str
 
 def simd_level() -> str: ...
 def available_simd_levels() -> list[str]: ...

@@ -44,13 +44,17 @@ def pack_bits(
     if array.dtype.kind not in "iu":
         raise TypeError(f"codes: expected integers, got {array.dtype}")
     if array.size:
-        low, high = int(array.min()), int(array.max())
+        low = int(array.min()) if array.dtype.kind == "i" else 0
+        high = int(array.max()) if array.dtype.itemsize * 8 > width else 0
         if low < 0 or high >= 1 << width:
             wrong = low if low < 0 else high
             raise ValueError(f"codes: expected values in [0, {1 << width}), got {wrong}")
-    flat = np.ascontiguousarray(array, _dtype(width)).reshape(-1)
-    out = np.empty((flat.size * width + 7) // 8, np.uint8)
-    _core.pack_bits(flat, width, out, threads_argument(num_threads))
+    out = np.empty((array.size * width + 7) // 8, np.uint8)
+    threads = threads_argument(num_threads)
+    if width <= 8:
+        _core.pack_bits(np.ascontiguousarray(array, np.uint8).reshape(-1), width, out, threads)
+    else:
+        _core.pack_bits(np.ascontiguousarray(array, np.uint16).reshape(-1), width, out, threads)
     return out
 
 
@@ -87,14 +91,15 @@ def unpack_bits(
             f"buffer: expected {expected} bytes for {count} codes of {width} bits, "
             f"got {packed.size}"
         )
-    out = np.empty(count, _dtype(width))
     flat = np.ascontiguousarray(packed).reshape(-1)
-    _core.unpack_bits(flat, width, out, threads_argument(num_threads))
-    return out
-
-
-def _dtype(width: int) -> type[np.uint8] | type[np.uint16]:
-    return np.uint8 if width <= 8 else np.uint16
+    threads = threads_argument(num_threads)
+    if width <= 8:
+        narrow = np.empty(count, np.uint8)
+        _core.unpack_bits(flat, width, narrow, threads)
+        return narrow
+    wide = np.empty(count, np.uint16)
+    _core.unpack_bits(flat, width, wide, threads)
+    return wide
 
 
 def _check_width(width: int) -> int:

@@ -280,7 +280,7 @@ def sample(
             ends = [channel.table[0], channel.table[-1]]
             m = np.select([low, high], [ends[0][0], ends[1][0]], m)
             s = np.select([low, high], [ends[0][2], ends[1][2]], s)
-            if channel.read is not None:
+            if channel.read is not None and rs is not None:
                 rs = np.select([low, high], [channel.read[0, 0], channel.read[-1, 0]], rs)
         v = fma32(s, normal(PROGRAM, keys.chip, c), m)
         if rs is not None:
@@ -417,7 +417,8 @@ def decode(
                 where = np.flatnonzero(in_block == k) + start
                 width = (r.write.levels - 1).bit_length()
                 size = (len(where) * width + 7) // 8
-                codes = unpack_bits(levels[at : at + size], width, len(where))
+                packed = np.asarray(levels, np.uint8)[at : at + size]
+                codes = unpack_bits(packed, width, len(where))
                 x[where] = dequantise(codes.astype(np.int32), r.write)
                 at += size
     cells = np.array([r.cells for r in codec.ranges], np.int32)[number]

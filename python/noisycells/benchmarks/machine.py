@@ -25,6 +25,7 @@ def machine() -> dict[str, Any]:
         "simd_level": runtime.simd_level(),
         "threading": runtime.threading_backend(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "compiler": _core.compiler,
         "noisycells": _core.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,

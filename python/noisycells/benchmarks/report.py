@@ -14,7 +14,7 @@ def render(result: dict[str, Any]) -> str:
     m = result["machine"]
     lines = [
         f"{m['cpu']}, {m['cores']} cores, load {m['load']:.1f}; SIMD level {m['simd_level']}, "
-        f"{m['threading']}, OMP_WAIT_POLICY {m['omp_wait_policy'] or 'not set'}",
+        f"{m['compiler']}, {m['threading']}, OMP_WAIT_POLICY {m['omp_wait_policy'] or 'not set'}",
         f"noisycells {m['noisycells']}, Python {m['python']}, numpy {m['numpy']}, "
         f"torch {m['torch'] or 'not installed'}",
         f"ns an element, median (minimum) of {result['rounds']} rounds; limit: share of what the "
