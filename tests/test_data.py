@@ -122,6 +122,8 @@ def test_stratified_split() -> None:
     assert np.array_equal(np.bincount(labels[second])[[3, 5, 9]], [8, 2, 4])
     with pytest.raises(ValueError, match=r"fraction: .* got 1"):
         data.stratified_split(labels, 1, seed=4)
+    with pytest.raises(ValueError, match=r"seed: expected .* got -1"):
+        data.stratified_split(labels, 0.2, seed=-1)
     with pytest.raises(ValueError, match=r"labels: expected enough members .* got 3 labels"):
         data.stratified_split([0, 1, 2], 0.2, seed=4)
 

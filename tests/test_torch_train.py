@@ -120,6 +120,8 @@ def test_errors() -> None:
         nct.train(model, IMAGES, LABELS[1:])
     with pytest.raises(ValueError, match=r"fraction: .* got 0"):
         nct.train(model, IMAGES, LABELS, validation_fraction=0)
+    with pytest.raises(ValueError, match=r"seed: expected .* got -1"):
+        nct.build(nct.MLP, seed=-1)
     with pytest.raises(ValueError, match=r"images: .* got 0 images and 0 labels"):
         nct.evaluate(model, IMAGES[:0], LABELS[:0])
     with pytest.raises(ValueError, match=r"images: .* got 200 images and 199 labels"):

@@ -64,11 +64,31 @@ class _Numbers(click.ParamType):
             self.fail(f"expected {kind} separated by commas, got {value!r}", param, ctx)
 
 
+class _Device(click.ParamType):
+    """A preset by its name, or a channel by its JSON file."""
+
+    name = "device"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Channel:
+        if isinstance(value, Channel):
+            return value
+        try:
+            if value.endswith(".json"):
+                return Channel.from_json(Path(value).read_text(encoding="utf-8"))
+            return devices.get(value)
+        except (ValueError, TypeError, OSError) as error:
+            self.fail(str(error), param, ctx)
+
+
 _IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT_FILE = click.Path(dir_okay=False, path_type=Path)
 
 _device = click.option(
     "--device",
+    "channel",
+    type=_Device(),
     default="pcm_array",
     show_default=True,
     metavar="NAME|JSON",
@@ -144,7 +164,7 @@ def main(context: click.Context) -> None:
 @_json
 def demo(
     data: str,
-    device: str,
+    channel: Channel,
     cells: tuple[int, ...],
     reads: int,
     seed: int,
@@ -175,7 +195,6 @@ def demo(
         finetune_epochs=(epochs + 1) // 2,
         scope=scope,
     )
-    channel = _channel(device)
     dataset = load(data, seed)
     out.mkdir(parents=True, exist_ok=True)
     with _progress("train", settings.epochs + settings.finetune_epochs) as step:
@@ -246,7 +265,7 @@ def demo(
 def store(
     model: Path,
     output: Path,
-    device: str,
+    channel: Channel,
     cells: tuple[int, ...],
     mean_cells: float | None,
     sign_protection: bool,
@@ -264,7 +283,7 @@ def store(
     state dict (torch.save of model.state_dict()). Biases and normalisation layers stay digital.
     """
     codec = storage.Codec(
-        _channel(device),
+        channel,
         sign_protection=sign_protection,
         adaptive_mapping=adaptive_mapping,
         thresholds="auto" if thresholds is None else thresholds,
@@ -455,13 +474,6 @@ def bench(threads: tuple[int, ...], level: str | None, quick: bool, as_json: boo
     click.echo(json.dumps(result) if as_json else render(result))
 
 
-def _channel(device: str) -> Channel:
-    """A preset by name, or a channel file by its ending."""
-    if device.endswith(".json"):
-        return Channel.from_json(Path(device).read_text(encoding="utf-8"))
-    return devices.get(device)
-
-
 def _write_bits(text: str | None) -> int | Literal["auto"] | None:
     if text is None or text == "auto":
         return text  # type: ignore[return-value]
@@ -523,6 +535,9 @@ def _description(model: storage.StoredModel) -> dict[str, Any]:
 
 @contextmanager
 def _progress(label: str, length: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, and the function that takes it one step further."""
+    """A progress bar, if a person is looking, and the function that takes it a step further."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
         yield lambda: bar.update(1)

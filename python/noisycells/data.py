@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .random import check_seed
+
 __all__ = [
     "Dataset",
     "load",
@@ -260,12 +262,12 @@ def stratified_split(
     Raises
     ------
     ValueError
-        If `fraction` is not in (0, 1), or if one of the two parts would be empty.
+        If `fraction` is not in (0, 1) or `seed` not in [0, 2**64), or a part would be empty.
     """
     labels = np.asarray(labels)
     if not 0 < fraction < 1:
         raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(check_seed("seed", seed))
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))

@@ -115,6 +115,7 @@ class Settings:
     extra_cells: float = 0.1
 
     def __post_init__(self) -> None:
+        random.check_seed("seed", self.seed)
         if self.reads < 2:
             raise ValueError(f"reads: expected at least 2 for an interval, got {self.reads}")
         if not self.cells or min(self.cells) < 1:
@@ -402,9 +403,9 @@ def format_table(report: dict[str, Any]) -> str:
     synthetic = " (synthetic)" if channel["synthetic"] else ""
     about = [
         f"{network['name']} on {data['name']}, {data['training_images']} training and "
-        f"{data['test_images']} test images. Noise-free accuracy {network['dense_accuracy']:.2f} %, "
-        f"with {100 * settings['pruned']:g} % of the weights pruned "
-        f"{network['pruned_accuracy']:.2f} %.",
+        f"{data['test_images']} test images. Noise-free accuracy "
+        f"{network['dense_accuracy']:.2f} %, with {100 * settings['pruned']:g} % of the weights "
+        f"pruned {network['pruned_accuracy']:.2f} %.",
         f"Cells: {channel['name']}{synthetic}, up to {report['capacity']:.2f} bits each; "
         f"{settings['reads']} chips an entry, seed {settings['seed']}, scale per "
         f"{settings['scope']}. Biases stay digital. k-NN: learnt inverse, the mean of "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import stratified_split
+from ..random import check_seed
 
 __all__ = ["TrainingRecord", "build", "evaluate", "train"]
 
@@ -197,6 +198,7 @@ def _tensors(
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
     """Seed the CPU's generator and that of `device` for a while; no other generator is touched."""
+    seed = check_seed("seed", seed)
     cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if cuda else []):
         torch.default_generator.manual_seed(seed)
