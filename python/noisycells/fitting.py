@@ -68,6 +68,7 @@ class Goodness:
     normality: float
 
     def to_dict(self) -> dict[str, Any]:
+        """The figures by name."""
         return asdict(self)
 
 
