@@ -156,8 +156,18 @@ def test_the_package_lists_its_names() -> None:
     assert others <= {"annotations"}, others
 
 
-def test_typing_marker() -> None:
+def test_types(tmp_path: Path) -> None:
     assert (PACKAGE / "py.typed").exists()
+    root = Path(__file__).parents[1]
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("mypy's settings are in the source tree")
+    pytest.importorskip("mypy", reason="mypy not installed")
+    pytest.importorskip("torch", reason="types of torch need torch")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # --------------------------------------------------------------------------- stubs of the core
