@@ -181,6 +181,7 @@ def test_report_is_json(report: dict[str, object], tmp_path: Path) -> None:
     loaded = json.loads((tmp_path / "report.json").read_text())
     assert loaded["settings"] == {**dataclasses.asdict(SETTINGS), "cells": [4, 1]}
     assert loaded["versions"]["noisycells"] == nc.__version__
+    assert loaded["threads"] == torch.get_num_threads()
     assert nc.Channel.from_dict(loaded["channel"]) == NOISY
     assert strategies.format_table(loaded) == strategies.format_table(report)
 

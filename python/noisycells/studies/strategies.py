@@ -318,8 +318,8 @@ def report(
 ) -> dict[str, Any]:
     """Everything the files and the table show, as plain JSON types.
 
-    It holds every setting, seed and version, no time and no path: the same run gives the same
-    report.
+    It holds every setting, seed and version, no time and no path: on one machine, the same
+    settings give the same report.
     """
     import torch
 
@@ -341,6 +341,7 @@ def report(
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
+        "threads": torch.get_num_threads(),  # training rounds differently with another number
         "network": {
             "name": type(network.model).__name__,
             "dense_accuracy": network.dense_accuracy,

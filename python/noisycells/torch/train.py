@@ -48,7 +48,7 @@ def build(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     seed : int
         Seed of torch's generator while the model is made; its state is restored afterwards.
     """
-    with _seeded(torch.device("cpu"), seed):
+    with _seeded(seed):
         return factory()
 
 
@@ -82,7 +82,7 @@ def train(
     epochs : int
         Passes over the training images, at least 1.
     seed : int
-        Seed of the validation split, the order of the images and whatever the model itself draws.
+        Seed of the validation split, the order of the images and what the model draws on the CPU.
     learning_rate, weight_decay : float
         Of Adam, with betas 0.9 and 0.999 (Isik et al. 2020, appendix B.1).
     batch_size : int
@@ -120,7 +120,7 @@ def train(
     losses: list[float] = []
     best = (-1.0, 0.0)
     best_epoch, best_state = 0, {}
-    with _seeded(device, seed):
+    with _seeded(seed):
         for epoch in range(1, epochs + 1):
             model.train()
             for batch in torch.randperm(len(x)).to(device).split(batch_size):
@@ -196,13 +196,9 @@ def _tensors(
 
 
 @contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the CPU's generator and that of `device` for a while; no other generator is touched."""
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator for a while; the others are not touched."""
     seed = check_seed("seed", seed)
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng([device] if cuda else []):
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
         yield
