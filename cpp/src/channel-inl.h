@@ -47,8 +47,19 @@ struct Padded {
 NC_INLINE void find_rows(const float* x, std::ptrdiff_t n, const ChannelTables& c, Rows& rows) {
   const Padded input(x, n);
   for (std::ptrdiff_t i = 0; i < n; i += W) {
-    prefetch_to_read(x + i);
     rows.put(i, (input.at(i) - set(c.x0)) * set(c.inv_dx), c.n);
+  }
+}
+
+// Normals; n floats at to_read and to_write come meanwhile, a few lines at a time: fetched all
+// at once they would wait for each other.
+NC_INLINE void normals_while_fetching(float* out, std::ptrdiff_t n, const Draw& draw,
+                                      std::int64_t index, const float* to_read,
+                                      float* to_write) {
+  for (std::ptrdiff_t i = 0; i < n; i += kBatch) {
+    const std::ptrdiff_t part = n - i < kBatch ? n - i : kBatch;
+    prefetch(to_read + i, to_write + i, part * 4);
+    normals(out + i, part, draw, index + i);
   }
 }
 
@@ -57,7 +68,7 @@ NC_INLINE void sample_collapsed(const float* x, float* y, std::ptrdiff_t n, cons
                                 int scale_stride, const ChannelTables& c, const Keys& keys,
                                 std::int64_t index) {
   alignas(64) float z[kRoom], zr[kRoom], zd[kRoom];
-  normals(z, n, {keys.chip, keys.stream, kProgram, 0}, index);
+  normals_while_fetching(z, n, {keys.chip, keys.stream, kProgram, 0}, index, x, y);
   if (c.read) normals(zr, n, {keys.read, keys.stream, kRead, 0}, index);
   if (c.d2d > 0) normals(zd, n, {keys.chip, keys.stream, kD2D, 0}, index);
   Rows rows;
@@ -75,7 +86,6 @@ NC_INLINE void sample_collapsed(const float* x, float* y, std::ptrdiff_t n, cons
     };
     std::ptrdiff_t i = 0;
     for (; i + W <= n; i += W) {
-      prefetch_to_write(y + i, W * 4);
       store(y + i, one(i));
     }
     if (i < n) {
@@ -189,15 +199,28 @@ void sample_literal(const float* x, float* y, std::ptrdiff_t n, const std::int32
     count[i] = cells[i];
     most = count[i] > most ? count[i] : most;
   }
+  // All that read_cells does for most channels, in a loop without its questions.
+  const bool plain = !c.read && c.stuck_either == 0 && !(c.d2d > 0) && c.adc.levels == 0;
   std::int32_t cell = 0;
   for (; cell < most; ++cell) {
     std::ptrdiff_t live = uniform ? n : 0;
     for (std::ptrdiff_t i = 0; i < n && !uniform; ++i) live += count[i] > cell;
     if (live * 4 < n) break;
     const std::uint32_t k = static_cast<std::uint32_t>(cell);
-    normals(b.program, n, {keys.chip, keys.stream, kProgram, k}, index);
+    const Draw program = {keys.chip, keys.stream, kProgram, k};
+    if (cell == 0)
+      normals_while_fetching(b.program, n, program, index, x + n, y);
+    else
+      normals(b.program, n, program, index);
     if (c.read) normals(b.read, n, {keys.read, keys.stream, kRead, k}, index);
     if (c.stuck_either > 0) words(b.word, n, {keys.chip, keys.stream, kStuck, k}, index);
+    if (plain && live == n) {
+      for (std::ptrdiff_t i = 0; i < n; i += W) {
+        const F v = fma(load(b.std + i), load(b.program + i), load(b.mean + i));
+        store(b.total + i, load(b.total + i) + v);
+      }
+      continue;
+    }
     for (std::ptrdiff_t i = 0; i < n; i += W) {
       const F total = load(b.total + i);
       const F next = total + read_cells(OneCell{b, i}, c);

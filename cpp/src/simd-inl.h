@@ -22,6 +22,12 @@ NC_INLINE void prefetch_to_write(void* p, std::ptrdiff_t bytes) {
   for (std::ptrdiff_t k = 0; k < bytes; k += 64)
     __builtin_prefetch(static_cast<char*>(p) + 4096 + k, 1);
 }
+NC_INLINE void prefetch(const void* to_read, void* to_write, std::ptrdiff_t bytes) {
+  for (std::ptrdiff_t k = 0; k < bytes; k += 64) {
+    __builtin_prefetch(static_cast<const char*>(to_read) + k, 0);
+    __builtin_prefetch(static_cast<char*>(to_write) + k, 1);
+  }
+}
 NC_INLINE void prefetch_to_read(const void* p) {
   __builtin_prefetch(static_cast<const char*>(p) + 4096, 0);
 }

@@ -22,11 +22,6 @@ ROUNDS = 7
 QUICK = 16
 """What to divide sizes by for a first impression."""
 
-PAUSE = 0.02
-"""Seconds before a timed call with several threads. OpenMP's idle threads spin for some 10 ms
-after their work, and those of torch's pool would take the cores from ours, and ours from torch's.
-"""
-
 _LIMIT_SIZE = 16 << 20
 _MEMORY_SIZE, _LEAST_MEMORY_SIZE = 16 << 20, 1 << 20
 _MOST_SHRINK = 4096
@@ -131,8 +126,7 @@ def _times(calls: Mapping[str, Call], threads: int, rounds: int) -> dict[str, li
             call()
         for _ in range(rounds):
             for name, call in calls.items():
-                if threads > 1:
-                    time.sleep(PAUSE)
+                call()  # its data in the caches and its threads awake, as in a loop of its own
                 start = time.perf_counter()
                 call()
                 times[name].append(time.perf_counter() - start)
