@@ -91,6 +91,8 @@ void detail::parallel_run(std::ptrdiff_t n, std::ptrdiff_t grain, int threads,
     workers.emplace_back([&, t] { f(state, share(t), share(t + 1)); });
   f(state, 0, share(1));
   for (auto& w : workers) w.join();
+#else
+  for (int t = 0; t < threads; ++t) f(state, share(t), share(t + 1));
 #endif
 }
 
