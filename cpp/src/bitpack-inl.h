@@ -47,6 +47,15 @@ NC_INLINE void unpack_scalar(const std::uint8_t* in, std::ptrdiff_t n, int width
 }
 
 #if defined(__AVX2__)
+// Outputs of so many bytes go past the caches: they would not stay there, and a plain store
+// would first read the line it overwrites.
+constexpr std::ptrdiff_t kStreamed = std::ptrdiff_t{16} << 20;
+
+// Bytes from p to the next multiple of 64, where streaming may start.
+NC_INLINE std::ptrdiff_t to_line(const void* p) {
+  return static_cast<std::ptrdiff_t>(-reinterpret_cast<std::uintptr_t>(p) & 63);
+}
+
 // 32 two-bit codes to 8 bytes: pairs by multiply-add (c0 + 4 c1), then fours (+ 16 ...).
 NC_INLINE __m256i pack2_step(const std::uint8_t* codes) {
   const __m256i keep = _mm256_set1_epi8(3);
@@ -104,27 +113,47 @@ void unpack8(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* 
   }
 #if defined(__AVX512F__)
   if (width == 2) {
+    const bool streamed = n >= kStreamed && to_line(codes) % 4 == 0;
+    if (streamed) {
+      i = to_line(codes);
+      unpack_scalar(in, i, width, codes);
+      in += i / 4;
+    }
     for (; i + 64 <= n; i += 64, in += 16) {
-      prefetch_to_write(codes + i, 64);
+      if (!streamed) prefetch_to_write(codes + i, 64);
       __m512i v = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
       v = _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi32(v, 12)),
                            _mm512_set1_epi32(0x000F000F));
       v = _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi32(v, 6)),
                            _mm512_set1_epi32(0x03030303));
-      _mm512_storeu_si512(codes + i, v);
+      if (streamed)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(codes + i), v);
+      else
+        _mm512_storeu_si512(codes + i, v);
     }
+    _mm_sfence();
   }
 #elif defined(__AVX2__)
   if (width == 2) {
+    const bool streamed = n >= kStreamed && to_line(codes) % 4 == 0;
+    if (streamed) {
+      i = to_line(codes);
+      unpack_scalar(in, i, width, codes);
+      in += i / 4;
+    }
     for (; i + 32 <= n; i += 32, in += 8) {
-      prefetch_to_write(codes + i, 32);
+      if (!streamed) prefetch_to_write(codes + i, 32);
       __m256i v = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));
       v = _mm256_and_si256(_mm256_or_si256(v, _mm256_slli_epi32(v, 12)),
                            _mm256_set1_epi32(0x000F000F));
       v = _mm256_and_si256(_mm256_or_si256(v, _mm256_slli_epi32(v, 6)),
                            _mm256_set1_epi32(0x03030303));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), v);
+      if (streamed)
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(codes + i), v);
+      else
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), v);
     }
+    _mm_sfence();
   }
 #endif
   const std::ptrdiff_t slack = 8 * 8 / width;  // codes that fill a word: it may be read whole
