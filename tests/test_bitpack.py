@@ -222,3 +222,14 @@ def test_beyond_2_to_the_31_codes(width: int) -> None:
     back = np.empty_like(c)
     _core.unpack_bits(packed, width, back)
     assert np.array_equal(back, c)
+
+
+@pytest.mark.parametrize("offset", [0, 4, 7])
+def test_outputs_too_large_for_the_caches(simd_level: str, offset: int) -> None:
+    count = (16 << 20) + 12_345  # above the size from which unpacking streams
+    packed = np.random.default_rng(3).integers(0, 256, (count + 3) // 4, dtype=np.uint8)
+    space = np.full(offset + count + 64, 9, np.uint8)
+    _core.unpack_bits(packed, 2, space[offset : offset + count], 1)
+    expected = (packed[:, None] >> np.arange(0, 8, 2, dtype=np.uint8) & 3).reshape(-1)[:count]
+    assert np.array_equal(space[offset : offset + count], expected)
+    assert (space[:offset] == 9).all() and (space[offset + count :] == 9).all()

@@ -3,11 +3,11 @@
 ``noisycells bench`` prints the table, ``pytest bench/`` runs the same cases one by one.
 
 In each round all contenders of a case run in turn, in one process, so that a change of clock or
-load hits all of them alike, each once unmeasured and once measured; figures are medians and minima over the rounds, after a
-warm-up. The limits of the machine run in the same rounds: a copy of as many bytes (``np.copyto``;
-bytes read and written both count), or a fill where a case only writes, and the raw words of
-Philox that the case draws. The limit that takes longest binds, and the share of it that a case
-reaches is printed.
+load hits all of them alike, each once unmeasured and once measured; figures are medians and
+minima over the rounds, after a warm-up. The limits of the machine run in the same rounds: a copy
+of as many bytes (``np.copyto``; bytes read and written both count), or a fill where a case only
+writes, and the raw words of Philox that the case draws. The limit that takes longest binds, and
+the share of it that a case reaches is printed.
 
 Rivals do the same job in float32 where their library can, with tables made beforehand and large
 buffers reused; torch with as many threads as we have (numpy has one). "numpy" and "torch" are the
