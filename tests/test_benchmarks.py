@@ -317,7 +317,7 @@ def test_settings_are_as_before(thread_setting: None, monkeypatch: pytest.Monkey
     before = (nc.simd_level(), nc.get_num_threads(), torch_threads())
     lowest = nc.available_simd_levels()[0]
     found = benchmarks.run(threads=[3], level=lowest, shrink=4096, rounds=2)
-    assert seen == [(lowest, 3, 3)] * 3
+    assert seen and set(seen) == {(lowest, 3, 3)}
     assert found["machine"]["simd_level"] == lowest
     assert (nc.simd_level(), nc.get_num_threads(), torch_threads()) == before
 
