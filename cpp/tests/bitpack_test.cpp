@@ -65,6 +65,21 @@ void on_threads(int width) {
   }
 }
 
+// From 16 MiB of output on, unpacking streams past the caches, from the next line on.
+void beyond_the_caches() {
+  constexpr std::size_t n = (std::size_t{16} << 20) + 12'345;
+  const auto packed = random_codes<std::uint8_t>((n + 3) / 4);
+  std::vector<std::uint8_t> expected(n);
+  for (std::size_t i = 0; i < n; ++i) expected[i] = packed[i / 4] >> (2 * (i % 4)) & 3;
+  for (const std::size_t offset : {0u, 3u, 4u}) {
+    const auto got = at_every_level<std::uint8_t>("large output", offset + n, [&](std::uint8_t* out) {
+      unpack_bits(packed.data(), n, 2, out + offset, 1);
+      std::memset(out, 0, offset);
+    });
+    CHECK(std::memcmp(got.data() + offset, expected.data(), n) == 0, "large output");
+  }
+}
+
 }  // namespace
 
 void bitpack_tests() {
@@ -73,6 +88,7 @@ void bitpack_tests() {
   every_length<std::uint16_t>(digest);
   for (const int width : {2, 3, 7}) on_threads<std::uint8_t>(width);
   on_threads<std::uint16_t>(11);
+  beyond_the_caches();
 }
 
 }  // namespace noisycells::tests
