@@ -297,11 +297,25 @@ def sample(
 
 
 class Range(NamedTuple):
-    """One magnitude range of a tensor: weights w with previous threshold < |w| <= threshold.
+    """The mapping of the weights with previous threshold < \\|w\\| <= ``threshold``.
 
-    Encoding writes u = alpha w - beta (Isik et al. 2020, section 2), decoding returns
-    (y + beta) / alpha as ``fma(y, inv_alpha, shift)`` with shift = beta / alpha. ``cells``
-    cells hold each weight. ``write``: the write converter over the channel's branch, or None.
+    Encoding writes u = alpha w - beta and decoding returns w = (y + beta) / alpha, computed as
+    ``fma(y, inv_alpha, shift)`` (Isik et al. 2020, section 2). Numbers are float32 values.
+
+    A range whose bounds coincide (all weights equal, no weights) holds nothing: alpha = 0, and
+    the constant is in ``shift``, so it reads back without error.
+
+    Attributes
+    ----------
+    threshold : float
+        Largest magnitude of the range.
+    alpha, beta, inv_alpha, shift : float
+        Scale and shift; shift = beta / alpha.
+    cells : int
+        Cells that hold each weight of the range.
+    write : Converter or None
+        Write converter over the channel's branch; None where cells are written with float
+        precision.
     """
 
     threshold: float
@@ -311,6 +325,11 @@ class Range(NamedTuple):
     shift: float
     cells: int
     write: Converter | None = None
+
+    @property
+    def write_bits(self) -> int | None:
+        """Width of the write converter's codes."""
+        return None if self.write is None else (self.write.levels - 1).bit_length()
 
 
 class CodecTables(NamedTuple):

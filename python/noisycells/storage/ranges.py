@@ -2,51 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference import Converter
+from ..reference import Converter, Range
 from .histogram import Extent
 
 F64 = NDArray[np.float64]
-
-
-class Range(NamedTuple):
-    """The mapping of the weights with previous threshold < \\|w\\| <= `threshold`.
-
-    Encoding writes u = alpha w - beta and decoding returns w = (y + beta) / alpha, computed as
-    y * inv_alpha + shift (Isik et al. 2020, section 2). Numbers are float32 values; the fields
-    are those of :class:`noisycells.reference.Range`.
-
-    A range whose bounds coincide (all weights equal, no weights) holds nothing: alpha = 0, and
-    the constant is in `shift`, so it reads back without error.
-
-    Attributes
-    ----------
-    threshold : float
-        Largest magnitude of the range.
-    alpha, beta, inv_alpha, shift : float
-        Scale and shift; shift = beta / alpha.
-    cells : int
-        Cells that hold each weight of the range.
-    write : Converter (lo, step, inv_step, levels) or None
-        Write converter; None where cells are written with float precision.
-    """
-
-    threshold: float
-    alpha: float
-    beta: float
-    inv_alpha: float
-    shift: float
-    cells: int
-    write: Converter | None = None
-
-    @property
-    def write_bits(self) -> int | None:
-        """Width of the write converter's codes."""
-        return None if self.write is None else (self.write.levels - 1).bit_length()
 
 
 def bounds(
