@@ -8,6 +8,7 @@ length that gives each of 7 threads its share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -38,6 +39,58 @@ from noisycells import _core, reference
 
 F32 = NDArray[np.float32]
 KEYS = reference.Keys(11, 2**64 - 22, 33 << 40)
+
+# --------------------------------------------------------------------------- arithmetic
+
+# a, b, m, d with a b = 2**m + d: multiplied out and scaled to just beside the middle of two
+# float32, so close that float64 would round onto it.
+NEAR_MIDDLES = [
+    (683, 12576771, 33, 1),
+    (43691, 393213, 34, -1),
+    (6019, 2854273, 34, 3),
+    (5113, 3360037, 34, -3),
+    (4097, 16773121, 36, 1),
+    (121369, 4529623, 39, -1),
+    (538733, 8163685, 42, 1),
+    (2953711, 11911921, 45, -1),
+]
+
+
+def exact_fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
+    """In rational numbers; the nearest float32, even where two are."""
+    exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+    near = np.float32(float(exact))
+    around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+    return min(around, key=lambda f: (abs(Fraction(float(f)) - exact), int(f.view(np.uint32)) & 1))
+
+
+def test_reference_rounds_once() -> None:
+    g = RNG(1)
+    a, b, c = g.standard_normal((3, 3000)).astype(np.float32)
+    c *= np.exp2(g.integers(-60, 60, 3000)).astype(np.float32)
+    c[:500] = -(a * b)[:500]  # what is left is the rounding error
+    a[500:600] *= np.float32(2.0**-100)  # into subnormal numbers
+    b[500:600] *= np.float32(2.0**-40)
+    c[500:600] *= np.float32(2.0**-60)
+    expected = np.array([exact_fma(*v) for v in zip(a, b, c, strict=True)])
+    same_bits(reference.fma32(a, b, c) + np.float32(0), expected + np.float32(0))
+
+
+@pytest.mark.parametrize(("a", "b", "m", "d"), NEAR_MIDDLES)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_core_rounds_once(simd_level: str, a: int, b: int, m: int, d: int, sign: int) -> None:
+    """The last code of a read converter, lo + a * step: that of the largest inputs."""
+    assert a * b == 2**m + d
+    step = sign * b * 2.0 ** (-m - 24)
+    lo = sign * (1.0 if d > 0 else 1 + 2.0**-23)
+    assert np.float32(np.float64(a) * step + lo) != sign * np.float32(1 + 2.0**-23)  # rounds twice
+    assert reference.fma32(np.float32(a), step, lo) == sign * np.float32(1 + 2.0**-23)
+    table = np.array([[2.0**30, 0, 0, 0]] * 2, np.float32)
+    out = np.empty(19, np.float32)
+    c = _core.ChannelTables(table, 0.0, 1.0, None, (lo, step, 1.0, a + 1))
+    _core.sample(np.zeros(19, np.float32), out, 1, c, *KEYS, 0, True)
+    same_bits(out, np.full(19, sign * (1 + 2.0**-23), np.float32))
+
 
 # --------------------------------------------------------------------------- sampling
 

@@ -96,6 +96,23 @@ void most_cells() {
   }));
 }
 
+// The last code of a converter, lo + a step with a step = 2^-24 + 2^-57: beside the middle of two
+// floats, where rounding to double first goes wrong.
+void one_rounding() {
+  for (const float sign : {1.0f, -1.0f}) {
+    auto c = make_channel({});
+    for (std::size_t i = 0; i < c->table.size(); ++i) c->table[i] = i % 4 == 0 ? 0x1p30f : 0.0f;
+    c->tables.columns = nullptr;
+    c->tables.adc = {sign, sign * 12576771.0f * 0x1p-57f, 1.0f, 683 + 1};
+    const std::vector<float> x(19, 0.0f);
+    const std::int32_t one = 1;
+    const auto got = at_every_level<float>("one rounding", x.size(), [&](float* y) {
+      sample(x.data(), y, 19, &one, 0, c->tables, kKeys, 0, true, 1);
+    });
+    for (const float y : got) CHECK(y == sign * (1.0f + 0x1p-23f), "a sum was rounded twice");
+  }
+}
+
 // The public functions refuse these; the kernels must still not read outside their tables.
 void no_numbers() {
   const float inf = std::numeric_limits<float>::infinity();
@@ -119,6 +136,7 @@ void channel_tests() {
   columns_do_not_matter();
   threads_do_not_matter();
   most_cells();
+  one_rounding();
   no_numbers();
 }
 
