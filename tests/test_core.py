@@ -365,6 +365,20 @@ def test_side_bits(simd_level: str, ranges: int, sign: bool, write: bool) -> Non
                 same_bits(side.array, expected)
 
 
+def test_room_for_the_padding_of_every_range(simd_level: str) -> None:
+    """Full blocks whose ranges all have the widest codes, each padded to a byte."""
+    count, write = 5 * 1024, reference.Converter(-0.8, 1.6 / 7, 7 / 1.6, 8)
+    cd = codec(3, True, True)
+    cd = cd._replace(ranges=tuple(r._replace(write=write) for r in cd.ranges))
+    w = np.abs(RNG(6).standard_normal(count) * 0.05).astype(np.float32)
+    expected, side = reference.encode(w, None, cd)
+    assert len(expected) > count * 3 // 8
+    for threads in THREADS:
+        got = core_encode(w, None, bound_codec(cd), True, threads)
+        same_bits(got[0], expected)
+        same_bits(got[1], side)
+
+
 def test_signs_of_zero_are_kept(simd_level: str) -> None:
     cd = codec(2, True, False)
     w = np.array([0.0, -0.0, 1e-45, -1e-45], np.float32)
