@@ -61,9 +61,9 @@ def channel(
     rows: int = 17, *, read: bool = False, adc: reference.Converter | None = None,
     d2d: float = 0.0, stuck: tuple[int, int] = (0, 0),
 ) -> reference.ChannelTables:  # fmt: skip
-    """Inputs -1 to 1; a tanh mean, noisiest in the middle."""
+    """Inputs -1 to 1; a tanh mean, noisiest in the middle, ends that differ."""
     x = np.linspace(-1, 1, rows)
-    std = 0.05 + 0.1 * (1 - x * x)
+    std = 0.05 + 0.1 * (1 - x * x) + 0.01 * x
     read_std = 0.03 + 0.01 * x
     mean = np.tanh(1.3 * x) * 0.7
     table = np.hstack([steps(mean), steps(np.sqrt(std**2 - read_std**2) if read else std)])

@@ -423,6 +423,20 @@ def test_scan(simd_level: str, dtype: type, kept: float | None) -> None:
             assert got == (m.sum(), np.float32(low), np.float32(high), True)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_scan_sees_every_share(simd_level: str, masked: bool) -> None:
+    """The one extreme weight, wherever it stands: threads share out 64 blocks at a time."""
+    count = 200_001
+    bits = mask(count, 0.7)
+    stored = np.flatnonzero(bits) if masked else np.arange(count)
+    for place in (0, 1, 1023, 1024, 65_535, 65_536, 131_071, 131_072, len(stored) - 1):
+        w = np.zeros(count, np.float32)
+        w[stored[place]] = 2.0
+        for threads in THREADS:
+            got = _core.scan(w, packed(bits) if masked else None, threads)
+            assert got == (len(stored), 0.0, 2.0, True), place
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_scan_finds_what_is_not_finite(simd_level: str, dtype: type, value: float) -> None:

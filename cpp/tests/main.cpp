@@ -48,7 +48,7 @@ std::unique_ptr<Channel> make_channel(const ChannelOptions& o) {
     const float x = 2.0f * static_cast<float>(i) / static_cast<float>(n - 1) - 1.0f;
     const float size = x < 0 ? -x : x;
     mean[i] = 1.4f * x / (1.0f + size);
-    std[i] = 0.05f + 0.1f * (1.0f - x * x);
+    std[i] = 0.05f + 0.1f * (1.0f - x * x) + 0.01f * x;
     read[i] = 0.03f + 0.01f * x;
   }
   const auto next = [n](const std::vector<float>& v, int i) {
