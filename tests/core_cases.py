@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from noisycells import _core, reference
@@ -29,6 +32,13 @@ def same_bits(got: NDArray[Any], expected: NDArray[Any]) -> None:
             f"{len(wrong)} of {got.size} elements differ, the first at {at}: "
             f"{got.flat[at]!r}, expected {expected.flat[at]!r}"
         )
+
+
+def needs_memory(gigabytes: int) -> None:
+    """Skips the test where the machine has not that much to give."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    if found is None or int(found[1]) < gigabytes * 10**6:
+        pytest.skip(f"needs {gigabytes} GB of free memory")
 
 
 class Guarded:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from core_cases import RNG, THREADS, Guarded, same_bits
+from core_cases import RNG, THREADS, Guarded, needs_memory, same_bits
 from numpy.typing import NDArray
 
 import noisycells as nc
@@ -209,6 +209,7 @@ def test_public_errors(call: Any, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize("width", [2, 7])
 def test_beyond_2_to_the_31_codes(width: int) -> None:
     """Indices of more than 31 bits, in blocks: what comes back is what went in, at its place."""
+    needs_memory(8)
     count = 2**31 + 1003
     pattern = RNG(width).integers(0, 2**width, 1_000_003, np.uint8)
     c = np.resize(pattern, count)

@@ -29,6 +29,7 @@ from core_cases import (
     core_encode,
     inputs,
     mask,
+    needs_memory,
     packed,
     same_bits,
     weights,
@@ -405,6 +406,31 @@ def test_nothing_stored(simd_level: str) -> None:
     nothing = np.zeros(100, bool)
     got = core_transmit(weights(100), nothing, codec(2, True, True), "plain", False)
     same_bits(got, np.zeros(100, np.float32))
+
+
+@pytest.mark.full
+def test_beyond_2_to_the_31_weights() -> None:
+    """Few of very many are stored: each is found, and comes back at its place."""
+    needs_memory(11)
+    count = 2**31 + 1003
+    where = np.unique(RNG(8).integers(0, count, 5000))
+    where[-1] = count - 1
+    values = weights(len(where))
+    w = np.zeros(count, np.float32)  # pages that are only read take no memory
+    w[where] = values
+    bits = np.zeros((count + 7) // 8, np.uint8)
+    np.bitwise_or.at(bits, where // 8, (1 << (where % 8)).astype(np.uint8))
+    assert _core.count_stored(bits, count) == len(where)
+    assert _core.scan(w, bits) == (len(where), values.min(), values.max(), True)
+    cd, out = codec(2, True, True), np.full(count, 5, np.float32)
+    _core.transmit(w, bits, out, bound_codec(cd), bound_channel(CHANNELS["read"]), *KEYS)
+    expected = reference.decode(
+        *reference.encode(values, None, cd), None, len(where), cd, CHANNELS["read"], KEYS,
+        literal=False,
+    )  # fmt: skip
+    same_bits(out[where], expected)
+    out[where] = 0
+    assert not out.any()
 
 
 # --------------------------------------------------------------------------- scans
