@@ -1,0 +1,317 @@
+"""Conductances of one layer at one moment, packed for products.
+
+What :class:`noisycells.Crossbar` and the torch layers share: planes, read variances, ADC ranges,
+and the compiled product over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import stand_in as _core
+from ..reference import F32
+from ..runtime import simd_level, threads_argument
+from . import irdrop
+from .mapping import Scales, slice_factors
+from .reference import Plane, dac, input_ranges, plane_values, tiles
+from .spec import CrossbarSpec
+
+if TYPE_CHECKING:
+    from ..devices.device import Device
+
+__all__ = ["Packed", "Ranges", "weights_range"]
+
+Triple = tuple[int, int, int]
+
+RANGE_SIGMAS = 4.0
+SMALLEST_RANGE = np.float32(1e-6)  # of an ADC, in full scale times w_max
+
+
+class Ranges(NamedTuple):
+    """Converter ranges that stay with a chip.
+
+    ``dac``: full scale of the inputs, or None for that of each vector. ``adc``: float32
+    (passes,), largest sum of each pass in full scale times w_max; None: to be derived.
+    """
+
+    dac: float | None = None
+    adc: F32 | None = None
+
+
+def weights_range(values: F32) -> float:
+    """4 standard deviations of a tile's sums about their mean, float64 in full scale times w_max.
+
+    For independent inputs uniform over [-1, 1] or over [0, 1] of full scale, whichever reaches
+    further, and of the output that reaches furthest; ``values``: float32 (out, rows).
+    """
+    squares = np.einsum("nk,nk->n", values, values, dtype=np.float64)
+    mean = np.abs(values.sum(axis=1, dtype=np.float64)) / 2
+    signed = RANGE_SIGMAS * np.sqrt(squares / 3)
+    positive = mean + RANGE_SIGMAS * np.sqrt(squares / 12)
+    return float(np.maximum(signed, positive).max(initial=0))
+
+
+class Packed:
+    """A layer's conductances, ready for products.
+
+    Does not follow later changes of the arrays it is given. A product is made of *passes*, one
+    for each slice of the inputs, plane of conductances and tile of rows, in this order (see
+    :mod:`noisycells.crossbar.reference`).
+
+    Parameters
+    ----------
+    conductances : float32 (slices, devices, 2, out, in), C-contiguous
+        uS; not to be changed while this object is in use.
+    device : Device
+        For g_min, g_max and the noise of a read.
+    spec : CrossbarSpec
+    scales : Scales
+        Digital factors, of :func:`~noisycells.crossbar.mapping.scales`.
+    ranges : Ranges
+        Of the converters. ADC ranges that are None are those of these conductances; a chip keeps
+        the ones it had when it was programmed.
+    gain : float32 (out,), optional
+        Drift compensation, a digital factor of each output.
+    stream : int
+        Of the layer; products draw their noise from it.
+    num_threads : int, optional
+        For packing.
+
+    Attributes
+    ----------
+    ranges : Ranges
+        As given, or as derived from the spec and the conductances; still None where they have to
+        be calibrated.
+    plane_factors : float32 (planes,)
+    passes : int
+    """
+
+    def __init__(
+        self,
+        conductances: F32,
+        device: Device,
+        spec: CrossbarSpec,
+        scales: Scales,
+        ranges: Ranges = Ranges(),  # noqa: B008, a NamedTuple does not change
+        *,
+        gain: F32 | None = None,
+        stream: int = 0,
+        num_threads: int | None = None,
+    ) -> None:
+        self.conductances, self.device, self.spec = conductances, device, spec
+        self.scales, self.stream = scales, stream
+        self.scale = scales.output if gain is None else scales.output * gain
+        _, devices, _, self.n, self.k = conductances.shape
+        self.inverse_span = 1 / (devices * (device.g_max - device.g_min))
+        self.plane_factors = np.repeat(slice_factors(spec), spec.polarity_planes)
+        self.tiles = tiles(self.k, spec.rows)
+        self.passes = spec.input_slices * len(self.plane_factors) * len(self.tiles)
+        self.weight_noise = spec.noisy_weights and any(device.read_variance)
+        self.ranges = self._ranges(ranges)
+        self._array = self._pack(threads_argument(num_threads))
+
+    # ----------------------------------------------------------------- what is packed
+
+    def _pair(self, s: int) -> tuple[F32, F32 | None]:
+        """Conductances (2, out, in) of slice ``s`` as a product sees them, uS; variances."""
+        spec, devices = self.spec, self.conductances[s]
+        pair = devices[0] if len(devices) == 1 else devices.sum(axis=0)
+        variance = None
+        if self.weight_noise:
+            c0, c1, c2 = (np.float32(c) for c in self.device.read_variance)
+            squares = pair * pair if len(devices) == 1 else np.square(devices).sum(axis=0)
+            variance = (c0 * len(devices) + c1 * pair + c2 * squares) * np.float32(
+                self.inverse_span**2
+            )
+        if spec.wire_resistance_ohm:
+            share = irdrop.effective_share(pair, spec.rows, spec.cols, spec.wire_resistance_ohm)
+            pair = pair * share
+            variance = None if variance is None else variance * (share * share)
+        return pair, variance
+
+    def _planes(self) -> Iterator[tuple[F32 | None, F32 | None, F32 | None]]:
+        """(G+, G-, variance) of each plane; None for a polarity that it leaves out."""
+        for s in range(len(self.conductances)):
+            pair, variance = self._pair(s)
+            if self.spec.adc_per == "polarity":
+                own = (None, None) if variance is None else variance
+                yield pair[0], None, own[0]
+                yield None, pair[1], own[1]
+            else:
+                yield pair[0], pair[1], None if variance is None else variance[0] + variance[1]
+
+    def planes(self) -> Iterator[Plane]:
+        """The planes in units of g_max - g_min, as :func:`reference.product` takes them."""
+        for positive, negative, variance in self._planes():
+            yield Plane(plane_values(positive, negative, self.inverse_span), variance)
+
+    def weights(self) -> F32:
+        """The weights that the conductances stand for, digital factors included; (out, in)."""
+        total = np.zeros((self.n, self.k), np.float32)
+        for plane, factor in zip(self.planes(), self.plane_factors, strict=True):
+            total += plane.values * factor
+        total *= self.scale[:, None]
+        return total if self.scales.row is None else total * self.scales.row
+
+    def _pack(self, threads: int) -> _core.CrossbarArray:
+        spec = self.spec
+        array = _core.CrossbarArray(
+            self.n, self.k, spec.rows, len(self.plane_factors), spec.integer,
+            spec.kernel == "int8", self.weight_noise,
+        )  # fmt: skip
+        for i, (positive, negative, variance) in enumerate(self._planes()):
+            array.pack(i, positive, negative, self.inverse_span, variance, threads)
+        return array
+
+    # ----------------------------------------------------------------- ranges
+
+    def _ranges(self, given: Ranges) -> Ranges:
+        spec, full_scale, adc = self.spec, given.dac, given.adc
+        if isinstance(spec.dac_range, float):
+            full_scale = spec.dac_range
+        if isinstance(spec.adc_range, float):
+            adc = np.full(self.passes, spec.adc_range, np.float32)
+        elif spec.adc_bits is not None and spec.adc_range == "weights" and adc is None:
+            found = [weights_range(p.values[:, t]) for p in self.planes() for t in self.tiles]
+            adc = np.tile(np.array(found, np.float32), spec.input_slices)
+        return Ranges(full_scale, adc)
+
+    def calibrated(self, x: F32, quantile: float = 1.0) -> Ranges:
+        """The ranges with those that the spec leaves to calibration taken from data.
+
+        A DAC range that is already set is kept. Reads are noiseless here.
+
+        Parameters
+        ----------
+        x : float32 (batch, in), finite
+        quantile : float
+            Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover.
+        """
+        spec, (full_scale, adc) = self.spec, self.ranges
+        if self.scales.row is not None:
+            x = x * self.scales.row
+        if spec.dac_range == "calibrated" and full_scale is None:
+            full_scale = float(np.quantile(np.abs(x), quantile))
+        if spec.adc_range == "calibrated":
+            codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
+            planes = [plane.values for plane in self.planes()]
+            found = []
+            for shift, digit in self._input_slices():
+                a = codes
+                if spec.input_slice_bits:
+                    digits = (np.abs(codes).astype(np.int64) >> shift) & digit
+                    a = np.copysign(digits.astype(np.float32), codes)
+                for values in planes:
+                    for tile in self.tiles:
+                        sums = a[:, tile] @ values[:, tile].T
+                        found.append(np.quantile(np.abs(sums), quantile) / digit)
+            adc = np.array(found, np.float32)
+        return Ranges(full_scale, adc)
+
+    def _input_slices(self) -> list[tuple[int, int]]:
+        """(shift, largest digit) of each slice of the input codes."""
+        bits, levels = self.spec.input_slice_bits, self.spec.dac_levels
+        if bits is None:
+            return [(0, levels or 1)]
+        return [(s, (1 << bits) - 1) for s in range(0, levels.bit_length(), bits)]
+
+    # ----------------------------------------------------------------- products
+
+    def product(
+        self,
+        x: F32,
+        y: F32,
+        seed: int,
+        bias: F32 | None = None,
+        inside: NDArray[np.uint8] | None = None,
+        num_threads: int | None = None,
+    ) -> int:
+        """Write x W^T + bias, as the crossbar computes it, to ``y``.
+
+        Parameters
+        ----------
+        x : float32 (batch, in), C-contiguous
+        y : float32 (batch, out), C-contiguous
+        seed : int in [0, 2**64)
+            Of the read noise.
+        bias : float32 (out,), optional
+            Added digitally.
+        inside : uint8 (passes, batch, (out + 7) // 8), optional
+            Is written: bits, lowest first, of the sums within the range of their ADC.
+        num_threads : int, optional
+            Default: the package setting.
+
+        Returns
+        -------
+        int
+            Input values that the DAC clipped.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` holds NaN or infinity, or a range has not been calibrated.
+        """
+        return self._current(num_threads).product(x, y, *self._how(seed, bias, inside, num_threads))
+
+    def convolve(
+        self,
+        x: F32,
+        y: F32,
+        kernel: Triple,
+        stride: Triple,
+        padding: Triple,
+        dilation: Triple,
+        seed: int,
+        bias: F32 | None = None,
+        inside: NDArray[np.uint8] | None = None,
+        num_threads: int | None = None,
+    ) -> int:
+        """As :meth:`product`, of the patches of ``x`` under a kernel.
+
+        Parameters
+        ----------
+        x : float32 (batch, channels, depth, height, width), C-contiguous
+        y : float32 (batch, depth', height', width', out), C-contiguous
+            Rows of ``inside`` are numbered in its order.
+        kernel, stride, padding, dilation : (int, int, int)
+            Inputs of the crossbar are channels x kernel, in the order of a convolution's
+            flattened weights; padded with zeros.
+        """
+        return self._current(num_threads).convolve(
+            x, y, kernel, stride, padding, dilation, *self._how(seed, bias, inside, num_threads)
+        )
+
+    def inside(self, batch: int) -> NDArray[np.uint8]:
+        """Room for the ``inside`` of a product of ``batch`` vectors."""
+        return np.empty((self.passes, batch, (self.n + 7) // 8), np.uint8)
+
+    def _current(self, num_threads: int | None) -> _core.CrossbarArray:
+        if self._array.simd_level != simd_level():  # panels are laid out for one level
+            self._array = self._pack(threads_argument(num_threads))
+        return self._array
+
+    def _how(
+        self, seed: int, bias: F32 | None, inside: NDArray[np.uint8] | None, num_threads: int | None
+    ) -> tuple[Any, ...]:
+        spec, (full_scale, adc) = self.spec, self.ranges
+        for name, missing in (
+            ("dac_range", spec.dac_range == "calibrated" and full_scale is None),
+            ("adc_range", spec.adc_bits is not None and adc is None),
+        ):
+            if missing:
+                raise ValueError(f"{name}: expected calibrate() before a product where the range "
+                                 "is 'calibrated'")  # fmt: skip
+        if adc is None or not spec.adc_levels:
+            steps = np.ones(self.passes, np.float32)
+        else:
+            steps = np.maximum(adc, SMALLEST_RANGE) / np.float32(spec.adc_levels)
+        return (
+            spec.dac_levels, spec.input_slice_bits or 0, spec.adc_levels, steps,
+            self.plane_factors, spec.output_noise if spec.noisy_outputs else 0.0,
+            self.weight_noise, full_scale, self.scale, bias, self.scales.row, seed, self.stream,
+            inside, threads_argument(num_threads),
+        )  # fmt: skip

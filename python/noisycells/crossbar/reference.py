@@ -1,0 +1,372 @@
+"""Slow numpy definitions of what the compiled core computes for crossbars.
+
+As :mod:`noisycells.reference` does for channels and codecs, this module specifies; the core must
+equal it bit for bit (sums of products in float32 within rounding, see :func:`tile_sums`).
+
+Conductances are float32 in microsiemens. The random number of a device is drawn at the index of
+its weight in C order over (out, in), with the number of the device in the counter's cell field;
+that of a product at :func:`noise_index`, with the number of the pass there.
+
+A *pass* is one analog read: one tile of input rows of one plane (conductances that are read
+together, such as a difference of polarities or one slice of a weight's digits) under one slice
+of the input's digits. Its sums are converted on their own and added up digitally.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..reference import F32, fma32, interpolate, random_words, standard_normal
+
+# Continues PROGRAM, READ, D2D, STUCK of noisycells.reference.
+MATMUL, DRIFT, FLICKER, RELAX = range(4, 8)
+PROGRAM, STUCK = 0, 3
+
+WEIGHT_LEVELS = 32767
+"""Largest code of a weight in the integer kernel; each output of each tile has its own scale."""
+VARIANCE_LEVELS = 255
+"""Largest code of a weight's read variance."""
+INTEGER_ROWS = 512
+"""Most rows of a tile whose sums of codes, up to 127 x 32767 each, fit in 32 bits."""
+INTEGER_DAC_LEVELS = 127
+
+
+# --------------------------------------------------------------------------- devices
+
+
+class Stuck(NamedTuple):
+    """Probabilities times 2**32 of devices stuck off and on, and the conductances they have."""
+
+    off: int = 0
+    on: int = 0
+    off_conductance: float = 0.0
+    on_conductance: float = 0.0
+
+
+class Programming(NamedTuple):
+    """How a device answers to a target conductance.
+
+    ``table`` float32 (n, 4): rows (mean, next - mean, std, next - std) at the targets
+    ``x0 + i / inv_dx``, last differences 0. Results are clipped to [low, high].
+    """
+
+    table: F32
+    x0: float
+    inv_dx: float
+    low: float
+    high: float
+    stuck: Stuck = Stuck()
+
+
+class Ageing(NamedTuple):
+    """What has become of programmed devices at one moment; tables over the same grid.
+
+    ``relaxation`` float32 (n, 4) over the target: (shift, difference, std, difference), additive.
+    ``drift`` float32 (n, 4) over the target: mean and std of nu ln((t + t0) / t0), and
+    differences. ``flicker`` float32 (n, 2) over the programmed conductance: std of the 1/f noise
+    as a fraction of the conductance. None: does not happen.
+    """
+
+    relaxation: F32 | None
+    drift: F32 | None
+    flicker: F32 | None
+    x0: float
+    inv_dx: float
+    low: float
+    high: float
+    stuck: Stuck = Stuck()
+
+
+class Draw(NamedTuple):
+    """Which random numbers: of this chip, layer and device, from this index on."""
+
+    seed: int
+    stream: int
+    cell: int
+    offset: int = 0
+
+
+def targets(w: F32, inverse: F32, sign: int, g_min: float, span: float) -> F32:
+    """Target conductances of one polarity: g_min + span max(sign w inverse, 0).
+
+    ``inverse`` broadcasts against ``w``; Zhou et al. (2020), figure 1.
+    """
+    v = np.maximum(w * (np.float32(sign) * inverse), np.float32(0))
+    return fma32(v, span, g_min)
+
+
+def _at(table: F32, i: NDArray[np.int32], f: F32, column: int) -> F32:
+    return fma32(f, table[i, column + 1], table[i, column])
+
+
+def _position(x: F32, grid: Programming | Ageing, n: int) -> tuple[NDArray[np.int32], F32]:
+    return interpolate((x - np.float32(grid.x0)) * np.float32(grid.inv_dx), n)
+
+
+def _finish(g: F32, limits: Programming | Ageing, draw: Draw) -> F32:
+    g = np.minimum(np.maximum(g, np.float32(limits.low)), np.float32(limits.high))
+    stuck = limits.stuck
+    if stuck.off or stuck.on:
+        word = random_words(
+            g.size, draw.seed, draw.stream, draw.offset, STUCK, draw.cell
+        ).reshape(g.shape)  # fmt: skip
+        top = 2**32 - 1
+        off = word < np.uint32(min(stuck.off, top))
+        on = ~off & (word < np.uint32(min(stuck.off + stuck.on, top)))
+        ends = [np.float32(stuck.off_conductance), np.float32(stuck.on_conductance)]
+        g = np.select([off, on], ends, g).astype(np.float32)
+    return g
+
+
+def program(target: F32, device: Programming, draw: Draw) -> F32:
+    """Programmed conductances; ``target`` (...), elements in C order from ``draw.offset``."""
+    i, f = _position(target, device, len(device.table))
+    z = standard_normal(target.size, draw.seed, draw.stream, draw.offset, PROGRAM, draw.cell)
+    mean, std = _at(device.table, i, f, 0), _at(device.table, i, f, 2)
+    return _finish(fma32(std, z.reshape(target.shape), mean), device, draw)
+
+
+# Minimax fit of 2^r on [-1/2, 1/2] with 2^0 = 1 exactly, relative error 1.6e-8 (Lawson-weighted).
+EXP2_COEFFICIENTS = (
+    "0x1.0000000p+0", "0x1.62e4300p-1", "0x1.ebfbdc0p-3", "0x1.c6aee80p-5", "0x1.3b2d4c0p-7",
+    "0x1.5f3e540p-10", "0x1.41fbbc0p-13",
+)  # fmt: skip
+LOG2_E = np.float32(1.4426950408889634)
+
+
+def exp_minus(x: F32) -> F32:
+    """exp(-x) for x >= 0, in float32; inputs beyond 87 give about 1.6e-38."""
+    x = np.minimum(x, np.float32(87))
+    n = np.rint(x * -LOG2_E)
+    r = fma32(x, -LOG2_E, -n)
+    coefficients = [np.float32(float.fromhex(h)) for h in EXP2_COEFFICIENTS]
+    y = np.full(x.shape, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        y = fma32(y, r, c)
+    bits = y.view(np.int32) + (n.astype(np.int32) << np.int32(23))
+    return bits.view(np.float32)
+
+
+def age(target: F32, programmed: F32, device: Ageing, draw: Draw) -> F32:
+    """Conductances at the moment that ``device`` was made for.
+
+    g = (programmed + shift + std z1) exp(-\\|nu L\\|) (1 + q z3), nu L ~ N(mean, std^2) by z2;
+    z1, z2, z3 are frozen draws of the device: the same at every moment.
+    """
+
+    def normal(purpose: int) -> F32:
+        z = standard_normal(target.size, draw.seed, draw.stream, draw.offset, purpose, draw.cell)
+        return z.reshape(target.shape)
+
+    g = programmed
+    if device.relaxation is not None:
+        i, f = _position(target, device, len(device.relaxation))
+        shift, std = (_at(device.relaxation, i, f, c) for c in (0, 2))
+        g = np.maximum(fma32(std, normal(RELAX), g + shift), np.float32(0))
+    if device.drift is not None:
+        i, f = _position(target, device, len(device.drift))
+        exponent = fma32(_at(device.drift, i, f, 2), normal(DRIFT), _at(device.drift, i, f, 0))
+        g = g * exp_minus(np.abs(exponent))
+    if device.flicker is not None:
+        i, f = _position(programmed, device, len(device.flicker))
+        g = fma32(g * _at(device.flicker, i, f, 0), normal(FLICKER), g)
+    return _finish(g, device, draw)
+
+
+# --------------------------------------------------------------------------- packing
+
+
+class Plane(NamedTuple):
+    """Conductances that are read together, in units of g_max - g_min; float32 (out, in).
+
+    ``variance`` is that of one read; None where reads are noiseless.
+    """
+
+    values: F32
+    variance: F32 | None = None
+
+
+def plane_values(positive: F32 | None, negative: F32 | None, inverse_span: float) -> F32:
+    """(G+ - G-) / (g_max - g_min), or one of the two where the other is None."""
+    if positive is None or negative is None:
+        assert positive is not None or negative is not None
+        values = positive if positive is not None else -negative  # type: ignore[operator]
+    else:
+        values = positive - negative
+    return values * np.float32(inverse_span)
+
+
+def tiles(k: int, rows: int) -> list[slice]:
+    """Input rows of each tile; the last may be smaller."""
+    return [slice(start, min(start + rows, k)) for start in range(0, k, rows)]
+
+
+def _inverse(full_scale: F32, levels: int) -> F32:
+    """levels / full_scale, finite; 0 where the full scale is 0."""
+    inverse = np.float32(levels) / np.where(full_scale > 0, full_scale, np.float32(1))
+    return np.where(full_scale > 0, np.minimum(inverse, np.finfo(np.float32).max), 0).astype(
+        np.float32
+    )
+
+
+def encode_tile(values: F32, levels: int) -> tuple[NDArray[np.int64], F32]:
+    """Codes (out, rows) and the peak magnitude (out,) that ``levels`` stands for."""
+    peak = np.abs(values).max(axis=1, initial=0).astype(np.float32)
+    codes = np.rint(values * _inverse(peak, levels)[:, None])
+    return np.clip(codes, -levels, levels).astype(np.int64), peak
+
+
+# --------------------------------------------------------------------------- products
+
+
+class Spec(NamedTuple):
+    """What a product does, apart from the arrays and its inputs.
+
+    ``rows``: of a tile. ``dac_levels``: largest input code, 0 for an ideal DAC. ``slice_bits``:
+    digits of an input slice, 0 for all at once. ``adc_levels``: largest output code, 0 for an
+    ideal ADC. ``steps``: one ADC step for each pass, in units of input full scale times
+    (g_max - g_min). ``output_noise``: std in the same units. ``weight_noise``: whether the
+    variances of the planes act. ``integer``: codes of weights, or float32 weights.
+    ``int8``: weights in 8 bits (127 levels) instead of 16.
+    """
+
+    rows: int
+    dac_levels: int
+    slice_bits: int
+    adc_levels: int
+    steps: F32
+    plane_factors: F32
+    output_noise: float
+    weight_noise: bool
+    integer: bool
+    int8: bool = False
+
+
+class Result(NamedTuple):
+    """``y`` float32 (batch, out); ``inside`` bool (passes, batch, out): within the ADC's range;
+    ``clipped``: input values that the DAC clipped."""
+
+    y: F32
+    inside: NDArray[np.bool_]
+    clipped: int
+
+
+def input_slices(spec: Spec) -> list[tuple[int, int, float]]:
+    """(shift, largest digit, digital factor) of each input slice, least significant first."""
+    if not spec.slice_bits:
+        return [(0, spec.dac_levels or 1, 1.0)]
+    digit = (1 << spec.slice_bits) - 1
+    shifts = range(0, spec.dac_levels.bit_length(), spec.slice_bits)
+    return [
+        (s, digit, float(np.float32((1 << s) * digit) / np.float32(spec.dac_levels)))
+        for s in shifts
+    ]
+
+
+def noise_index(b: NDArray[np.int64], j: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Index of the draw for batch row ``b`` and output ``j`` of ``n``: patches of 2 x 64."""
+    groups = (n + 63) // 64
+    return ((b // 2) * groups + j // 64) * 128 + (b % 2) * 64 + j % 64
+
+
+def input_ranges(x: F32, fixed: float | None) -> F32:
+    """Full scale of each input vector: ``fixed``, or its largest magnitude."""
+    if fixed is not None:
+        return np.full(len(x), fixed, np.float32)
+    return np.abs(x).max(axis=1, initial=0).astype(np.float32)
+
+
+def dac(x: F32, ranges: F32, levels: int) -> F32:
+    """Input codes, or inputs in units of full scale where ``levels`` is 0; as float32."""
+    top = np.float32(levels or 1)
+    t = x * _inverse(ranges, levels or 1)[:, None]
+    return t if not levels else np.rint(np.minimum(np.maximum(t, -top), top))
+
+
+def tile_sums(a: F32, weights: F32) -> F32:
+    """a (batch, rows) times weights (out, rows): fused multiply-adds in the order of the rows.
+
+    The core does the same at levels with fused multiply-adds, and multiplies and adds (two
+    roundings) at the others: there its sums differ by rounding.
+    """
+    total = np.zeros((len(a), len(weights)), np.float32)
+    for k in range(a.shape[1]):
+        total = fma32(a[:, k, None], weights[None, :, k], total)
+    return total
+
+
+def product(
+    x: F32,
+    planes: list[Plane],
+    spec: Spec,
+    ranges: F32,
+    scale: F32,
+    seed: int,
+    stream: int = 0,
+    row_scale: F32 | None = None,
+    bias: F32 | None = None,
+) -> Result:
+    """y = x W^T through the crossbar; x (batch, in), finite; ``scale`` (out,).
+
+    ``ranges`` are :func:`input_ranges` of x (after ``row_scale``, (in,), where given).
+    """
+    if row_scale is not None:
+        x = x * row_scale
+    n, k = planes[0].values.shape
+    codes = dac(x, ranges, spec.dac_levels)
+    clipped = int(np.count_nonzero(np.abs(x) > ranges[:, None])) if spec.dac_levels else 0
+    index = noise_index(np.arange(len(x))[:, None], np.arange(n)[None, :], n)
+    length = int(index.max(initial=-1)) + 1
+    levels = 127 if spec.int8 else WEIGHT_LEVELS
+    passes = []
+    total = np.zeros((len(x), n), np.float32)
+    for shift, digit, slice_factor in input_slices(spec):
+        a = codes
+        if spec.slice_bits:
+            digits = (np.abs(codes).astype(np.int64) >> shift) & digit
+            a = (np.sign(codes) * digits).astype(np.float32)
+        for plane, plane_factor in zip(planes, spec.plane_factors, strict=True):
+            for tile in tiles(k, spec.rows):
+                p = len(passes)
+                w = plane.values[:, tile]
+                if spec.integer:
+                    c, peak = encode_tile(w, levels)
+                    sums = a[:, tile].astype(np.int64) @ c.T
+                    assert np.abs(sums).max(initial=0) < 1 << 31
+                    unit = peak * np.float32(1 / (levels * digit))
+                    u = sums.astype(np.float32) * unit
+                else:
+                    u = tile_sums(a[:, tile], w) * np.float32(1 / digit)
+                noise = np.float32(spec.output_noise)
+                if spec.weight_noise:
+                    assert plane.variance is not None
+                    v = plane.variance[:, tile]
+                    if spec.integer:
+                        c, peak = encode_tile(v, VARIANCE_LEVELS)
+                        squares = a[:, tile].astype(np.int64) ** 2 @ c.T
+                        unit = peak * np.float32(1 / (VARIANCE_LEVELS * digit**2))
+                        variance = fma32(squares.astype(np.float32), unit, noise * noise)
+                    else:
+                        squares32 = tile_sums(a[:, tile] * a[:, tile], v)
+                        variance = fma32(squares32, np.float32(1 / digit**2), noise * noise)
+                    noise = np.sqrt(variance)
+                if spec.weight_noise or spec.output_noise:
+                    z = standard_normal(length, seed, stream, 0, MATMUL, p)[index]
+                    u = fma32(noise, z, u)
+                factor = np.float32(plane_factor) * np.float32(slice_factor)
+                if spec.adc_levels:
+                    top = np.float32(spec.adc_levels)
+                    step = np.float32(spec.steps[p])
+                    t = u * (np.float32(1) / step)
+                    passes.append(np.abs(t) <= top)
+                    code = np.rint(np.minimum(np.maximum(t, -top), top))
+                    total = fma32(code, step * factor, total)
+                else:
+                    passes.append(np.ones(u.shape, bool))
+                    total = fma32(u, factor, total)
+    scaled = total * scale
+    y = scaled * ranges[:, None] if bias is None else fma32(scaled, ranges[:, None], bias)
+    return Result(y, np.array(passes), clipped)
