@@ -1,6 +1,8 @@
-"""Ready-made cells: ``noisycells.devices.get(name)``, or a function of that name.
+"""Ready-made devices: ``noisycells.devices.get(name)``, or a function of that name.
 
-One module for each technology; ``docs/devices.md`` has the sources and licence notices in full.
+A :class:`Device` computes in crossbars and, through its ``channel``, stores; cells that are known
+as a :class:`~noisycells.Channel` alone only store. One module for each technology;
+``docs/devices.md`` has the sources and licence notices in full.
 """
 
 from __future__ import annotations
@@ -12,14 +14,21 @@ from typing import Any
 import numpy as np
 
 from ..channel import Channel
-from .pcm import gaussian_standin, pcm_array, synthetic_pcm
+from .device import Device, from_dict
+from .generic import gaussian, ideal
+from .pcm import gaussian_standin, pcm_array, pcm_joshi2020, synthetic_pcm
 from .rram import rram_mlc_1bit, rram_mlc_2bit, rram_mlc_3bit
 
 __all__ = [
+    "Device",
+    "from_dict",
+    "gaussian",
     "gaussian_standin",
     "get",
+    "ideal",
     "names",
     "pcm_array",
+    "pcm_joshi2020",
     "rram_mlc_1bit",
     "rram_mlc_2bit",
     "rram_mlc_3bit",

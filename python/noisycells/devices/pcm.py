@@ -1,6 +1,9 @@
-"""Phase change memory, storage only: a measured array and two stand-ins.
+"""Phase change memory: devices of two chips, and cells for storage only.
 
-The moments of the measured array are derived from data of the CAEs repository
+The devices have the figures of IBM's 90 nm array (Nandakumar et al., ICECS 2019; Joshi et al.,
+Nature Communications 2020) and of the HERMES chip (Le Gallo et al., Nature Electronics 2023).
+
+The moments of the measured array, a cell for storage, are derived from data of the CAEs repository
 (github.com/rzarcone/CAEs, commit f8ceb20705307f3376bf0b65f818a7a912eb66b1,
 data/Partial_Reset_PCM.pkl), which carries this notice:
 
@@ -33,13 +36,96 @@ OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
 
 from ..channel import Channel
+from .device import F64, Drift, Model, maker
 
-__all__ = ["gaussian_standin", "pcm_array", "synthetic_pcm"]
+__all__ = ["gaussian_standin", "pcm_array", "pcm_joshi2020", "synthetic_pcm"]
+
+DAY = 86_400.0
+FIGURES = "figures of the papers cited; coefficients as in IBM's aihwkit (MIT)"
+SHORT_READ = 0.0175
+"""Short-term read noise of a device at g_max over g_max; it grows as sqrt(g). Rasch et al., Nature
+Communications 14, 5282 (2023), 10.1038/s41467-023-40770-4."""
+
+
+def _log(r: F64) -> F64:
+    return np.log(np.maximum(r, 1e-7))
+
+
+def accumulated(seconds: float, read: float) -> float:
+    """sqrt(ln((t + t_read) / (2 t_read))): 1/f noise accumulated since programming over Q_s.
+
+    Nandakumar et al. (2019); both in seconds.
+    """
+    return math.sqrt(math.log((seconds + read) / (2 * read)))
+
+
+@maker
+def pcm_joshi2020(
+    g_min: float = 0.0,
+    g_max: float = 25.0,
+    stuck: float | tuple[float, float] = 0.0,
+    reset: tuple[float, float] | None = None,
+    extrapolate: bool = False,
+) -> Model:
+    """PCM, IBM's 90 nm array of doped GST: programming, drift, 1/f and short-term read noise.
+
+    With r = g / 25 uS and natural logarithms:
+
+    - programming: std = 0.26348 + 1.9650 r - 1.1731 r^2 uS (Joshi et al., figure 3b);
+    - drift: ((t + 20 s) / 20 s)^-nu, nu = \|N(mean, std^2)\|, mean -0.0155 ln r + 0.0244 within
+      [0.049, 0.1], std -0.0125 ln r - 0.0059 within [0.008, 0.045] (Nandakumar et al.);
+    - 1/f noise: std / g = Q sqrt(ln((t + 20 s + t_read) / (2 t_read))), t_read = 250 ns,
+      Q = 0.0088 / r^0.65, at most 0.2, r of the programmed conductance;
+    - one short-term read: variance (0.0175 25 uS)^2 r (Rasch et al. 2023).
+
+    Measured for a day. ``g_max`` chooses how much of the range is used; it does not rescale the
+    noise.
+
+    Parameters
+    ----------
+    g_min, g_max : float
+        Range of targets, in microsiemens; within 0 to 25 unless ``extrapolate``.
+    stuck : float or (float, float)
+        Probabilities of devices stuck off and on.
+    reset : (float, float), optional
+        Mean and standard deviation of a device left RESET, in microsiemens: not published.
+    extrapolate : bool
+        Allow g_max beyond what was measured.
+    """
+    full, start, read = 25.0, 20.0, 250e-9
+
+    def fraction(g: F64, seconds: float) -> F64:
+        q = 0.0088 / np.maximum((np.abs(g) / full) ** 0.65, 1e-3)
+        return np.minimum(q, 0.2) * accumulated(seconds + start, read)
+
+    return Model(
+        source="Nandakumar et al., ICECS 2019; Joshi et al., Nature Communications 11, 2473 "
+        "(2020), figure 3; read noise of Rasch et al., Nature Communications 14, 5282 (2023)",
+        doi="10.1109/ICECS46596.2019.8964852, 10.1038/s41467-020-16108-9, "
+        "10.1038/s41467-023-40770-4",
+        licence=FIGURES,
+        g_min=g_min,
+        g_max=g_max,
+        measured=(0.0, full),
+        time_range=(0.0, DAY),
+        std=lambda g: 0.26348 + 1.9650 * (g / full) - 1.1731 * (g / full) ** 2,
+        drift=Drift(
+            lambda g: np.clip(-0.0155 * _log(g / full) + 0.0244, 0.049, 0.1),
+            lambda g: np.clip(-0.0125 * _log(g / full) - 0.0059, 0.008, 0.045),
+            start,
+        ),
+        flicker=fraction,
+        read_variance=(0.0, SHORT_READ**2 * full, 0.0),
+        stuck=stuck,
+        reset=reset,
+        extrapolate=extrapolate,
+    )
 
 # (pulse amplitude in V, mean, standard deviation) of y over 380 measurements each, where y is
 # log10 of the resistance, scaled so that all measurements span [-1, 1]:
