@@ -43,9 +43,9 @@ LARGEST = float(np.finfo(np.float32).max)  # nothing but zero limits a conductan
 
 
 class Drift(NamedTuple):
-    """Conductances fall as ((t + start) / start)^-nu, nu = \\|N(mean(g), std(g)^2)\\|, g the target.
+    """Conductances fall as ((t + start) / start)^-nu with nu = |N(mean(g), std(g)^2)|.
 
-    ``start`` in seconds.
+    g is the target, ``start`` is in seconds.
     """
 
     mean: Curve
@@ -282,7 +282,7 @@ class Device:
         wanted = self._targets("target", target, extrapolate)
         out = _output(out, wanted.shape)
         threads_argument(num_threads)
-        draw = Draw(random.check_seed("seed", seed), random.check_seed("stream", stream), _cell(cell))
+        draw = Draw(*_draw(seed, stream, cell))
         out[...] = reference_program(wanted, self.programming(), draw)
         return out
 
@@ -333,11 +333,13 @@ class Device:
         wanted = self._targets("target", target, extrapolate)
         before = _finite("programmed", programmed)
         if before.shape != wanted.shape:
-            raise ValueError(f"programmed: expected target's shape {wanted.shape}, got {before.shape}")
+            raise ValueError(
+                f"programmed: expected target's shape {wanted.shape}, got {before.shape}"
+            )
         ageing = self.ageing(seconds, extrapolate)
         out = _output(out, wanted.shape)
         threads_argument(num_threads)
-        draw = Draw(random.check_seed("seed", seed), random.check_seed("stream", stream), _cell(cell))
+        draw = Draw(*_draw(seed, stream, cell))
         out[...] = before if ageing is None else age(wanted, before, ageing, draw)
         return out
 
@@ -385,7 +387,8 @@ class Device:
             False,
             threads_argument(num_threads),
         )
-        return (g + np.sqrt(self._read_variance_at(g.astype(np.float64))) * noise).astype(np.float32)
+        std = np.sqrt(self._read_variance_at(g.astype(np.float64))).astype(np.float32)
+        return g + std * noise
 
     def _read_variance_at(self, g: F64) -> F64:
         c0, c1, c2 = self.read_variance
@@ -571,7 +574,8 @@ def from_dict(data: Mapping[str, Any]) -> Device:
         raise TypeError(f"data: expected the dict of a device, got {type(data).__name__}")
     if set(data) != {"device", "arguments"} or not isinstance(data["arguments"], Mapping):
         raise ValueError(
-            f"data: expected the keys device and arguments (a dict), got {', '.join(map(str, data))}"
+            "data: expected the keys device and arguments (a dict), got "
+            + ", ".join(map(str, data))
         )
     name = data["device"]
     if name not in _MAKERS:
@@ -708,11 +712,11 @@ def _finite(name: str, values: npt.ArrayLike) -> F32:
     return array
 
 
-def _cell(cell: int) -> int:
+def _draw(seed: int, stream: int, cell: int) -> tuple[int, int, int]:
     number = random.check_seed("cell", cell)
     if number > MAX_CELL:
         raise ValueError(f"cell: expected an int in [0, {MAX_CELL}], got {number}")
-    return number
+    return random.check_seed("seed", seed), random.check_seed("stream", stream), number
 
 
 def _output(out: F32 | None, shape: tuple[int, ...]) -> F32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .device import HEADROOM, F64, Model, maker
+from .device import F64, HEADROOM, Model, maker
 
 __all__ = ["gaussian", "ideal"]
 
@@ -13,7 +13,9 @@ _LICENCE = "MIT, as the package"
 
 
 @maker
-def ideal(g_min: float = 0.0, g_max: float = 25.0, stuck: float | tuple[float, float] = 0.0) -> Model:
+def ideal(
+    g_min: float = 0.0, g_max: float = 25.0, stuck: float | tuple[float, float] = 0.0
+) -> Model:
     """Every device takes its target exactly, keeps it, and is read without noise.
 
     ``g_min``, ``g_max`` in microsiemens; ``stuck`` probabilities of devices stuck off and on.

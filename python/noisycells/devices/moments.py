@@ -32,7 +32,7 @@ def rectified_moments(mean: F64, std: F64) -> tuple[F64, F64]:
 
 
 def exponential_moments(mean: F64, std: F64) -> tuple[F64, F64]:
-    """E exp(-\\|X\\|) and E exp(-2 \\|X\\|) for X ~ N(mean, std^2); float64 (n,)."""
+    """E exp(-|X|) and E exp(-2 |X|) for X ~ N(mean, std^2); float64 (n,)."""
     z = np.linspace(-8.0, 8.0, 801)
     weight = np.exp(-(z**2) / 2)
     weight /= weight.sum()

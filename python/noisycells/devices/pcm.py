@@ -78,7 +78,7 @@ def pcm_joshi2020(
     With r = g / 25 uS and natural logarithms:
 
     - programming: std = 0.26348 + 1.9650 r - 1.1731 r^2 uS (Joshi et al., figure 3b);
-    - drift: ((t + 20 s) / 20 s)^-nu, nu = \|N(mean, std^2)\|, mean -0.0155 ln r + 0.0244 within
+    - drift: ((t + 20 s) / 20 s)^-nu, nu = |N(mean, std^2)|, mean -0.0155 ln r + 0.0244 within
       [0.049, 0.1], std -0.0125 ln r - 0.0059 within [0.008, 0.045] (Nandakumar et al.);
     - 1/f noise: std / g = Q sqrt(ln((t + 20 s + t_read) / (2 t_read))), t_read = 250 ns,
       Q = 0.0088 / r^0.65, at most 0.2, r of the programmed conductance;
@@ -126,6 +126,7 @@ def pcm_joshi2020(
         reset=reset,
         extrapolate=extrapolate,
     )
+
 
 # (pulse amplitude in V, mean, standard deviation) of y over 380 measurements each, where y is
 # log10 of the resistance, scaled so that all measurements span [-1, 1]:
