@@ -3,6 +3,8 @@
 // level may replace another's, and no instruction of a level may run before it is chosen.
 #include "noisycells/kernels.h"
 
+#include <type_traits>
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -21,6 +23,10 @@ namespace {
 
 #include "bitpack-inl.h"
 
+#include "device-inl.h"
+
+#include "product-inl.h"
+
 }  // namespace
 
 #define NC_STRING_(x) #x
@@ -31,6 +37,8 @@ const Kernels table = {
     NC_STRING(NOISYCELLS_LEVEL), philox,    words,    normals,  sample, classify,
     to_inputs,                   quantise,  dequantise, read_back, compress, expand,
     extent,                      popcount,  pack8,      unpack8,  pack16,  unpack16,
+    program,  age,  kRowStep, kCodeBytes, enter, leave, peak, dac, dac_float, pack, multiply,
+    multiply_squares, multiply_float, read, finish,
 };
 
 }  // namespace NOISYCELLS_LEVEL

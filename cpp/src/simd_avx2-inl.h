@@ -73,6 +73,20 @@ NC_INLINE F select(M m, F yes, F no) {
 }
 NC_INLINE I select_i(M m, I yes, I no) { return {_mm256_blendv_epi8(no.v, yes.v, m.v)}; }
 
+// c + the sums of the products of neighbouring 16-bit integers.
+NC_INLINE I multiply_add_pairs(I a, I b, I c) {
+  return {_mm256_add_epi32(c.v, _mm256_madd_epi16(a.v, b.v))};
+}
+NC_INLINE F multiply_add(F a, F b, F c) { return fma(a, b, c); }
+NC_INLINE void store_i16(std::int16_t* p, I a) {
+  const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), w);
+}
+NC_INLINE std::uint32_t mask_bits(M m) {
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(m.v)));
+}
+constexpr int kRowsAtOnce = 6;  // of a product, times two vectors of outputs
+
 NC_INLINE F unpack_low(F a, F b) { return {_mm256_unpacklo_ps(a.v, b.v)}; }
 NC_INLINE F unpack_high(F a, F b) { return {_mm256_unpackhi_ps(a.v, b.v)}; }
 NC_INLINE F unpack_low_pairs(F a, F b) {

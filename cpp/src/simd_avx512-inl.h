@@ -59,6 +59,23 @@ NC_INLINE M and_not(M a, M b) { return {static_cast<__mmask16>(~a.v & b.v)}; }
 NC_INLINE F select(M m, F yes, F no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
 NC_INLINE I select_i(M m, I yes, I no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
 
+// c + the sums of the products of neighbouring 16-bit integers.
+NC_INLINE I multiply_add_pairs(I a, I b, I c) {
+#if defined(__AVX512VNNI__)
+  // As an intrinsic gcc 12 copies the accumulator at every step.
+  __asm__("vpdpwssd %2, %1, %0" : "+v"(c.v) : "v"(a.v), "v"(b.v));
+  return c;
+#else
+  return {_mm512_add_epi32(c.v, _mm512_madd_epi16(a.v, b.v))};
+#endif
+}
+NC_INLINE F multiply_add(F a, F b, F c) { return fma(a, b, c); }
+NC_INLINE void store_i16(std::int16_t* p, I a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
+}
+NC_INLINE std::uint32_t mask_bits(M m) { return m.v; }
+constexpr int kRowsAtOnce = 14;  // of a product, times two vectors of outputs
+
 // a0 b0 a1 b1 and a2 b2 a3 b3 of each 128-bit lane; _pd: pairs of floats.
 NC_INLINE F unpack_low(F a, F b) { return {_mm512_unpacklo_ps(a.v, b.v)}; }
 NC_INLINE F unpack_high(F a, F b) { return {_mm512_unpackhi_ps(a.v, b.v)}; }

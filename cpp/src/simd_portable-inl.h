@@ -85,6 +85,22 @@ NC_INLINE I round_even(F a) {
   return r;
 }
 
+// c + the sums of the products of neighbouring 16-bit integers.
+NC_INLINE I multiply_add_pairs(I a, I b, I c) {
+  const u32x4 low_a = (u32x4)(a.v << 16), low_b = (u32x4)(b.v << 16);
+  return {c.v + ((i32x4)low_a >> 16) * ((i32x4)low_b >> 16) + (a.v >> 16) * (b.v >> 16)};
+}
+NC_INLINE F multiply_add(F a, F b, F c) { return fma(a, b, c); }
+NC_INLINE void store_i16(std::int16_t* p, I a) {
+  for (int k = 0; k < W; ++k) p[k] = static_cast<std::int16_t>(a.v[k]);
+}
+NC_INLINE std::uint32_t mask_bits(M m) {
+  std::uint32_t bits = 0;
+  for (int k = 0; k < W; ++k) bits |= (static_cast<std::uint32_t>(m.v[k]) & 1) << k;
+  return bits;
+}
+constexpr int kRowsAtOnce = 6;  // of a product, times two vectors of outputs
+
 NC_INLINE F unpack_low(F a, F b) { return {f32x4{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
 NC_INLINE F unpack_high(F a, F b) { return {f32x4{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
 NC_INLINE F unpack_low_pairs(F a, F b) { return {f32x4{a.v[0], a.v[1], b.v[0], b.v[1]}}; }

@@ -97,6 +97,20 @@ NC_INLINE F select(M m, F yes, F no) {
 }
 NC_INLINE I min_i(I a, I b) { return select_i(greater_i(a, b), b, a); }
 
+// c + the sums of the products of neighbouring 16-bit integers.
+NC_INLINE I multiply_add_pairs(I a, I b, I c) {
+  return {_mm_add_epi32(c.v, _mm_madd_epi16(a.v, b.v))};
+}
+// Rounds twice: the emulated fma would take thirty times as long.
+NC_INLINE F multiply_add(F a, F b, F c) { return a * b + c; }
+NC_INLINE void store_i16(std::int16_t* p, I a) {
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(a.v, a.v));
+}
+NC_INLINE std::uint32_t mask_bits(M m) {
+  return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(m.v)));
+}
+constexpr int kRowsAtOnce = 6;  // of a product, times two vectors of outputs
+
 NC_INLINE F unpack_low(F a, F b) { return {_mm_unpacklo_ps(a.v, b.v)}; }
 NC_INLINE F unpack_high(F a, F b) { return {_mm_unpackhi_ps(a.v, b.v)}; }
 NC_INLINE F unpack_low_pairs(F a, F b) { return {_mm_movelh_ps(a.v, b.v)}; }

@@ -134,3 +134,125 @@ def pack_bits(codes: _U16, width: int, out: _U8, num_threads: int = 0) -> None: 
 def unpack_bits(buffer: _U8, width: int, out: _U8, num_threads: int = 0) -> None: ...
 @overload
 def unpack_bits(buffer: _U8, width: int, out: _U16, num_threads: int = 0) -> None: ...
+
+class Programming:
+    """reference.Programming of :mod:`noisycells.crossbar`, bound."""
+
+    def __init__(
+        self,
+        table: _F32,
+        x0: float,
+        inv_dx: float,
+        low: float,
+        high: float,
+        stuck: tuple[int, int] = (0, 0),
+        stuck_conductances: tuple[float, float] = (0.0, 0.0),
+    ) -> None: ...
+
+class Ageing:
+    """reference.Ageing of :mod:`noisycells.crossbar`, bound."""
+
+    def __init__(
+        self,
+        relaxation: _F32 | None,
+        drift: _F32 | None,
+        flicker: _F32 | None,
+        x0: float,
+        inv_dx: float,
+        low: float,
+        high: float,
+        stuck: tuple[int, int] = (0, 0),
+        stuck_conductances: tuple[float, float] = (0.0, 0.0),
+    ) -> None: ...
+
+def program(
+    weights: _F32,
+    inverse: _F32,
+    sign: int,
+    g_min: float,
+    span: float,
+    out: _F32,
+    device: Programming,
+    seed: int,
+    stream: int,
+    cell: int,
+    num_threads: int = 0,
+) -> None: ...
+def age(
+    weights: _F32,
+    inverse: _F32,
+    sign: int,
+    g_min: float,
+    span: float,
+    programmed: _F32,
+    out: _F32,
+    device: Ageing,
+    seed: int,
+    stream: int,
+    cell: int,
+    num_threads: int = 0,
+) -> None: ...
+
+class CrossbarArray:
+    """Packed conductances of one array; for the SIMD level in use when it was made."""
+
+    def __init__(
+        self, n: int, k: int, rows: int, planes: int, integer: bool, int8: bool, variance: bool
+    ) -> None: ...
+    @property
+    def simd_level(self) -> str: ...
+    def pack(
+        self,
+        plane: int,
+        positive: _F32 | None,
+        negative: _F32 | None,
+        inverse_span: float,
+        variance: _F32 | None,
+        num_threads: int = 0,
+    ) -> None: ...
+    def product(
+        self,
+        x: _F32,
+        y: _F32,
+        dac_levels: int,
+        slice_bits: int,
+        adc_levels: int,
+        steps: _F32,
+        plane_factors: _F32,
+        output_noise: float,
+        weight_noise: bool,
+        fixed_range: float | None,
+        scale: _F32,
+        bias: _F32 | None,
+        row_scale: _F32 | None,
+        seed: int,
+        stream: int,
+        inside: _U8 | None,
+        num_threads: int = 0,
+    ) -> int:
+        """Returns how many inputs the DAC clipped; ValueError where x is not finite."""
+
+    def convolve(
+        self,
+        x: _F32,
+        y: _F32,
+        kernel: tuple[int, int, int],
+        stride: tuple[int, int, int],
+        padding: tuple[int, int, int],
+        dilation: tuple[int, int, int],
+        dac_levels: int,
+        slice_bits: int,
+        adc_levels: int,
+        steps: _F32,
+        plane_factors: _F32,
+        output_noise: float,
+        weight_noise: bool,
+        fixed_range: float | None,
+        scale: _F32,
+        bias: _F32 | None,
+        row_scale: _F32 | None,
+        seed: int,
+        stream: int,
+        inside: _U8 | None,
+        num_threads: int = 0,
+    ) -> int: ...

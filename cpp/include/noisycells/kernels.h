@@ -13,7 +13,9 @@ constexpr int kMaxRanges = 8;
 // Channel tables of at most so many rows are also kept by columns, to be held in registers.
 constexpr int kSmallTable = 64;
 
-enum Purpose : std::uint32_t { kProgram = 0, kRead = 1, kD2D = 2, kStuck = 3 };
+enum Purpose : std::uint32_t {
+  kProgram = 0, kRead = 1, kD2D = 2, kStuck = 3, kMatmul = 4, kDrift = 5, kFlicker = 6, kRelax = 7
+};
 
 // Where random numbers come from; element `index` of it is a pure function of these.
 struct Draw {
@@ -66,6 +68,59 @@ struct CodecTables {
   std::int32_t width[kMaxRanges];  // bits per packed level
 };
 
+// ---- Crossbars (python/noisycells/crossbar/reference.py)
+
+// Outputs whose weights are packed together, and most input rows multiplied with them at once.
+constexpr int kGroup = 64;
+constexpr int kRowBlock = 64;
+constexpr int kWeightLevels = 32767;
+constexpr int kNarrowLevels = 127;
+constexpr int kVarianceLevels = 255;
+constexpr int kIntegerRows = 512;  // longest tile whose sums fit in 32 bits
+
+struct Limits {
+  float low, high;
+  // A device whose word is below stuck_off is stuck off; below stuck_either, on.
+  std::uint32_t stuck_off, stuck_either;
+  float off_conductance, on_conductance;
+};
+
+// Target conductance of weight w: span max(w inverse, 0) + g_min; the polarity is in inverse.
+struct Target {
+  float inverse, g_min, span;
+};
+
+struct Programming {
+  const float* table;  // n rows of (mean, next - mean, std, next - std)
+  std::int32_t n;
+  float x0, inv_dx;
+  Limits limits;
+};
+
+struct Ageing {
+  const float* relaxation;  // n rows of (shift, difference, std, difference), or null
+  const float* drift;       // n rows of (mean of the exponent, difference, std, difference), or null
+  const float* flicker;     // n rows of (fraction of the conductance, difference), or null
+  std::int32_t relaxation_n, drift_n, flicker_n;
+  float x0, inv_dx;
+  Limits limits;
+};
+
+// How inputs become codes. top == 0: an ideal DAC. digit == 0: all digits at once.
+struct Dac {
+  float inverse;
+  std::int32_t top, shift, digit;
+};
+
+// What follows the analog sums of one pass.
+struct Read {
+  float unit, unit_variance;  // of sums and of sums of squares, times each output's peak
+  float noise;                // of the output, std
+  bool output_noise, weight_noise;
+  float inv_step, top;        // of the ADC; top == 0: ideal
+  float gain;                 // what a code (or an unconverted sum) adds to the output
+};
+
 // The functions of one SIMD level. Every `n` below is at most kBlock unless said otherwise.
 struct Kernels {
   const char* level;
@@ -116,6 +171,52 @@ struct Kernels {
   void (*unpack8)(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* codes);
   void (*pack16)(const std::uint16_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out);
   void (*unpack16)(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint16_t* codes);
+
+  // Devices: weights (n,) of one polarity -> conductances. draw.purpose is not looked at.
+  void (*program)(const float* w, float* g, std::ptrdiff_t n, const Target& target,
+                  const Programming& device, const Draw& draw, std::int64_t index);
+  void (*age)(const float* w, const float* programmed, float* g, std::ptrdiff_t n,
+              const Target& target, const Ageing& device, const Draw& draw, std::int64_t index);
+
+  // Products. A tile's rows are padded to a multiple of row_step with zeros; input codes take
+  // code_bytes each, their squares 2. enter and leave stand around a thread's products.
+  int row_step, code_bytes;
+  void (*enter)();
+  void (*leave)();
+
+  // Largest magnitude of x (times row_scale where given), and how many exceed limit; the result
+  // is not below infinity's bits where any is not finite.
+  std::int32_t (*peak)(const float* x, const float* row_scale, std::ptrdiff_t n, float limit,
+                       std::int64_t* beyond);
+  // n inputs of one tile -> codes and, where asked, squares: `padded` of each are written.
+  void (*dac)(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
+              const Dac& dac, void* codes, void* squares, std::ptrdiff_t squares_stride);
+  void (*dac_float)(const float* x, const float* row_scale, std::ptrdiff_t n, const Dac& dac,
+                    float* values, float* squares);
+
+  // Weights of one tile, `columns` <= kGroup rows of ld floats each -> a panel and each column's
+  // peak. negative may be null. levels == 0: float32 panels.
+  void (*pack)(const float* positive, const float* negative, std::ptrdiff_t ld, int columns,
+               int rows, float inverse_span, int levels, void* panel, float* peak);
+
+  // Sums (m, kGroup), m <= kRowBlock, of input rows `stride` bytes apart times a panel.
+  // `rows`: of the tile, padded.
+  void (*multiply)(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows,
+                   bool narrow, std::int32_t* sums);
+  void (*multiply_squares)(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t high, int m,
+                           const void* panel, int rows, std::int32_t* sums);
+  void (*multiply_float)(const float* values, std::ptrdiff_t stride, int m, const float* panel,
+                         int rows, float* sums);
+
+  // Noise, ADC and digital accumulation of one pass: total (m, kGroup). `sums` and `squares` are
+  // int32 where integer. inside, where given: bits, `columns` of each row, rows `stride` apart.
+  void (*read)(const void* sums, const void* squares, bool integer, const float* peak,
+               const float* variance_peak, int m, int columns, const Read& read, const Draw& draw,
+               std::int64_t index, std::int64_t index_step, float* total, std::uint8_t* inside,
+               std::ptrdiff_t inside_stride);
+  // y = total scale range (+ bias).
+  void (*finish)(const float* total, int m, int columns, const float* scale, const float* bias,
+                 const float* ranges, float* y, std::ptrdiff_t stride);
 };
 
 }  // namespace noisycells

@@ -1,0 +1,87 @@
+// Devices of a crossbar, and products with its packed conductances, in parallel. Definitions:
+// python/noisycells/crossbar/reference.py.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "noisycells/kernels.h"
+
+namespace noisycells {
+
+// Weights (n, k) -> conductances (n, k). inverse: one for each of the n outputs, or (stride 0)
+// one for all; its sign is the polarity. threads == 0: the package setting.
+void program(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
+             float span, std::ptrdiff_t n, std::ptrdiff_t k, float* g, const Programming& device,
+             const Draw& draw, int threads);
+void age(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
+         float span, const float* programmed, std::ptrdiff_t n, std::ptrdiff_t k, float* g,
+         const Ageing& device, const Draw& draw, int threads);
+
+// Where the input vectors come from: rows of a matrix, or the patches of a convolution.
+struct Patches {
+  std::ptrdiff_t channels, size[3], out[3];  // depth, height, width
+  int kernel[3], stride[3], padding[3], dilation[3];
+};
+
+struct Product {
+  int dac_levels, slice_bits, adc_levels;
+  const float* steps;          // one a pass
+  const float* plane_factors;  // one a plane
+  float output_noise;
+  bool weight_noise;
+  float fixed_range;           // of inputs; 0: the largest magnitude of each vector
+  const float* scale;          // one an output
+  const float* bias;           // one an output, or null
+  const float* row_scale;      // one an input, or null
+  std::uint64_t seed, stream;
+  std::uint8_t* inside;        // (passes, rows, (n + 7) / 8) bits, or null
+};
+
+class CrossbarArray {
+ public:
+  CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes, bool integer,
+                bool narrow, bool variance);
+
+  // One plane's conductances, (n, k) each; negative and variance may be null.
+  void pack(int plane, const float* positive, const float* negative, float inverse_span,
+            const float* variance, int threads);
+
+  // x (batch, k), or where `patches` is given the images that its batch vectors are cut from
+  // -> y (batch, n). Returns how many inputs the DAC clipped, or -1 where any is not finite
+  // (y is then of no use).
+  std::int64_t product(const float* x, const Patches* patches, std::ptrdiff_t batch, float* y,
+                       const Product& how, int threads) const;
+
+  std::ptrdiff_t n() const { return n_; }
+  std::ptrdiff_t k() const { return k_; }
+  int planes() const { return planes_; }
+  int tiles() const { return tiles_; }
+  bool integer() const { return integer_; }
+  bool has_variance() const { return variance_; }
+  const Kernels& level() const { return *kernels_; }
+  static int slices(int dac_levels, int slice_bits);
+
+ private:
+  struct Block;  // what one thread works with
+  int tile_rows(int tile) const;
+  int padded_rows(int tile) const;
+  // A group's panels lie together: those of all planes and tiles.
+  char* panel(std::ptrdiff_t group, int plane, int tile, bool variance) const;
+  float* peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const;
+  void prepare(const float* x, const Patches* patches, std::ptrdiff_t first, std::ptrdiff_t row,
+               const Product& how, const Block& block, std::int64_t* clipped, bool* finite) const;
+
+  std::ptrdiff_t n_, k_, groups_, padded_k_;
+  int rows_, planes_, tiles_;
+  bool integer_, narrow_, variance_;
+  const Kernels* kernels_;
+  std::ptrdiff_t weight_bytes_, variance_bytes_;  // of one input row's part of a panel
+  std::ptrdiff_t group_bytes_;
+  std::unique_ptr<char[]> memory_;
+  char* panels_;
+  std::vector<float> peaks_;
+};
+
+}  // namespace noisycells

@@ -1,0 +1,340 @@
+#include "noisycells/crossbar.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "noisycells/parallel.h"
+#include "noisycells/simd_level.h"
+
+namespace noisycells {
+namespace {
+
+constexpr std::ptrdiff_t kGrain = 4 * kBlock;
+constexpr std::ptrdiff_t kChunkBytes = 1 << 20;  // input codes that are kept at once, about
+constexpr std::size_t kAlign = 64;
+
+char* aligned(char* p) {
+  return p + (kAlign - reinterpret_cast<std::uintptr_t>(p) % kAlign) % kAlign;
+}
+
+// f(begin, end, inverse) on pieces of at most kBlock elements that have one inverse.
+template <class F>
+void in_blocks(const float* inverse, int inverse_stride, float sign, std::ptrdiff_t n,
+               std::ptrdiff_t k, int threads, F f) {
+  const auto piece = [&](std::ptrdiff_t begin, std::ptrdiff_t end, float scale) {
+    for (std::ptrdiff_t i = begin; i < end; i += kBlock) f(i, std::min(i + kBlock, end), scale);
+  };
+  if (inverse_stride == 0) {
+    parallel_for(n * k, kGrain, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      piece(begin, end, sign * inverse[0]);
+    });
+    return;
+  }
+  const std::ptrdiff_t rows = std::max<std::ptrdiff_t>(1, kGrain / std::max<std::ptrdiff_t>(k, 1));
+  parallel_for(n, rows, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t j = begin; j < end; ++j) piece(j * k, (j + 1) * k, sign * inverse[j]);
+  });
+}
+
+int bit_length(int value) {
+  int bits = 0;
+  while (value >> bits) ++bits;
+  return bits;
+}
+
+// One patch's inputs in the order (channel, depth, height, width) of torch's filters.
+void gather(const float* images, const Patches& p, std::ptrdiff_t index, float* to) {
+  const std::ptrdiff_t places = p.out[0] * p.out[1] * p.out[2];
+  const std::ptrdiff_t image = index / places;
+  std::ptrdiff_t place = index % places;
+  std::ptrdiff_t start[3];
+  for (int d = 2; d >= 0; --d) {
+    start[d] = place % p.out[d] * p.stride[d] - p.padding[d];
+    place /= p.out[d];
+  }
+  const std::ptrdiff_t width = p.size[2];
+  const int kw = p.kernel[2];
+  const bool whole = p.dilation[2] == 1 && start[2] >= 0 && start[2] + kw <= width;
+  const float* x = images + image * p.channels * p.size[0] * p.size[1] * width;
+  for (std::ptrdiff_t c = 0; c < p.channels; ++c, x += p.size[0] * p.size[1] * width)
+    for (int kd = 0; kd < p.kernel[0]; ++kd)
+      for (int kh = 0; kh < p.kernel[1]; ++kh, to += kw) {
+        const std::ptrdiff_t d = start[0] + kd * p.dilation[0];
+        const std::ptrdiff_t h = start[1] + kh * p.dilation[1];
+        if (d < 0 || d >= p.size[0] || h < 0 || h >= p.size[1]) {
+          for (int i = 0; i < kw; ++i) to[i] = 0;
+          continue;
+        }
+        const float* line = x + (d * p.size[1] + h) * width + start[2];
+        if (whole) {
+          for (int i = 0; i < kw; ++i) to[i] = line[i];
+          continue;
+        }
+        for (int i = 0; i < kw; ++i) {
+          const std::ptrdiff_t w = start[2] + i * p.dilation[2];
+          to[i] = w >= 0 && w < width ? line[i * p.dilation[2]] : 0.0f;
+        }
+      }
+}
+
+}  // namespace
+
+void program(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
+             float span, std::ptrdiff_t n, std::ptrdiff_t k, float* g, const Programming& device,
+             const Draw& draw, int threads) {
+  const Kernels& kernel = kernels();
+  in_blocks(inverse, inverse_stride, sign, n, k, threads,
+            [&](std::ptrdiff_t i, std::ptrdiff_t end, float scale) {
+              kernel.program(w + i, g + i, end - i, {scale, g_min, span}, device, draw, i);
+            });
+}
+
+void age(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
+         float span, const float* programmed, std::ptrdiff_t n, std::ptrdiff_t k, float* g,
+         const Ageing& device, const Draw& draw, int threads) {
+  const Kernels& kernel = kernels();
+  in_blocks(inverse, inverse_stride, sign, n, k, threads,
+            [&](std::ptrdiff_t i, std::ptrdiff_t end, float scale) {
+              kernel.age(w + i, programmed + i, g + i, end - i, {scale, g_min, span}, device,
+                         draw, i);
+            });
+}
+
+CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes,
+                             bool integer, bool narrow, bool variance)
+    : n_(n), k_(k), groups_((n + kGroup - 1) / kGroup), rows_(rows), planes_(planes),
+      tiles_(static_cast<int>((k + rows - 1) / rows)), integer_(integer), narrow_(narrow),
+      variance_(variance), kernels_(&kernels()) {
+  padded_k_ = 0;
+  for (int t = 0; t < tiles_; ++t) padded_k_ += padded_rows(t);
+  weight_bytes_ = integer ? kGroup * (narrow ? kernels_->code_bytes : 2) : kGroup * 4;
+  variance_bytes_ = !variance ? 0 : integer ? kGroup * kernels_->code_bytes : kGroup * 4;
+  group_bytes_ = planes * padded_k_ * (weight_bytes_ + variance_bytes_);
+  memory_.reset(new char[static_cast<std::size_t>(groups_ * group_bytes_) + kAlign]);
+  panels_ = aligned(memory_.get());
+  peaks_.resize(static_cast<std::size_t>(groups_ * planes * tiles_ * kGroup * (variance ? 2 : 1)));
+}
+
+int CrossbarArray::tile_rows(int tile) const {
+  return static_cast<int>(std::min<std::ptrdiff_t>(rows_, k_ - static_cast<std::ptrdiff_t>(tile) * rows_));
+}
+
+int CrossbarArray::padded_rows(int tile) const {
+  const int step = integer_ ? kernels_->row_step : 1;
+  return (tile_rows(tile) + step - 1) / step * step;
+}
+
+char* CrossbarArray::panel(std::ptrdiff_t group, int plane, int tile, bool variance) const {
+  const std::ptrdiff_t before = plane * padded_k_ + static_cast<std::ptrdiff_t>(tile) * padded_rows(0);
+  return panels_ + group * group_bytes_ + before * (weight_bytes_ + variance_bytes_) +
+         (variance ? padded_rows(tile) * weight_bytes_ : 0);
+}
+
+float* CrossbarArray::peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const {
+  const std::ptrdiff_t at = (group * planes_ + plane) * tiles_ + tile;
+  const std::ptrdiff_t all = groups_ * planes_ * tiles_;
+  return const_cast<float*>(peaks_.data()) + (at + (variance ? all : 0)) * kGroup;
+}
+
+void CrossbarArray::pack(int plane, const float* positive, const float* negative,
+                         float inverse_span, const float* variance, int threads) {
+  if (!positive) {  // -(negative) inverse_span
+    positive = negative;
+    negative = nullptr;
+    inverse_span = -inverse_span;
+  }
+  const int levels = !integer_ ? 0 : narrow_ ? kNarrowLevels : kWeightLevels;
+  parallel_for(groups_ * tiles_, 1, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t i = begin; i < end; ++i) {
+      const std::ptrdiff_t group = i / tiles_;
+      const int tile = static_cast<int>(i % tiles_);
+      const std::ptrdiff_t at = group * kGroup * k_ + static_cast<std::ptrdiff_t>(tile) * rows_;
+      const int columns = static_cast<int>(std::min<std::ptrdiff_t>(kGroup, n_ - group * kGroup));
+      kernels_->pack(positive + at, negative ? negative + at : nullptr, k_, columns,
+                     tile_rows(tile), inverse_span, levels, panel(group, plane, tile, false),
+                     peaks(group, plane, tile, false));
+      if (variance_)
+        kernels_->pack(variance + at, nullptr, k_, columns, tile_rows(tile), 1.0f,
+                       integer_ ? kVarianceLevels : 0, panel(group, plane, tile, true),
+                       peaks(group, plane, tile, true));
+    }
+  });
+}
+
+int CrossbarArray::slices(int dac_levels, int slice_bits) {
+  return slice_bits ? (bit_length(dac_levels) + slice_bits - 1) / slice_bits : 1;
+}
+
+// Input codes of the vectors of one chunk, a slice after the other.
+struct CrossbarArray::Block {
+  std::ptrdiff_t capacity;      // vectors
+  std::ptrdiff_t code_stride;   // bytes a vector
+  std::ptrdiff_t square_stride;
+  char* codes;
+  char* squares;
+  float* ranges;
+};
+
+void CrossbarArray::prepare(const float* x, const Patches* patches, std::ptrdiff_t first,
+                            std::ptrdiff_t row, const Product& how, const Block& block,
+                            std::int64_t* clipped, bool* finite) const {
+  std::vector<float> patch;
+  const float* input;
+  if (patches) {
+    patch.resize(static_cast<std::size_t>(k_) + 4);
+    gather(x, *patches, first + row, patch.data());
+    input = patch.data();
+  } else {
+    input = x + (first + row) * k_;
+  }
+  const float limit = how.fixed_range > 0 ? how.fixed_range : 3.402823466e38f;
+  std::int64_t beyond = 0;
+  const std::int32_t top = kernels_->peak(input, how.row_scale, k_, limit, &beyond);
+  if (top >= 0x7F800000) *finite = false;
+  if (how.dac_levels) *clipped += beyond;
+  float range = how.fixed_range;
+  if (!(range > 0)) std::memcpy(&range, &top, sizeof range);
+  block.ranges[row] = range;
+  const float full = static_cast<float>(how.dac_levels ? how.dac_levels : 1);
+  float inverse = 0;
+  if (range > 0) inverse = std::min(full / range, 3.402823466e38f);
+
+  const int slices = CrossbarArray::slices(how.dac_levels, how.slice_bits);
+  const int digit = how.slice_bits ? (1 << how.slice_bits) - 1 : 0;
+  for (int s = 0; s < slices; ++s) {
+    const Dac dac{inverse, how.dac_levels, s * how.slice_bits, digit};
+    const std::ptrdiff_t at = s * block.capacity + row;
+    char* codes = block.codes + at * block.code_stride;
+    char* squares = how.weight_noise ? block.squares + at * block.square_stride : nullptr;
+    if (!integer_) {
+      kernels_->dac_float(input, how.row_scale, k_, dac, reinterpret_cast<float*>(codes),
+                          reinterpret_cast<float*>(squares));
+      continue;
+    }
+    std::ptrdiff_t offset = 0;
+    for (int t = 0; t < tiles_; offset += padded_rows(t), ++t) {
+      const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(t) * rows_;
+      const std::ptrdiff_t square_at = offset * kernels_->code_bytes;
+      kernels_->dac(input + from, how.row_scale ? how.row_scale + from : nullptr, tile_rows(t),
+                    padded_rows(t), dac, codes + offset * kernels_->code_bytes,
+                    squares ? squares + square_at : nullptr, padded_k_);
+    }
+  }
+}
+
+std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std::ptrdiff_t batch,
+                                    float* y, const Product& how, int threads) const {
+  const int slices = CrossbarArray::slices(how.dac_levels, how.slice_bits);
+  const int digit = how.slice_bits ? (1 << how.slice_bits) - 1
+                    : how.dac_levels ? how.dac_levels : 1;
+  Block block;
+  block.code_stride = padded_k_ * (integer_ ? kernels_->code_bytes : 4);
+  block.square_stride = how.weight_noise ? padded_k_ * (integer_ ? 2 : 4) : 0;
+  const std::ptrdiff_t vector_bytes = slices * (block.code_stride + block.square_stride);
+  const std::ptrdiff_t parts = threads > 0 ? threads : get_num_threads();
+  std::ptrdiff_t chunk = std::max<std::ptrdiff_t>(1, parts * kChunkBytes / std::max<std::ptrdiff_t>(vector_bytes, 1));
+  chunk = std::min((chunk + kRowBlock - 1) / kRowBlock * kRowBlock, batch);
+  block.capacity = chunk + 32;  // tiles of rows are read whole
+  const auto bytes = static_cast<std::size_t>(block.capacity * vector_bytes);
+  std::unique_ptr<char[]> memory(new char[bytes + kAlign]());
+  block.codes = aligned(memory.get());
+  block.squares = block.codes + slices * block.capacity * block.code_stride;
+  std::vector<float> ranges(static_cast<std::size_t>(chunk));
+  block.ranges = ranges.data();
+
+  const int code_bytes = integer_ ? kernels_->code_bytes : 4;
+  const std::ptrdiff_t inside_bytes = (n_ + 7) / 8;
+  std::atomic<std::int64_t> clipped{0};
+  std::atomic<bool> finite{true};
+  for (std::ptrdiff_t first = 0; first < batch; first += chunk) {
+    const std::ptrdiff_t vectors = std::min(chunk, batch - first);
+    parallel_for(vectors, std::max<std::ptrdiff_t>(1, kGrain / std::max<std::ptrdiff_t>(k_, 1)), threads,
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                   std::int64_t count = 0;
+                   bool all_finite = true;
+                   for (std::ptrdiff_t row = begin; row < end; ++row)
+                     prepare(x, patches, first, row, how, block, &count, &all_finite);
+                   clipped += count;
+                   if (!all_finite) finite = false;
+                 });
+    if (!finite) return -1;
+
+    const std::ptrdiff_t row_blocks = (vectors + kRowBlock - 1) / kRowBlock;
+    parallel_for(groups_ * row_blocks, 1, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      alignas(kAlign) float total[kRowBlock * kGroup];
+      alignas(kAlign) std::int32_t sums[kRowBlock * kGroup], squares[kRowBlock * kGroup];
+      kernels_->enter();
+      for (std::ptrdiff_t i = begin; i < end; ++i) {
+        const std::ptrdiff_t group = i / row_blocks;
+        const std::ptrdiff_t row = i % row_blocks * kRowBlock;
+        const int m = static_cast<int>(std::min<std::ptrdiff_t>(kRowBlock, vectors - row));
+        const int columns = static_cast<int>(std::min<std::ptrdiff_t>(kGroup, n_ - group * kGroup));
+        std::fill(total, total + m * kGroup, 0.0f);
+        int pass = 0;
+        for (int s = 0; s < slices; ++s) {
+          const float weight = how.slice_bits
+              ? static_cast<float>((1 << s * how.slice_bits) * digit) /
+                    static_cast<float>(how.dac_levels)
+              : 1.0f;
+          const std::ptrdiff_t at = s * block.capacity + row;
+          for (int plane = 0; plane < planes_; ++plane) {
+            std::ptrdiff_t offset = 0;
+            for (int t = 0; t < tiles_; offset += padded_rows(t), ++t, ++pass) {
+              const char* codes = block.codes + at * block.code_stride + offset * code_bytes;
+              const char* squared =
+                  block.squares + at * block.square_stride + offset * code_bytes;
+              const int rows = padded_rows(t);
+              const char* weights = panel(group, plane, t, false);
+              if (integer_)
+                kernels_->multiply(codes, block.code_stride, m, weights, rows, narrow_, sums);
+              else
+                kernels_->multiply_float(reinterpret_cast<const float*>(codes),
+                                         block.code_stride, m,
+                                         reinterpret_cast<const float*>(weights), rows,
+                                         reinterpret_cast<float*>(sums));
+              if (how.weight_noise) {
+                const char* variances = panel(group, plane, t, true);
+                if (integer_)
+                  kernels_->multiply_squares(squared, block.square_stride, padded_k_, m,
+                                             variances, rows, squares);
+                else
+                  kernels_->multiply_float(reinterpret_cast<const float*>(squared),
+                                           block.square_stride, m,
+                                           reinterpret_cast<const float*>(variances), rows,
+                                           reinterpret_cast<float*>(squares));
+              }
+              const double levels = !integer_ ? 1 : narrow_ ? kNarrowLevels : kWeightLevels;
+              const double variance_levels = integer_ ? kVarianceLevels : 1;
+              const float factor = how.plane_factors[plane] * weight;
+              const float step = how.adc_levels ? how.steps[pass] : 0;
+              const Read read{static_cast<float>(1 / (levels * digit)),
+                              static_cast<float>(1 / (variance_levels * digit * digit)),
+                              how.output_noise, how.output_noise > 0, how.weight_noise,
+                              how.adc_levels ? 1 / step : 0,
+                              static_cast<float>(how.adc_levels),
+                              how.adc_levels ? step * factor : factor};
+              const Draw draw{how.seed, how.stream, kMatmul, static_cast<std::uint32_t>(pass)};
+              std::uint8_t* inside =
+                  how.inside ? how.inside + (pass * batch + first + row) * inside_bytes +
+                                   group * (kGroup / 8)
+                             : nullptr;
+              kernels_->read(sums, squares, integer_, peaks(group, plane, t, false),
+                             variance_ ? peaks(group, plane, t, true) : nullptr, m, columns,
+                             read, draw, ((first + row) / 2 * groups_ + group) * 2 * kGroup,
+                             groups_ * 2 * kGroup, total, inside, inside_bytes);
+            }
+          }
+        }
+        const std::ptrdiff_t column = group * kGroup;
+        kernels_->finish(total, m, columns, how.scale + column,
+                         how.bias ? how.bias + column : nullptr, block.ranges + row,
+                         y + (first + row) * n_ + column, n_);
+      }
+      kernels_->leave();
+    });
+  }
+  return clipped;
+}
+
+}  // namespace noisycells
