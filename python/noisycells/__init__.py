@@ -11,6 +11,7 @@ from . import devices, random, storage
 from ._core import __version__
 from .bits import pack_bits, unpack_bits
 from .channel import Channel
+from .crossbar import Crossbar, CrossbarSpec
 from .io import DecodeError, FormatError
 from .runtime import (
     available_simd_levels,
@@ -30,6 +31,8 @@ __all__ = [
     "Channel",
     "Codec",
     "Cost",
+    "Crossbar",
+    "CrossbarSpec",
     "DecodeError",
     "FormatError",
     "Redundancy",

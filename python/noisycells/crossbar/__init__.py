@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
+from .array import Crossbar
 from .packed import Packed, Ranges
 from .spec import CrossbarSpec
 
-__all__ = ["CrossbarSpec", "Packed", "Ranges"]
+__all__ = ["Crossbar", "CrossbarSpec", "Packed", "Ranges"]

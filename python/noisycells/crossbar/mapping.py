@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import stand_in as _core
+from .. import _core
+from ..devices.device import Device
 from ..reference import F32
 from ..runtime import threads_argument
 from . import reference
 from .spec import CrossbarSpec
-
-if TYPE_CHECKING:
-    from ..devices.device import Device
 
 __all__ = ["Layer", "Scales", "age", "program", "scales", "slice_factors", "targets"]
 
@@ -45,7 +43,7 @@ def scales(weight: F32, spec: CrossbarSpec) -> Scales:
     output = np.full(len(weight), top, np.float32)
     if spec.mapping == "tensor":
         return Scales(output, None)
-    return Scales(output, magnitude.max(axis=0) * _reciprocal(top))
+    return Scales(output, magnitude.max(axis=0) * reciprocal(top))
 
 
 def slice_factors(spec: CrossbarSpec) -> F32:
@@ -82,9 +80,9 @@ class Layer(NamedTuple):
     def of(cls, weight: F32, spec: CrossbarSpec) -> Layer:
         """``weight``: float32 (out, in), C-contiguous and finite."""
         s = scales(weight, spec)
-        inverse = _reciprocal(s.output if spec.mapping == "column" else s.output[:1])
+        inverse = reciprocal(s.output if spec.mapping == "column" else s.output[:1])
         if s.row is not None:
-            weight = weight * _reciprocal(s.row)
+            weight = weight * reciprocal(s.row)
         reset = weight == 0 if spec.zero_weights == "reset" else None
         if spec.weight_slice_bits is None:
             return cls([weight], inverse, s, reset)
@@ -97,7 +95,7 @@ class Layer(NamedTuple):
         return cls(digits[::-1], np.ones(1, np.float32), s, reset)
 
 
-def _reciprocal(x: F32) -> F32:
+def reciprocal(x: F32) -> F32:
     """1 / x, and 0 where x is 0 or so small that 1 / x is not finite."""
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.float32(1) / x
@@ -111,10 +109,10 @@ def _codes(levels: F32, bits: int) -> NDArray[np.int32]:
 # --------------------------------------------------------------------------- the devices
 
 
-def empty(layer: Layer, spec: CrossbarSpec) -> F32:
-    """Room for conductances: float32 (slices, devices, 2, out, in)."""
-    shape = (len(layer.slices), spec.devices_per_polarity, 2, *layer.slices[0].shape)
-    return np.empty(shape, np.float32)
+def shape(layer: Layer, spec: CrossbarSpec) -> tuple[int, int, int, int, int]:
+    """Of the conductances: (slices, devices, 2, out, in)."""
+    n, k = layer.slices[0].shape
+    return len(layer.slices), spec.devices_per_polarity, 2, n, k
 
 
 def targets(layer: Layer, device: Device, spec: CrossbarSpec) -> F32:
@@ -122,7 +120,7 @@ def targets(layer: Layer, device: Device, spec: CrossbarSpec) -> F32:
 
     Devices that are left RESET count as programmed to g_min, which is what is wanted of them.
     """
-    g = empty(layer, spec)
+    g = np.empty(shape(layer, spec), np.float32)
     inverse, span = layer.inverse[:, None], device.g_max - device.g_min
     for s, weight in enumerate(layer.slices):
         for polarity, sign in enumerate((1, -1)):
@@ -145,7 +143,7 @@ def program(
     Devices of ``layer.reset`` are drawn from N(mean, std^2) of the device's RESET state, not
     below 0.
     """
-    g = empty(layer, spec) if out is None else out
+    g = np.empty(shape(layer, spec), np.float32) if out is None else out
     threads, tables = threads_argument(num_threads), _programming(device)
     for cell, sign, weight, one in _each(layer, g):
         _core.program(
@@ -227,7 +225,6 @@ def _bind_programming(p: reference.Programming) -> _core.Programming:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=16)
 def _ageing(device: Device, seconds: float, extrapolate: bool) -> _core.Ageing | None:
     a = device.ageing(seconds, extrapolate)
     if a is None:

@@ -7,21 +7,19 @@ and the compiled product over them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import stand_in as _core
+from .. import _core
+from ..devices.device import Device
 from ..reference import F32
 from ..runtime import simd_level, threads_argument
 from . import irdrop
 from .mapping import Scales, slice_factors
 from .reference import Plane, dac, input_ranges, plane_values, tiles
 from .spec import CrossbarSpec
-
-if TYPE_CHECKING:
-    from ..devices.device import Device
 
 __all__ = ["Packed", "Ranges", "weights_range"]
 
@@ -75,7 +73,7 @@ class Packed:
         Of the converters. ADC ranges that are None are those of these conductances; a chip keeps
         the ones it had when it was programmed.
     gain : float32 (out,), optional
-        Drift compensation, a digital factor of each output.
+        Drift compensation, a digital factor of each output; may be set later.
     stream : int
         Of the layer; products draw their noise from it.
     num_threads : int, optional
@@ -104,7 +102,7 @@ class Packed:
     ) -> None:
         self.conductances, self.device, self.spec = conductances, device, spec
         self.scales, self.stream = scales, stream
-        self.scale = scales.output if gain is None else scales.output * gain
+        self.gain = gain
         _, devices, _, self.n, self.k = conductances.shape
         self.inverse_span = 1 / (devices * (device.g_max - device.g_min))
         self.plane_factors = np.repeat(slice_factors(spec), spec.polarity_planes)
@@ -154,7 +152,7 @@ class Packed:
         total = np.zeros((self.n, self.k), np.float32)
         for plane, factor in zip(self.planes(), self.plane_factors, strict=True):
             total += plane.values * factor
-        total *= self.scale[:, None]
+        total *= self._scale[:, None]
         return total if self.scales.row is None else total * self.scales.row
 
     def _pack(self, threads: int) -> _core.CrossbarArray:
@@ -285,6 +283,10 @@ class Packed:
             x, y, kernel, stride, padding, dilation, *self._how(seed, bias, inside, num_threads)
         )
 
+    @property
+    def _scale(self) -> F32:
+        return self.scales.output if self.gain is None else self.scales.output * self.gain
+
     def inside(self, batch: int) -> NDArray[np.uint8]:
         """Room for the ``inside`` of a product of ``batch`` vectors."""
         return np.empty((self.passes, batch, (self.n + 7) // 8), np.uint8)
@@ -312,6 +314,6 @@ class Packed:
         return (
             spec.dac_levels, spec.input_slice_bits or 0, spec.adc_levels, steps,
             self.plane_factors, spec.output_noise if spec.noisy_outputs else 0.0,
-            self.weight_noise, full_scale, self.scale, bias, self.scales.row, seed, self.stream,
+            self.weight_noise, full_scale, self._scale, bias, self.scales.row, seed, self.stream,
             inside, threads_argument(num_threads),
         )  # fmt: skip

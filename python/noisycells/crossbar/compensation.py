@@ -1,0 +1,60 @@
+"""Drift compensation: outputs rescaled by what read-outs of the array itself measure.
+
+The array is read with the same inputs right after programming and again when it has aged, each
+time through its own noise and converters. The ratio of the mean magnitudes is a digital factor
+of the outputs (Joshi et al., Nat. Commun. 11:2473, 2020, global drift compensation), one for the
+layer or one for each output.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import random
+from ..reference import F32
+from .mapping import reciprocal
+from .spec import CrossbarSpec
+
+if TYPE_CHECKING:
+    from .packed import Packed
+
+__all__ = ["READOUTS", "gain", "measure"]
+
+READOUTS = 128
+"""Read-outs of one measurement: inputs at full scale with random signs, always the same ones."""
+
+
+def measure(packed: Packed, seed: int, num_threads: int | None = None) -> NDArray[np.float64]:
+    """Mean magnitude of each output over the read-outs; float64 (out,).
+
+    ``packed.gain`` does not enter. ``seed`` is that of the read noise.
+    """
+    signs = np.sign(random.standard_normal((READOUTS, packed.k), 0, random.stream("read-out")))
+    x = signs * np.float32(packed.ranges.dac or 1)
+    if packed.scales.row is not None:
+        x *= reciprocal(packed.scales.row)
+    y = np.empty((READOUTS, packed.n), np.float32)
+    before, packed.gain = packed.gain, None
+    try:
+        packed.product(x, y, seed, num_threads=num_threads)
+    finally:
+        packed.gain = before
+    return np.abs(y).mean(axis=0, dtype=np.float64)
+
+
+def gain(
+    reference: NDArray[np.float64], now: NDArray[np.float64], spec: CrossbarSpec
+) -> F32 | None:
+    """Digital factors (out,) that bring ``now`` back to ``reference``, as the spec says.
+
+    1 where nothing was measured. None: no compensation.
+    """
+    if spec.drift_compensation == "none":
+        return None
+    if spec.drift_compensation == "global":
+        reference, now = (np.full_like(v, v.sum()) for v in (reference, now))
+    usable = (reference > 0) & (now > 0)
+    return np.where(usable, reference / np.where(usable, now, 1), 1).astype(np.float32)
