@@ -26,7 +26,7 @@ from .moments import exponential_moments, rectified_moments
 if TYPE_CHECKING:
     from ..crossbar.reference import Ageing, Programming, Stuck
 
-__all__ = ["Device", "Drift", "Model", "from_dict", "maker"]
+__all__ = ["Device", "Drift", "Model", "bind_ageing", "bind_programming", "from_dict", "maker"]
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -198,6 +198,10 @@ class Device:
             self._stuck_core,
         )
 
+    @cached_property
+    def _bound_programming(self) -> _core.Programming:
+        return bind_programming(self.programming())
+
     def programming(self) -> Programming:
         """How it answers to a target, as the core takes it: tables over 0 to 1.25 g_max."""
         return self._programming
@@ -276,14 +280,16 @@ class Device:
         ValueError, TypeError
             If an argument is not as said above.
         """
-        from ..crossbar.reference import Draw
-        from ..crossbar.reference import program as reference_program
-
         wanted = self._targets("target", target, extrapolate)
         out = _output(out, wanted.shape)
-        threads_argument(num_threads)
-        draw = Draw(*_draw(seed, stream, cell))
-        out[...] = reference_program(wanted, self.programming(), draw)
+        _core.program(
+            wanted.reshape(1, -1),
+            *_BARE_TARGETS,
+            out.reshape(1, -1),
+            self._bound_programming,
+            *_draw(seed, stream, cell),
+            threads_argument(num_threads),
+        )
         return out
 
     def at(
@@ -328,19 +334,27 @@ class Device:
         ValueError, TypeError
             If an argument is not as said above.
         """
-        from ..crossbar.reference import Draw, age
-
         wanted = self._targets("target", target, extrapolate)
         before = _finite("programmed", programmed)
         if before.shape != wanted.shape:
             raise ValueError(
                 f"programmed: expected target's shape {wanted.shape}, got {before.shape}"
             )
-        ageing = self.ageing(seconds, extrapolate)
+        ageing = _bound_ageing(self, self._check_seconds(seconds, extrapolate))
+        draw, threads = _draw(seed, stream, cell), threads_argument(num_threads)
         out = _output(out, wanted.shape)
-        threads_argument(num_threads)
-        draw = Draw(*_draw(seed, stream, cell))
-        out[...] = before if ageing is None else age(wanted, before, ageing, draw)
+        if ageing is None:
+            out[...] = before
+            return out
+        _core.age(
+            wanted.reshape(1, -1),
+            *_BARE_TARGETS,
+            before.reshape(1, -1),
+            out.reshape(1, -1),
+            ageing,
+            *draw,
+            threads,
+        )
         return out
 
     def read(
@@ -612,6 +626,32 @@ def _ageing(device: Device, seconds: float) -> Ageing | None:
         LARGEST,
         device._stuck_core,
     )
+
+
+@lru_cache(maxsize=64)
+def _bound_ageing(device: Device, seconds: float) -> _core.Ageing | None:
+    ageing = _ageing(device, seconds)
+    return None if ageing is None else bind_ageing(ageing)
+
+
+def bind_programming(p: Programming) -> _core.Programming:
+    """The tables as an object of the compiled core."""
+    stuck = p.stuck
+    return _core.Programming(
+        *p[:-1], (stuck.off, stuck.on), (stuck.off_conductance, stuck.on_conductance)
+    )
+
+
+def bind_ageing(a: Ageing) -> _core.Ageing:
+    """The tables as an object of the compiled core."""
+    stuck = a.stuck
+    return _core.Ageing(
+        *a[:-1], (stuck.off, stuck.on), (stuck.off_conductance, stuck.on_conductance)
+    )
+
+
+# Of targets that are given as they are: inverse, sign, g_min and span of reference.targets.
+_BARE_TARGETS = (np.ones(1, np.float32), 1, 0.0, 1.0)
 
 
 def _log_drift(drift: Drift, seconds: float) -> float:
