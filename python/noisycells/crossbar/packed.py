@@ -6,7 +6,7 @@ and the compiled product over them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,11 +21,13 @@ from .mapping import Scales, slice_factors
 from .reference import Plane, dac, input_ranges, plane_values, tiles
 from .spec import CrossbarSpec
 
-__all__ = ["Packed", "Ranges", "weights_range"]
+__all__ = ["Packed", "Ranges", "read_variances", "weights_ranges"]
 
+F64 = NDArray[np.float64]
 Triple = tuple[int, int, int]
 
 RANGE_SIGMAS = 4.0
+BLOCK = 1 << 16  # elements
 SMALLEST_RANGE = np.float32(1e-6)  # of an ADC, in full scale times w_max
 
 
@@ -40,17 +42,64 @@ class Ranges(NamedTuple):
     adc: F32 | None = None
 
 
-def weights_range(values: F32) -> float:
-    """4 standard deviations of a tile's sums about their mean, float64 in full scale times w_max.
+def weights_ranges(
+    positive: F32 | None, negative: F32 | None, inverse_span: float, rows: int
+) -> F64:
+    """Largest sums of each tile of a plane to be expected, in full scale times w_max.
 
-    For independent inputs uniform over [-1, 1] or over [0, 1] of full scale, whichever reaches
-    further, and of the output that reaches furthest; ``values``: float32 (out, rows).
+    4 standard deviations about the mean of the sums, for independent inputs uniform over [-1, 1]
+    or over [0, 1] of full scale, whichever reaches further, of the output that reaches furthest.
+
+    Parameters
+    ----------
+    positive, negative, inverse_span
+        Of :func:`~noisycells.crossbar.reference.plane_values`.
+    rows : int
+        Of a tile.
+
+    Returns
+    -------
+    float64 (tiles,)
     """
-    squares = np.einsum("nk,nk->n", values, values, dtype=np.float64)
-    mean = np.abs(values.sum(axis=1, dtype=np.float64)) / 2
-    signed = RANGE_SIGMAS * np.sqrt(squares / 3)
-    positive = mean + RANGE_SIGMAS * np.sqrt(squares / 12)
-    return float(np.maximum(signed, positive).max(initial=0))
+    first = positive if positive is not None else negative
+    assert first is not None
+    n, k = first.shape
+    starts = range(0, k, rows)
+    largest = np.zeros(len(starts))
+    for block in _blocks(n, k):
+        plus, minus = (None if g is None else g[block] for g in (positive, negative))
+        values = plane_values(plus, minus, inverse_span).astype(np.float64)
+        mean = np.abs(np.add.reduceat(values, starts, axis=1)) / 2
+        squares = np.add.reduceat(np.square(values, out=values), starts, axis=1)
+        signed = RANGE_SIGMAS * np.sqrt(squares / 3)
+        unsigned = mean + RANGE_SIGMAS * np.sqrt(squares / 12)
+        largest = np.maximum(largest, np.maximum(signed, unsigned).max(axis=0))
+    return largest
+
+
+def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, float]) -> F32:
+    """Variance of one read of devices that are summed: that of each is c0 + c1 g + c2 g^2.
+
+    ``devices``: float32 (out, in) each; so is the result.
+    """
+    c0, c1, c2 = (np.float32(c) for c in coefficients)
+    total = np.empty_like(devices[0])
+    for block in _blocks(*total.shape):
+        parts = [g[block] for g in devices]
+        out = total[block]
+        np.multiply(sum(parts[1:], parts[0]), c1, out=out)
+        if c0:
+            out += c0 * np.float32(len(parts))
+        if c2:
+            for g in parts:
+                out += c2 * (g * g)
+    return total
+
+
+def _blocks(n: int, k: int) -> Iterator[slice]:
+    """Outputs in blocks that stay in the caches."""
+    step = max(1, BLOCK // k)
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 class Packed:
@@ -109,38 +158,42 @@ class Packed:
         self.tiles = tiles(self.k, spec.rows)
         self.passes = spec.input_slices * len(self.plane_factors) * len(self.tiles)
         self.weight_noise = spec.noisy_weights and any(device.read_variance)
-        self.ranges = self._ranges(ranges)
+        self.ranges = self._given(ranges)
         self._array = self._pack(threads_argument(num_threads))
 
     # ----------------------------------------------------------------- what is packed
 
-    def _pair(self, s: int) -> tuple[F32, F32 | None]:
-        """Conductances (2, out, in) of slice ``s`` as a product sees them, uS; variances."""
-        spec, devices = self.spec, self.conductances[s]
-        pair = devices[0] if len(devices) == 1 else devices.sum(axis=0)
-        variance = None
-        if self.weight_noise:
-            c0, c1, c2 = (np.float32(c) for c in self.device.read_variance)
-            squares = pair * pair if len(devices) == 1 else np.square(devices).sum(axis=0)
-            variance = (c0 * len(devices) + c1 * pair + c2 * squares) * np.float32(
-                self.inverse_span**2
-            )
-        if spec.wire_resistance_ohm:
-            share = irdrop.effective_share(pair, spec.rows, spec.cols, spec.wire_resistance_ohm)
-            pair = pair * share
-            variance = None if variance is None else variance * (share * share)
-        return pair, variance
-
     def _planes(self) -> Iterator[tuple[F32 | None, F32 | None, F32 | None]]:
-        """(G+, G-, variance) of each plane; None for a polarity that it leaves out."""
-        for s in range(len(self.conductances)):
-            pair, variance = self._pair(s)
-            if self.spec.adc_per == "polarity":
-                own = (None, None) if variance is None else variance
-                yield pair[0], None, own[0]
-                yield None, pair[1], own[1]
+        """(G+, G-, variance) of each plane; None for what it leaves out."""
+        spec = self.spec
+        for devices in self.conductances:
+            pair = devices[0] if len(devices) == 1 else devices.sum(axis=0)
+            share = None
+            if spec.wire_resistance_ohm:
+                share = irdrop.effective_share(
+                    pair, spec.rows, spec.cols, spec.wire_resistance_ohm
+                )
+                pair = pair * share
+            if spec.adc_per == "polarity":
+                yield pair[0], None, self._variance(devices, (0,), share)
+                yield None, pair[1], self._variance(devices, (1,), share)
             else:
-                yield pair[0], pair[1], None if variance is None else variance[0] + variance[1]
+                yield pair[0], pair[1], self._variance(devices, (0, 1), share)
+
+    def _variance(
+        self, devices: F32, polarities: tuple[int, ...], share: F32 | None
+    ) -> F32 | None:
+        """Of one read of ``devices`` (devices, 2, out, in), in units of (g_max - g_min)^2."""
+        if not self.weight_noise:
+            return None
+        c0, c1, c2 = (c * self.inverse_span**2 for c in self.device.read_variance)
+        if share is None:
+            return read_variances([g[i] for g in devices for i in polarities], (c0, c1, c2))
+        each = [
+            read_variances([g[i] for g in devices], (c0, c1, c2)) * np.square(share[i])
+            for i in polarities
+        ]
+        return each[0] if len(each) == 1 else each[0] + each[1]
 
     def planes(self) -> Iterator[Plane]:
         """The planes in units of g_max - g_min, as :func:`reference.product` takes them."""
@@ -156,27 +209,33 @@ class Packed:
         return total if self.scales.row is None else total * self.scales.row
 
     def _pack(self, threads: int) -> _core.CrossbarArray:
+        """Pack all planes; ADC ranges that the weights give are found on the way."""
         spec = self.spec
         array = _core.CrossbarArray(
             self.n, self.k, spec.rows, len(self.plane_factors), spec.integer,
             spec.kernel == "int8", self.weight_noise,
         )  # fmt: skip
+        derive = spec.adc_bits is not None and spec.adc_range == "weights"
+        found = []
         for i, (positive, negative, variance) in enumerate(self._planes()):
             array.pack(i, positive, negative, self.inverse_span, variance, threads)
+            if derive and self.ranges.adc is None:
+                found.append(weights_ranges(positive, negative, self.inverse_span, spec.rows))
+        if found:
+            adc = np.tile(np.concatenate(found).astype(np.float32), spec.input_slices)
+            self.ranges = self.ranges._replace(adc=adc)
         return array
 
     # ----------------------------------------------------------------- ranges
 
-    def _ranges(self, given: Ranges) -> Ranges:
-        spec, full_scale, adc = self.spec, given.dac, given.adc
+    def _given(self, ranges: Ranges) -> Ranges:
+        """``ranges``, and those that the spec gives as numbers."""
+        spec = self.spec
         if isinstance(spec.dac_range, float):
-            full_scale = spec.dac_range
+            ranges = ranges._replace(dac=spec.dac_range)
         if isinstance(spec.adc_range, float):
-            adc = np.full(self.passes, spec.adc_range, np.float32)
-        elif spec.adc_bits is not None and spec.adc_range == "weights" and adc is None:
-            found = [weights_range(p.values[:, t]) for p in self.planes() for t in self.tiles]
-            adc = np.tile(np.array(found, np.float32), spec.input_slices)
-        return Ranges(full_scale, adc)
+            ranges = ranges._replace(adc=np.full(self.passes, spec.adc_range, np.float32))
+        return ranges
 
     def calibrated(self, x: F32, quantile: float = 1.0) -> Ranges:
         """The ranges with those that the spec leaves to calibration taken from data.

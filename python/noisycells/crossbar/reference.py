@@ -267,9 +267,9 @@ def input_slices(spec: Spec) -> list[tuple[int, int, float]]:
 
 
 def noise_index(b: NDArray[np.int64], j: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Index of the draw for batch row ``b`` and output ``j`` of ``n``: patches of 2 x 64."""
+    """Index of the draw for batch row ``b`` and output ``j`` of ``n``: patches of 4 x 64."""
     groups = (n + 63) // 64
-    return ((b // 2) * groups + j // 64) * 128 + (b % 2) * 64 + j % 64
+    return ((b // 4) * groups + j // 64) * 256 + (b % 4) * 64 + j % 64
 
 
 def input_ranges(x: F32, fixed: float | None) -> F32:
