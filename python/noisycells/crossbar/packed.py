@@ -170,9 +170,7 @@ class Packed:
             pair = devices[0] if len(devices) == 1 else devices.sum(axis=0)
             share = None
             if spec.wire_resistance_ohm:
-                share = irdrop.effective_share(
-                    pair, spec.rows, spec.cols, spec.wire_resistance_ohm
-                )
+                share = irdrop.effective_share(pair, spec.rows, spec.cols, spec.wire_resistance_ohm)
                 pair = pair * share
             if spec.adc_per == "polarity":
                 yield pair[0], None, self._variance(devices, (0,), share)
@@ -180,9 +178,7 @@ class Packed:
             else:
                 yield pair[0], pair[1], self._variance(devices, (0, 1), share)
 
-    def _variance(
-        self, devices: F32, polarities: tuple[int, ...], share: F32 | None
-    ) -> F32 | None:
+    def _variance(self, devices: F32, polarities: tuple[int, ...], share: F32 | None) -> F32 | None:
         """Of one read of ``devices`` (devices, 2, out, in), in units of (g_max - g_min)^2."""
         if not self.weight_noise:
             return None
