@@ -1,0 +1,72 @@
+"""What the crossbar operators know besides their tensors, as one canonical string."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import NamedTuple
+
+from .. import devices
+from ..crossbar import CrossbarSpec
+from ..devices import Device
+from ..random import stream
+from .crossbar_patches import Geometry
+
+__all__ = ["Circuit", "array_name", "describe", "parse"]
+
+
+class Circuit(NamedTuple):
+    """``geometry``: of a convolution; None: a linear layer. Each group is an array of its own."""
+
+    device: Device
+    spec: CrossbarSpec
+    geometry: Geometry | None
+    groups: int
+    streams: tuple[int, ...]
+
+    @property
+    def planes(self) -> int:
+        """Matrices that the conductances of an array form together."""
+        return self.spec.weight_slices * self.spec.polarity_planes
+
+    def passes(self, inputs: int) -> int:
+        """Reads that a product of ``inputs`` inputs takes."""
+        return self.spec.input_slices * self.planes * -(-inputs // self.spec.rows)
+
+
+def array_name(layer: str, group: int, groups: int) -> str:
+    """Name of the array of one group; it draws its own random numbers."""
+    return layer if groups == 1 else f"{layer}.{group}"
+
+
+@lru_cache(maxsize=1024)
+def describe(
+    device: Device,
+    spec: CrossbarSpec,
+    name: str = "",
+    geometry: Geometry | None = None,
+    groups: int = 1,
+) -> str:
+    """The string of a layer, JSON with sorted keys."""
+    what = {
+        "device": device.to_dict(),
+        "spec": spec.to_dict(),
+        "name": name,
+        "geometry": geometry,
+        "groups": groups,
+    }
+    return json.dumps(what, sort_keys=True, separators=(",", ":"))
+
+
+@lru_cache(maxsize=1024)
+def parse(circuit: str) -> Circuit:
+    """What :func:`describe` described."""
+    what = json.loads(circuit)
+    geometry, groups, name = what["geometry"], what["groups"], what["name"]
+    return Circuit(
+        devices.from_dict(what["device"]),
+        CrossbarSpec.from_dict(what["spec"]),
+        None if geometry is None else Geometry(*(tuple(values) for values in geometry)),
+        groups,
+        tuple(stream(array_name(name, g, groups), "crossbar") for g in range(groups)),
+    )

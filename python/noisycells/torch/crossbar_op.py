@@ -1,0 +1,679 @@
+"""The operators ``noisycells::crossbar_linear`` and ``noisycells::programmed_linear``.
+
+Both are pure functions of their tensors, of which one is the key of the random numbers, and of
+the string that :func:`~noisycells.torch.crossbar_circuit.describe` makes of device and spec.
+``crossbar_linear`` programs its weights on fresh arrays first; ``programmed_linear`` reads arrays
+that were programmed before. Where the circuit names a convolution, they act on the patches of
+images, whose outputs have their channels last in memory.
+
+float32 tensors on the CPU are taken by the compiled core without a copy, the others by torch
+operations (:mod:`.crossbar_operations`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..crossbar import CrossbarSpec, Packed, Ranges, mapping
+from ..devices import Device
+from ..random import fold_in
+from . import crossbar_operations as operations
+from .crossbar_circuit import Circuit, describe, parse
+from .crossbar_gradient import Product, convolution_gradient, linear_gradient
+from .crossbar_patches import Geometry, blocks, patches
+
+__all__ = ["crossbar_linear", "forget", "fresh_product", "new_key", "programmed_product"]
+
+_library = torch.library.Library("noisycells", "FRAGMENT")
+_MASK = (1 << 64) - 1
+_COMPILED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+_library.define(
+    "crossbar_linear(Tensor x, Tensor weight, Tensor? bias, Tensor key, Tensor? ranges, "
+    "str circuit, bool save) -> (Tensor y, Tensor planes, Tensor inside)"
+)
+_library.define(
+    "programmed_linear(Tensor x, Tensor[] chip, Tensor? bias, Tensor key, str circuit, "
+    "int handle, bool save) -> (Tensor y, Tensor planes, Tensor inside)"
+)
+_library.define(
+    "crossbar_gradient(Tensor grad, Tensor x, Tensor planes, Tensor inside, Tensor? weight, "
+    "Tensor? row, Tensor? ranges, str circuit, bool need_x, bool need_weight) "
+    "-> (Tensor x, Tensor weight)"
+)
+
+
+# --------------------------------------------------------------------------- for users
+
+
+def new_key() -> Tensor:
+    """A key drawn from torch's default generator: the seeds of programming and of reading."""
+    return torch.randint(-(1 << 63), (1 << 63) - 1, (2,), dtype=torch.int64)
+
+
+def crossbar_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    device: Device,
+    spec: CrossbarSpec | None = None,
+    key: Tensor | None = None,
+) -> Tensor:
+    """:func:`torch.nn.functional.linear` on freshly programmed noisy arrays.
+
+    Gradients are those at the noisy weights, straight through converters inside their ranges and
+    zero outside; none flow through scales, ranges and the strength of the noise. Under
+    :func:`torch.func.vmap`, a batch of keys is a batch of chips.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., in)
+        bfloat16 and float16 are computed in float32, and float64 in torch operations.
+    weight : Tensor, shape (out, in)
+    bias : Tensor, shape (out,), optional
+        Added digitally.
+    device : Device
+    spec : CrossbarSpec, optional
+        Default: ``CrossbarSpec()``.
+    key : Tensor of int64, shape (1,) or (2,), on the CPU, optional
+        The bits of the seeds of programming and of reading; one is used for both. The result is
+        a pure function of the other arguments and it. None draws one from torch's generator.
+
+    Returns
+    -------
+    Tensor, shape (..., out)
+        Of the dtype of ``x``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as said above, or is not finite.
+
+    Examples
+    --------
+    >>> import noisycells as nc, noisycells.torch as nct
+    >>> x, w = torch.randn(8, 32), torch.randn(4, 32, requires_grad=True)
+    >>> y = nct.crossbar_linear(x, w, device=nc.devices.pcm_joshi2020())
+    >>> y.sum().backward()
+    >>> w.grad.shape
+    torch.Size([4, 32])
+    """
+    if weight.ndim != 2:
+        raise ValueError(f"weight: expected shape (out, in), got {tuple(weight.shape)}")
+    circuit = _described(device, CrossbarSpec() if spec is None else spec)
+    return fresh_product(x, weight, bias, key, None, circuit)
+
+
+@torch.compiler.assume_constant_result
+def _described(device: Device, spec: CrossbarSpec) -> str:
+    return describe(device, spec)
+
+
+def fresh_product(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    key: Tensor | None,
+    ranges: Tensor | None,
+    circuit: str,
+) -> Tensor:
+    """Of ``x`` and weights programmed for it alone; ``ranges`` as in :func:`programmed_product`."""
+    _check(x, weight, bias)
+    dtype = x.dtype
+    if dtype is not torch.float32 or weight.dtype is not torch.float32:
+        x, weight, bias = _computed(x, weight, bias)
+    save = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    key = new_key() if key is None else _check_key(key)
+    y = torch.ops.noisycells.crossbar_linear.default(x, weight, bias, key, ranges, circuit, save)[0]
+    return y if y.dtype is dtype else y.to(dtype)
+
+
+def programmed_product(
+    x: Tensor, chip: Sequence[Tensor], bias: Tensor | None, key: Tensor, circuit: str, handle: int
+) -> Tensor:
+    """Of ``x`` and programmed arrays.
+
+    Parameters
+    ----------
+    chip : sequence of Tensor, float32
+        conductances (groups, slices, devices, 2, out, in), uS; digital scales (groups, out);
+        ranges (groups, 1 + passes), those of the DAC and of the ADCs, 0 where there is none;
+        and with ``mapping="row"`` the scales of the inputs (groups, in).
+    handle : int
+        Number under which the packed arrays are kept until the tensors change.
+    """
+    dtype = x.dtype
+    if dtype is not torch.float32:
+        x = x.to(torch.float32 if dtype in _COMPILED_DTYPES else dtype)
+    if bias is not None and bias.dtype is not x.dtype:
+        bias = bias.to(x.dtype)
+    save = torch.is_grad_enabled() and x.requires_grad
+    key = _check_key(key)
+    y = torch.ops.noisycells.programmed_linear.default(x, chip, bias, key, circuit, handle, save)[0]
+    return y if y.dtype is dtype else y.to(dtype)
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if not x.is_floating_point() or not weight.is_floating_point():
+        name, tensor = ("x", x) if not x.is_floating_point() else ("weight", weight)
+        raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
+    if weight.ndim == 2 and (x.ndim < 1 or x.shape[-1] != weight.shape[1]):
+        raise ValueError(f"x: expected shape (..., {weight.shape[1]}), got {tuple(x.shape)}")
+    if not weight.numel():
+        raise ValueError(f"weight: expected at least one weight, got {tuple(weight.shape)}")
+    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
+        raise ValueError(f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}")
+
+
+def _check_key(key: Tensor) -> Tensor:
+    if key.dtype is not torch.int64 or key.ndim != 1 or key.shape[0] not in (1, 2):
+        raise ValueError(
+            "key: expected an int64 tensor of shape (1,) or (2,), "
+            f"got {key.dtype} of shape {tuple(key.shape)}"
+        )
+    return key
+
+
+def _computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+    double = x.dtype is torch.float64
+    if double != (weight.dtype is torch.float64):
+        raise TypeError(f"weight: expected the dtype of x, {x.dtype}, got {weight.dtype}")
+    dtype = torch.float64 if double else torch.float32
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+# --------------------------------------------------------------------------- the arrays
+
+
+class _Chip(NamedTuple):
+    """Packed arrays, one for each group, and what they were packed from."""
+
+    stamp: tuple[Any, ...]
+    packed: list[Packed]
+    elsewhere: dict[tuple[torch.device, torch.dtype], list[operations.Array]]
+
+
+_chips: dict[int, _Chip] = {}
+
+
+def forget(handle: int) -> None:
+    """Free what is kept under a handle."""
+    _chips.pop(handle, None)
+
+
+def _stamp(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+    return tuple(
+        (t.data_ptr(), t.device, t.shape, -1 if t.is_inference() else t._version) for t in tensors
+    )
+
+
+def _programmed(chip: Sequence[Tensor], circuit: Circuit, handle: int) -> _Chip:
+    known = _chips.get(handle)
+    stamp = (_stamp(chip), circuit)
+    if known is not None and known.stamp == stamp:
+        return known
+    conductances, scale, ranges, *row = (t.detach().cpu().numpy() for t in chip)
+    packed = [
+        Packed(
+            np.ascontiguousarray(conductances[g]),
+            circuit.device,
+            circuit.spec,
+            mapping.Scales(scale[g], row[0][g] if row else None),
+            _ranges(ranges[g]),
+            stream=circuit.streams[g],
+        )
+        for g in range(circuit.groups)
+    ]
+    found = _Chip(stamp, packed, {})
+    if handle >= 0:
+        _chips[handle] = found
+    return found
+
+
+def _elsewhere(chip: _Chip, like: Tensor) -> list[operations.Array]:
+    """Arrays for torch operations on that device."""
+    where = (like.device, like.dtype)
+    if where not in chip.elsewhere:
+        chip.elsewhere[where] = [_moved(packed, like) for packed in chip.packed]
+    return chip.elsewhere[where]
+
+
+def _moved(packed: Packed, like: Tensor) -> operations.Array:
+    planes = list(packed.planes())
+    variances = [p.variance for p in planes if p.variance is not None]
+
+    def tensor(array: Any) -> Tensor:
+        return torch.as_tensor(array, dtype=like.dtype, device=like.device)
+
+    adc = packed.ranges.adc if packed.spec.adc_bits is not None else None
+    return operations.Array(
+        packed.spec,
+        tensor(np.stack([p.values for p in planes])),
+        tensor(np.stack(variances)) if variances else None,
+        packed.plane_factors.tolist(),
+        tensor(packed.scales.output),
+        None if packed.scales.row is None else tensor(packed.scales.row),
+        packed.ranges.dac,
+        None if adc is None else tensor(adc),
+    )
+
+
+def _ranges(ranges: Any) -> Ranges:
+    """Of one group, ``ranges`` (1 + passes,); 0 stands for none."""
+    dac, adc = float(ranges[0]), ranges[1:]
+    return Ranges(dac or None, adc if len(adc) and adc.all() else None)
+
+
+def _fresh(
+    weight: Tensor, ranges: Tensor | None, circuit: Circuit, seed: int
+) -> list[Packed] | list[operations.Array]:
+    """Program every group; Packed where the core computes."""
+    n = len(weight) // circuit.groups
+    matrix = weight.detach().reshape(len(weight), -1)
+    given = None if ranges is None else ranges.detach().cpu().numpy()
+    if _core_takes(weight):
+        weights = matrix.contiguous().numpy()
+        return [
+            _fresh_packed(weights[g * n : (g + 1) * n], given, circuit, g, seed)
+            for g in range(circuit.groups)
+        ]
+    if not matrix.isfinite().all():
+        raise ValueError("weight: expected finite values, got NaN or infinity")
+    arrays = []
+    for g, stream in enumerate(circuit.streams):
+        dac, adc = Ranges() if given is None else _ranges(given[g])
+        if isinstance(circuit.spec.dac_range, float):
+            dac = circuit.spec.dac_range
+        _require_ranges(circuit.spec, dac, adc)
+        arrays.append(
+            operations.programmed(
+                matrix[g * n : (g + 1) * n],
+                circuit.device,
+                circuit.spec,
+                operations.generator(weight.device, fold_in(seed, stream)),
+                dac,
+                None if adc is None else torch.from_numpy(adc).to(matrix),
+            )
+        )
+    return arrays
+
+
+def _require_ranges(spec: CrossbarSpec, dac: float | None, adc: Any) -> None:
+    for name, value, found in (("dac_range", spec.dac_range, dac), ("adc_range", spec.adc_range, adc)):
+        if value == "calibrated" and found is None:
+            raise ValueError(
+                f"{name}: expected calibrate() before a product where the range is 'calibrated'"
+            )
+
+
+def _fresh_packed(weights: Any, given: Any, circuit: Circuit, group: int, seed: int) -> Packed:
+    layer = mapping.Layer.of(weights, circuit.spec)
+    if not np.isfinite(layer.scales.output).all():
+        raise ValueError("weight: expected finite values, got NaN or infinity")
+    stream = circuit.streams[group]
+    conductances = mapping.program(layer, circuit.device, circuit.spec, seed, stream)
+    ranges = Ranges() if given is None else _ranges(given[group])
+    return Packed(
+        conductances, circuit.device, circuit.spec, layer.scales, ranges, stream=stream
+    )
+
+
+def _core_takes(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype is torch.float32
+
+
+# --------------------------------------------------------------------------- products
+
+
+def _planes(array: Packed | operations.Array) -> Tensor:
+    """Noisy weights of each plane, (planes, out, in)."""
+    if isinstance(array, operations.Array):
+        return array.weights()
+    scale = array.scales.output[:, None]
+    if array.scales.row is not None:
+        scale = scale * array.scales.row
+    planes = zip(array.planes(), array.plane_factors, strict=True)
+    return torch.from_numpy(np.stack([p.values * (scale * factor) for p, factor in planes]))
+
+
+def _outputs(
+    x: Tensor,
+    arrays: Sequence[Packed | operations.Array],
+    bias: Tensor | None,
+    circuit: Circuit,
+    seed: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the planes and the packed masks of all groups."""
+    groups, geometry = circuit.groups, circuit.geometry
+    x = x.detach()
+    parts = x.chunk(groups, 1) if geometry is not None else [x.reshape(-1, x.shape[-1])]
+    biases = [None] * groups if bias is None else bias.detach().chunk(groups)
+    found = [
+        _product(part, array, b, geometry, fold_in(seed, stream), save)
+        if isinstance(array, operations.Array)
+        else _core_product(part, array, b, geometry, seed, save)
+        for part, array, b, stream in zip(parts, arrays, biases, circuit.streams, strict=True)
+    ]
+    rows = torch.cat([y for y, _ in found], dim=1) if groups > 1 else found[0][0]
+    if geometry is None:
+        y = rows.reshape(*x.shape[:-1], rows.shape[1])
+    else:
+        size = geometry.output_size(tuple(x.shape[2:]))
+        y = rows.reshape(len(x), *size, rows.shape[1]).movedim(-1, 1)
+    if not save:
+        return y, x.new_empty(0), x.new_empty(0, dtype=torch.uint8)
+    masks = [inside for _, inside in found if inside is not None]
+    inside = torch.cat(masks) if masks else x.new_empty(0, dtype=torch.uint8)
+    return y, torch.cat([_planes(array) for array in arrays], dim=1), inside
+
+
+def _core_product(
+    x: Tensor, packed: Packed, bias: Tensor | None, geometry: Geometry | None, seed: int, save: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Rows of y, and masks; by the compiled core."""
+    offset = None if bias is None else np.ascontiguousarray(bias.numpy())
+    if geometry is None:
+        images, size = x, (len(x),)
+    else:
+        lead = (1,) * (3 - len(geometry.kernel))
+        images = x.reshape(*x.shape[:2], *lead, *x.shape[2:])
+        size = (len(x), *lead, *geometry.output_size(tuple(x.shape[2:])))
+    y = torch.empty(*size, packed.n)
+    inside = None
+    if save and packed.spec.adc_bits is not None:
+        inside = packed.inside(math.prod(size))
+    if y.numel():
+        values = np.ascontiguousarray(images.numpy())
+        if geometry is None:
+            packed.product(values, y.numpy(), seed, offset, inside)
+        else:
+            packed.convolve(values, y.numpy(), *_cubic(geometry), seed, offset, inside)
+    return y.reshape(-1, packed.n), None if inside is None else torch.from_numpy(inside)
+
+
+def _cubic(geometry: Geometry) -> list[Any]:
+    """The geometry with three dimensions."""
+    missing = 3 - len(geometry.kernel)
+    return [(one,) * missing + values for one, values in zip((1, 1, 0, 1), geometry, strict=True)]
+
+
+def _product(
+    x: Tensor,
+    array: operations.Array,
+    bias: Tensor | None,
+    geometry: Geometry | None,
+    seed: int,
+    save: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Rows of y, and masks; by torch operations."""
+    random = operations.generator(x.device, seed)
+    if geometry is None:
+        return operations.product(x, array, random, bias, save=save)
+    positions = math.prod(geometry.output_size(tuple(x.shape[2:])))
+    found = [
+        operations.product(patches(x[part], geometry), array, random, bias, save=save)
+        for part in blocks(len(x), positions * array.values.shape[2])
+    ]
+    masks = [inside for _, inside in found if inside is not None]
+    return torch.cat([y for y, _ in found]), torch.cat(masks, dim=1) if masks else None
+
+
+# --------------------------------------------------------------------------- the operators
+
+
+def _seeds(key: Tensor) -> tuple[int, int]:
+    """Of programming and of reading."""
+    seeds = key.tolist()
+    return seeds[0] & _MASK, seeds[-1] & _MASK
+
+
+def _crossbar_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    key: Tensor,
+    ranges: Tensor | None,
+    circuit: str,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    what = parse(circuit)
+    chip, read = _seeds(key)
+    return _outputs(x, _fresh(weight, ranges, what, chip), bias, what, read, save)
+
+
+def _programmed_linear(
+    x: Tensor,
+    chip: Sequence[Tensor],
+    bias: Tensor | None,
+    key: Tensor,
+    circuit: str,
+    handle: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    what = parse(circuit)
+    found = _programmed(chip, what, handle)
+    arrays = found.packed if _core_takes(x) else _elsewhere(found, x)
+    return _outputs(x, arrays, bias, what, _seeds(key)[1], save)
+
+
+def _shapes(
+    x: Tensor, n: int, k: int, circuit: str, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the operators return, without values; ``n`` outputs in all, ``k`` inputs a group."""
+    what = parse(circuit)
+    if what.geometry is None:
+        y = x.new_empty(*x.shape[:-1], n)
+    else:
+        size = what.geometry.output_size(tuple(x.shape[2:]))
+        y = x.new_empty(len(x), *size, n).movedim(-1, 1)
+    if not save:
+        return y, x.new_empty(0), x.new_empty(0, dtype=torch.uint8)
+    planes = x.new_empty(what.planes, n, k)
+    if what.spec.adc_bits is None:
+        return y, planes, x.new_empty(0, dtype=torch.uint8)
+    passes, width = what.groups * what.passes(k), (n // what.groups + 7) // 8
+    return y, planes, x.new_empty(passes, y.numel() // n, width, dtype=torch.uint8)
+
+
+def _crossbar_linear_fake(
+    x: Tensor, weight: Tensor, bias: Any, key: Tensor, ranges: Any, circuit: str, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _shapes(x, len(weight), math.prod(weight.shape[1:]), circuit, save)
+
+
+def _programmed_linear_fake(
+    x: Tensor, chip: Sequence[Tensor], bias: Any, key: Tensor, circuit: str, handle: int, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    groups, *_, n, k = chip[0].shape
+    return _shapes(x, groups * n, k, circuit, save)
+
+
+# --------------------------------------------------------------------------- gradients
+
+
+def _crossbar_gradient(
+    grad: Tensor,
+    x: Tensor,
+    planes: Tensor,
+    inside: Tensor,
+    weight: Tensor | None,
+    row: Tensor | None,
+    ranges: Tensor | None,
+    circuit: str,
+    need_x: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    what = parse(circuit)
+    geometry, groups = what.geometry, what.groups
+    grads, xs = grad.chunk(groups, 1 if geometry else -1), x.chunk(groups, 1 if geometry else -1)
+    of_x, of_weight = [], []
+    masks = inside.chunk(groups) if inside.numel() else [inside] * groups
+    weights = [None] * groups if weight is None else weight.reshape(len(weight), -1).chunk(groups)
+    for g, part in enumerate(planes.chunk(groups, 1)):
+        product = Product(
+            what.spec,
+            part,
+            _shares(what.spec, weights[g], need_weight),
+            masks[g],
+            _row(what.spec, weights[g], row, g),
+            _full_scale(what.spec, ranges, g),
+        )
+        if geometry is None:
+            rows, vectors = grads[g].reshape(-1, part.shape[1]), xs[g].reshape(-1, part.shape[2])
+            found = linear_gradient(
+                rows, vectors, product, need_x=need_x, need_weight=need_weight
+            )
+        else:
+            found = convolution_gradient(
+                grads[g], xs[g], product, geometry, need_x=need_x, need_weight=need_weight
+            )
+        of_x.append(found[0])
+        of_weight.append(found[1])
+    none = x.new_empty(0)
+    return (
+        torch.cat(of_x, 1).reshape(x.shape).contiguous() if need_x else none,  # type: ignore[arg-type]
+        torch.cat(of_weight) if need_weight else none,  # type: ignore[arg-type]
+    )
+
+
+def _shares(spec: CrossbarSpec, weight: Tensor | None, need: bool) -> list[Tensor | float]:
+    """Of each plane in a change of the weight: slices by their digits, polarities by the sign."""
+    if not need:
+        return []
+    shares: list[Tensor | float] = []
+    for factor in mapping.slice_factors(spec).tolist():
+        if spec.adc_per == "polarity":
+            assert weight is not None
+            shares += [(weight >= 0) * factor, (weight < 0) * factor]
+        else:
+            shares.append(factor)
+    return shares
+
+
+def _row(
+    spec: CrossbarSpec, weight: Tensor | None, row: Tensor | None, group: int
+) -> Tensor | None:
+    if spec.mapping != "row":
+        return None
+    if row is not None:
+        return row[group]
+    assert weight is not None
+    magnitude = weight.abs()
+    top = magnitude.max()
+    return torch.where(top > 0, magnitude.amax(0) / top, 0)
+
+
+def _full_scale(spec: CrossbarSpec, ranges: Tensor | None, group: int) -> float | None:
+    if isinstance(spec.dac_range, float):
+        return spec.dac_range
+    if spec.dac_range == "calibrated" and ranges is not None:
+        return float(ranges[group, 0])
+    return None
+
+
+def _crossbar_gradient_fake(
+    grad: Tensor, x: Tensor, planes: Tensor, inside: Tensor, weight: Any, row: Any, ranges: Any,
+    circuit: str, need_x: bool, need_weight: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return (
+        x.new_empty(x.shape) if need_x else x.new_empty(0),
+        x.new_empty(planes.shape[1:]) if need_weight else x.new_empty(0),
+    )
+
+
+def _gradient(
+    ctx: Any, grad: Tensor, weight: Tensor | None, row: Tensor | None, ranges: Tensor | None,
+    need_weight: bool, bias: int,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    x, planes, inside = ctx.saved_tensors[:3]
+    need_x = ctx.needs_input_grad[0]
+    of_x = of_weight = of_bias = None
+    if need_x or need_weight:
+        of_x, of_weight = torch.ops.noisycells.crossbar_gradient.default(
+            grad, x, planes, inside, weight, row, ranges, ctx.circuit, need_x, need_weight
+        )
+    if ctx.needs_input_grad[bias]:
+        channels = 1 if parse(ctx.circuit).geometry is not None else grad.ndim - 1
+        of_bias = grad.sum([d for d in range(grad.ndim) if d != channels])
+    return of_x if need_x else None, of_weight if need_weight else None, of_bias
+
+
+def _save_fresh(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, weight, _, _, ranges, ctx.circuit, _ = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(x, *output[1:], weight, ranges)
+
+
+def _fresh_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+    *_, weight, ranges = ctx.saved_tensors
+    need = ctx.needs_input_grad[1]
+    of_x, of_weight, of_bias = _gradient(ctx, grad, weight, None, ranges, need, 2)
+    if of_weight is not None:
+        of_weight = of_weight.reshape(weight.shape)
+    return of_x, of_weight, of_bias, None, None, None, None
+
+
+def _save_programmed(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, chip, _, _, ctx.circuit, _, _ = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(x, *output[1:], *chip[2:])
+
+
+def _programmed_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
+    _, _, _, ranges, *row = ctx.saved_tensors
+    of_x, _, of_bias = _gradient(ctx, grad, None, row[0] if row else None, ranges, False, 2)
+    return of_x, [None] * (2 + 1 + len(row)), of_bias, None, None, None, None
+
+
+# --------------------------------------------------------------------------- vmap
+
+
+def _one_by_one(name: str) -> Any:
+    """A rule for :func:`torch.func.vmap` that calls the operator for each element in turn.
+
+    So a batch of keys gives the same bits as a loop over them.
+    """
+
+    def rule(info: Any, dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        operator = getattr(torch.ops.noisycells, name).default
+        found = [
+            operator(*(_element(a, d, i) for a, d in zip(arguments, dims, strict=True)))
+            for i in range(info.batch_size)
+        ]
+        outputs = tuple(torch.stack(part) for part in zip(*found, strict=True))
+        return outputs, (0,) * len(outputs)
+
+    return rule
+
+
+def _element(argument: Any, dim: Any, i: int) -> Any:
+    if isinstance(argument, (list, tuple)):
+        dims = dim if isinstance(dim, (list, tuple)) else [dim] * len(argument)
+        return [_element(a, d, i) for a, d in zip(argument, dims, strict=True)]
+    return argument if dim is None else argument.select(dim, i)
+
+
+for _name, _kernel, _fake in (
+    ("crossbar_linear", _crossbar_linear, _crossbar_linear_fake),
+    ("programmed_linear", _programmed_linear, _programmed_linear_fake),
+    ("crossbar_gradient", _crossbar_gradient, _crossbar_gradient_fake),
+):
+    for _key in ("CPU", "CUDA"):
+        _library.impl(_name, _kernel, _key)
+    torch.library.register_fake(f"noisycells::{_name}", _fake, lib=_library)
+    torch.library.register_vmap(f"noisycells::{_name}", _one_by_one(_name), lib=_library)
+for _name, _backward, _save in (
+    ("crossbar_linear", _fresh_backward, _save_fresh),
+    ("programmed_linear", _programmed_backward, _save_programmed),
+):
+    torch.library.register_autograd(
+        f"noisycells::{_name}", _backward, setup_context=_save, lib=_library
+    )
