@@ -1,4 +1,4 @@
-"""Learning a cell's mean and standard deviation from measurements, by k nearest neighbours.
+"""Learning the mean and spread of cells and devices from measurements, by nearest neighbours.
 
 Isik et al. (2020, section 2) learn the mean "via a k-nearest neighbor" fit on the measured
 responses; this module does that, and what it takes to make an inverse of the result.
@@ -10,13 +10,14 @@ import csv
 import itertools
 import math
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Fit", "Goodness", "fit", "read_csv", "scale"]
+__all__ = ["Fit", "Goodness", "fit", "fit_times", "header", "read_columns", "read_csv", "scale"]
 
 F64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
@@ -165,6 +166,48 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     mean_error = float(np.sqrt(np.mean(variance[stretch] / count[stretch])))
     goodness = _goodness(residual, z, int(neighbors), mean_error)
     return Fit(knots, mean, std, (float(branch[0]), float(branch[-1])), goodness)
+
+
+def fit_times(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    seconds: npt.ArrayLike | None = None,
+    neighbors: int | None = None,
+) -> dict[float | None, Fit]:
+    """:func:`fit` for the measurements of each time, the first time first.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Inputs and outputs of each measurement.
+    seconds : array_like, optional
+        Time of each, >= 0. Without it there is one fit, at None.
+    neighbors : int, optional
+        See :func:`fit`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`fit`, naming the time; or if a time is not finite or negative.
+    """
+    if seconds is None:
+        return {None: fit(x, y, neighbors)}
+    inputs, outputs, times = (np.asarray(v, np.float64).ravel() for v in (x, y, seconds))
+    if not len(inputs) == len(outputs) == len(times):
+        raise ValueError(
+            f"seconds: expected one for each x and y, {len(inputs)} and {len(outputs)}, got "
+            f"{len(times)}"
+        )
+    if not np.isfinite(times).all() or times.min(initial=0.0) < 0:
+        raise ValueError("seconds: expected finite times >= 0")
+    fits: dict[float | None, Fit] = {}
+    for time in np.unique(times).tolist():
+        at = times == time
+        try:
+            fits[time] = fit(inputs[at], outputs[at], neighbors)
+        except ValueError as error:
+            raise ValueError(f"at {time:g} s: {error}") from None
+    return fits
 
 
 _FLAT = "y: does not depend on x beyond its noise, so there is nothing to invert"
@@ -317,7 +360,15 @@ def scale(values: npt.ArrayLike, log: bool = False) -> F64:
 def read_csv(
     path: str | os.PathLike[str], x: str | int = 0, y: str | int = 1, delimiter: str = ","
 ) -> tuple[F64, F64]:
-    """Two columns of numbers from a text file.
+    """Two columns of numbers from a text file; see :func:`read_columns`."""
+    inputs, outputs = read_columns(path, (x, y), delimiter)
+    return inputs, outputs
+
+
+def read_columns(
+    path: str | os.PathLike[str], wanted: Sequence[str | int], delimiter: str = ","
+) -> list[F64]:
+    """Columns of numbers from a text file.
 
     A first line that holds names rather than numbers is the header. Empty lines and lines that
     start with ``#`` are skipped.
@@ -326,14 +377,14 @@ def read_csv(
     ----------
     path : path-like
         The file, in UTF-8.
-    x, y : str or int
-        Column name, for which a header is needed, or position counted from 0.
+    wanted : sequence of str or int
+        Column names, for which a header is needed, or positions counted from 0.
     delimiter : str
         Character between columns.
 
     Returns
     -------
-    x, y : float64, shape (rows,)
+    list of float64, shape (rows,) each
 
     Raises
     ------
@@ -342,34 +393,49 @@ def read_csv(
     """
     name = os.fspath(path)
     columns: list[int] = []
-    data: tuple[list[float], list[float]] = ([], [])
+    data: list[list[float]] = [[] for _ in wanted]
+    for line, fields in _lines(path, delimiter):
+        if not columns:
+            names = _names(fields)
+            columns = [_column(column, fields, names, name) for column in wanted]
+            if names is not None:
+                continue
+        for label, column, values in zip(wanted, columns, data, strict=True):
+            if column >= len(fields):
+                raise ValueError(
+                    f"{name}, line {line}: no column {label!r}, the line has {len(fields)}"
+                )
+            value = _number(fields[column])
+            if value is None or not math.isfinite(value):
+                raise ValueError(
+                    f"{name}, line {line}, column {label!r}: {fields[column]!r} is no finite number"
+                )
+            values.append(value)
+    if not data[0]:
+        raise ValueError(f"{name}: no measurements in it")
+    return [np.array(values) for values in data]
+
+
+def header(path: str | os.PathLike[str], delimiter: str = ",") -> list[str]:
+    """The names of the columns of a text file; empty where it has none."""
+    for _, fields in _lines(path, delimiter):
+        return _names(fields) or []
+    return []
+
+
+def _lines(path: str | os.PathLike[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line that is neither empty nor a remark."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter)
         for row in reader:
             fields = [field.strip() for field in row]
-            if not any(fields) or fields[0].startswith("#"):
-                continue
-            line = reader.line_num
-            if not columns:
-                header = fields if all(_number(field) is None for field in fields) else None
-                columns = [_column(wanted, fields, header, name) for wanted in (x, y)]
-                if header is not None:
-                    continue
-            for wanted, column, values in zip((x, y), columns, data, strict=True):
-                if column >= len(fields):
-                    raise ValueError(
-                        f"{name}, line {line}: no column {wanted!r}, the line has {len(fields)}"
-                    )
-                value = _number(fields[column])
-                if value is None or not math.isfinite(value):
-                    raise ValueError(
-                        f"{name}, line {line}, column {wanted!r}: {fields[column]!r} is no "
-                        "finite number"
-                    )
-                values.append(value)
-    if not data[0]:
-        raise ValueError(f"{name}: no measurements in it")
-    return np.array(data[0]), np.array(data[1])
+            if any(fields) and not fields[0].startswith("#"):
+                yield reader.line_num, fields
+
+
+def _names(fields: list[str]) -> list[str] | None:
+    """The fields, if they are a header."""
+    return fields if all(_number(field) is None for field in fields) else None
 
 
 def _number(field: str) -> float | None:

@@ -7,6 +7,7 @@ as a :class:`~noisycells.Channel` alone only store. One module for each technolo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,28 +16,45 @@ import numpy as np
 
 from ..channel import Channel
 from .device import Device, from_dict
-from .generic import gaussian, ideal
-from .pcm import gaussian_standin, pcm_array, pcm_joshi2020, synthetic_pcm
-from .rram import rram_mlc_1bit, rram_mlc_2bit, rram_mlc_3bit
+from .flash import sonos_agrawal2022
+from .generic import fitted, gaussian, ideal
+from .measured import fit, from_fits
+from .pcm import gaussian_standin, pcm_array, pcm_hermes, pcm_joshi2020, synthetic_pcm
+from .rram import (
+    rram_cmo,
+    rram_milo2021,
+    rram_mlc_1bit,
+    rram_mlc_2bit,
+    rram_mlc_3bit,
+    rram_wan2022,
+)
 
 __all__ = [
     "Device",
+    "fit",
+    "fitted",
     "from_dict",
+    "from_fits",
     "gaussian",
     "gaussian_standin",
     "get",
     "ideal",
     "names",
     "pcm_array",
+    "pcm_hermes",
     "pcm_joshi2020",
+    "rram_cmo",
+    "rram_milo2021",
     "rram_mlc_1bit",
     "rram_mlc_2bit",
     "rram_mlc_3bit",
+    "rram_wan2022",
+    "sonos_agrawal2022",
     "synthetic_pcm",
     "table",
 ]
 
-_PRESETS: dict[str, Callable[[], Channel]] = {
+_PRESETS: dict[str, Callable[..., Channel | Device]] = {
     function.__name__: function
     for function in (
         pcm_array,
@@ -45,43 +63,77 @@ _PRESETS: dict[str, Callable[[], Channel]] = {
         rram_mlc_1bit,
         rram_mlc_2bit,
         rram_mlc_3bit,
+        ideal,
+        pcm_joshi2020,
+        pcm_hermes,
+        rram_wan2022,
+        rram_milo2021,
+        rram_cmo,
+        sonos_agrawal2022,
     )
 }
 
 
 def names() -> list[str]:
-    """Names of the presets."""
+    """Names of the presets: cells that only store, then devices."""
     return list(_PRESETS)
 
 
-def get(name: str) -> Channel:
-    """The preset of that name; ValueError if there is none."""
+def get(name: str, **arguments: Any) -> Channel | Device:
+    """The preset of that name: a :class:`~noisycells.Channel` or a :class:`Device`.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+    **arguments
+        Those of the function of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
     if name not in _PRESETS:
         raise ValueError(f"name: expected one of {', '.join(_PRESETS)}, got {name!r}")
-    return _PRESETS[name]()
+    return _PRESETS[name](**arguments)
 
 
 def table() -> list[dict[str, Any]]:
     """One row for each preset, of plain JSON types.
 
-    Keys: ``name``, ``summary``, ``synthetic``, ``capacity`` (bits per cell over everything that
-    can be written), ``branch_capacity`` (over the branch that weights are stored on), ``range``
-    (of outputs on the branch), ``write_bits``, ``source``, ``licence``.
+    Keys: ``name``, ``summary``, ``kind`` ("cell", which only stores, or "device"), ``synthetic``,
+    ``capacity`` (bits per cell over everything that can be written, just after programming; None
+    where noise vanishes, if only at one input), ``branch_capacity`` (over 257 levels of the
+    branch that weights are stored on), ``range`` (of outputs on the branch), ``write_bits``,
+    ``conductance_range`` (measured, in microsiemens), ``time_range`` (measured, in seconds since
+    programming; None where time does not matter or, for cells, is not known), ``source``,
+    ``doi``, ``licence``.
     """
     return [dict(_row(name)) for name in _PRESETS]
 
 
 @cache
 def _row(name: str) -> dict[str, Any]:
-    channel = get(name)
+    preset = get(name)
+    device = preset if isinstance(preset, Device) else None
+    channel = preset.channel() if isinstance(preset, Device) else preset
+    capacity = channel.capacity()
+    branch_capacity = channel.capacity(np.linspace(*channel.branch, 257))
     return {
         "name": name,
         "summary": (_PRESETS[name].__doc__ or "").partition("\n")[0],
+        "kind": "cell" if device is None else "device",
         "synthetic": channel.synthetic,
-        "capacity": channel.capacity(),
-        "branch_capacity": channel.capacity(np.linspace(*channel.branch, 257)),
+        "capacity": capacity if math.isfinite(capacity) else None,
+        "branch_capacity": branch_capacity,
         "range": list(channel.range),
         "write_bits": channel.write_bits,
+        "conductance_range": None if device is None else list(device.conductance_range),
+        "time_range": None
+        if device is None or device.time_range is None
+        else list(device.time_range),
         "source": channel.source,
+        "doi": "" if device is None else device.doi,
         "licence": channel.licence,
     }

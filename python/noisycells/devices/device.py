@@ -110,6 +110,10 @@ class Model:
     synthetic: bool = False
     extrapolate: bool = False
 
+    def within(self, target: F64) -> F64:
+        """Targets to take curves at: noise beyond what was measured is that at the end of it."""
+        return np.clip(target, *self.measured)
+
 
 class Device:
     """A kind of analog memory device; made by the functions of :mod:`noisycells.devices`.
@@ -182,8 +186,9 @@ class Device:
         return Stuck(off, min(round(self.stuck[1] * 2**32), 2**32 - off), self.g_min, self.g_max)
 
     def _programmed(self, target: F64) -> tuple[F64, F64]:
-        mean = target if self._model.mean is None else self._model.mean(target)
-        return mean, np.maximum(self._model.std(target), 0.0)
+        within = self._model.within(target)
+        mean = target if self._model.mean is None else self._model.mean(within)
+        return mean, np.maximum(self._model.std(within), 0.0)
 
     @cached_property
     def _programming(self) -> Programming:
@@ -466,7 +471,7 @@ class Device:
         programmed = np.maximum(mean[:, None] + std[:, None] * z, 0.0)
         first, second = programmed, programmed**2
         if model.relaxation is not None:
-            shift, spread = model.relaxation(target, seconds)
+            shift, spread = model.relaxation(model.within(target), seconds)
             first, second = rectified_moments(programmed + shift[:, None], spread[:, None])
         if model.flicker is not None:
             fraction = model.flicker(programmed, seconds)
@@ -474,10 +479,7 @@ class Device:
             first, second = first * factor, second * square
         first, second = first @ weight, second @ weight
         if model.drift is not None:
-            drift = _log_drift(model.drift, seconds)
-            factor, square = exponential_moments(
-                model.drift.mean(target) * drift, model.drift.std(target) * drift
-            )
+            factor, square = exponential_moments(*_drift(model, target, seconds))
             first, second = first * factor, second * square
         return first, second
 
@@ -612,13 +614,10 @@ def _ageing(device: Device, seconds: float) -> Ageing | None:
     if model.relaxation is None and model.drift is None and model.flicker is None:
         return None
     grid = np.linspace(0.0, HEADROOM * device.g_max, AGEING_ROWS)
-    drift = None
-    if model.drift is not None:
-        factor = _log_drift(model.drift, seconds)
-        drift = _table(model.drift.mean(grid) * factor, model.drift.std(grid) * factor)
+    within = model.within(grid)
     return Ageing(
-        None if model.relaxation is None else _table(*model.relaxation(grid, seconds)),
-        drift,
+        None if model.relaxation is None else _table(*model.relaxation(within, seconds)),
+        None if model.drift is None else _table(*_drift(model, grid, seconds)),
         None if model.flicker is None else _table(model.flicker(grid, seconds)),
         0.0,
         _inverse_step(grid),
@@ -654,8 +653,11 @@ def bind_ageing(a: Ageing) -> _core.Ageing:
 _BARE_TARGETS = (np.ones(1, np.float32), 1, 0.0, 1.0)
 
 
-def _log_drift(drift: Drift, seconds: float) -> float:
-    return math.log1p(seconds / drift.start)
+def _drift(model: Model, target: F64, seconds: float) -> tuple[F64, F64]:
+    """Mean and standard deviation of nu ln((t + start) / start)."""
+    assert model.drift is not None
+    time, within = math.log1p(seconds / model.drift.start), model.within(target)
+    return model.drift.mean(within) * time, model.drift.std(within) * time
 
 
 def _inverse_step(grid: F64) -> float:

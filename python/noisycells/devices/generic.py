@@ -1,4 +1,4 @@
-"""Devices without a technology: ideal, and Gaussian noise of one's own choice."""
+"""Devices without a technology: ideal, Gaussian noise of one's own choice, and measured tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .device import F64, HEADROOM, Model, maker
 
-__all__ = ["gaussian", "ideal"]
+__all__ = ["fitted", "gaussian", "ideal"]
 
 _SYNTHETIC = "synthetic: no measurements"
 _LICENCE = "MIT, as the package"
@@ -82,4 +82,112 @@ def gaussian(
         stuck=stuck,
         reset=reset,
         synthetic=True,
+    )
+
+
+@maker
+def fitted(
+    target: list[float],
+    mean: list[list[float]],
+    std: list[list[float]],
+    seconds: list[float] | None = None,
+    read_std: float = 0.0,
+    g_min: float | None = None,
+    g_max: float | None = None,
+    stuck: float | tuple[float, float] = 0.0,
+    reset: tuple[float, float] | None = None,
+    name: str = "fitted",
+    source: str = "",
+    extrapolate: bool = False,
+) -> Model:
+    """A device known by tables of the mean and spread of its conductance over the target.
+
+    :func:`noisycells.devices.fit` makes them of measurements. Between targets, mean and standard
+    deviation are linear; between times, both are linear in ln t (in t before the first time that
+    is not 0). Devices are programmed with the spread at the first time; what the spread gains
+    later is drawn once for each device, and a spread that shrinks is taken for constant.
+
+    Parameters
+    ----------
+    target : list of float, shape (n,), n >= 2
+        Target conductances in microsiemens, strictly increasing.
+    mean, std : list of list of float, shape (times, n)
+        Mean and standard deviation of the conductance, in microsiemens, at each time.
+    seconds : list of float, shape (times,), optional
+        Times since programming, strictly increasing. None: one time, just after programming;
+        later ones are refused unless extrapolated, and then show no change.
+    read_std : float
+        Part of the standard deviation that is drawn afresh at each read, in microsiemens, on top
+        of ``std``.
+    g_min, g_max : float
+        Range of targets to use; by default all of them.
+    stuck : float or (float, float)
+        Probabilities of devices stuck off and on.
+    reset : (float, float), optional
+        Mean and standard deviation of a device left RESET, in microsiemens.
+    name, source : str
+        What the device is and where its measurements come from.
+    extrapolate : bool
+        Allow g_min and g_max beyond the table.
+    """
+    at, times = _axis("target", target, 2), _axis("seconds", seconds or [0.0], 1)
+    tables = []
+    for label, values in (("mean", mean), ("std", std)):
+        table = np.asarray(values, np.float64)
+        if table.shape != (len(times), len(at)):
+            raise ValueError(
+                f"{label}: expected shape (times, targets) = {(len(times), len(at))}, "
+                f"got {table.shape}"
+            )
+        tables.append(table)
+    means, stds = tables
+    if stds.min() < 0:
+        raise ValueError(f"std: expected values >= 0, got {stds.min()}")
+    if read_std < 0:
+        raise ValueError(f"read_std: expected a value >= 0, got {read_std}")
+    moments = _position(times, times)
+
+    def state(g: F64, time: float) -> tuple[F64, F64]:
+        where = _position(np.array([time]), times)[0]
+        i = int(np.clip(np.searchsorted(moments, where, side="right") - 1, 0, len(times) - 2))
+        f = (where - moments[i]) / (moments[i + 1] - moments[i])
+        average, spread = ((1 - f) * t[i] + f * t[i + 1] for t in (means, stds))
+        return np.interp(g, at, average), np.interp(g, at, np.maximum(spread, 0.0))
+
+    def relaxation(g: F64, time: float) -> tuple[F64, F64]:
+        (first, before), (later, after) = state(g, times[0]), state(g, time)
+        return later - first, np.sqrt(np.maximum(after**2 - before**2, 0.0))
+
+    return Model(
+        source=source or "measurements of the user",
+        doi="",
+        licence="that of the measurements",
+        g_min=max(float(at[0]), 0.0) if g_min is None else g_min,
+        g_max=float(at[-1]) if g_max is None else g_max,
+        measured=(float(at[0]), float(at[-1])),
+        time_range=(float(times[0]), float(times[-1])),
+        mean=lambda g: np.interp(g, at, means[0]),
+        std=lambda g: np.interp(g, at, stds[0]),
+        relaxation=relaxation if len(times) > 1 else None,
+        read_variance=(read_std**2, 0.0, 0.0),
+        stuck=stuck,
+        reset=reset,
+        extrapolate=extrapolate,
+    )
+
+
+def _axis(name: str, values: list[float], least: int) -> F64:
+    axis = np.asarray(values, np.float64)
+    if axis.ndim != 1 or len(axis) < least or (np.diff(axis) <= 0).any() or axis[0] < 0:
+        raise ValueError(
+            f"{name}: expected at least {least} numbers >= 0, strictly increasing, got {values!r}"
+        )
+    return axis
+
+
+def _position(seconds: F64, times: F64) -> F64:
+    """ln t, continued in a straight line to t = 0 from the first of ``times`` that is not 0."""
+    start = times[times > 0][0] if times[-1] > 0 else 1.0
+    return np.where(
+        seconds < start, seconds / start, 1 + np.log(np.maximum(seconds, start) / start)
     )

@@ -1,15 +1,23 @@
-"""Moments of the random variables that a device's conductance is made of; float64."""
+"""Polynomials, and moments of the random variables a conductance is made of; float64."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial.polynomial import polyval
 
-__all__ = ["exponential_moments", "rectified_moments"]
+__all__ = ["exponential_moments", "polynomial", "rectified_moments"]
 
 F64 = npt.NDArray[np.float64]
+
+
+def polynomial(x: F64, coefficients: Sequence[float] | F64) -> F64:
+    """Of ``coefficients``, lowest power first, at ``x``."""
+    return np.asarray(polyval(x, np.asarray(coefficients, np.float64)), np.float64)
+
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 

@@ -38,19 +38,23 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from ..channel import Channel
 from .device import F64, Drift, Model, maker
+from .moments import polynomial
 
-__all__ = ["gaussian_standin", "pcm_array", "pcm_joshi2020", "synthetic_pcm"]
+__all__ = ["gaussian_standin", "pcm_array", "pcm_hermes", "pcm_joshi2020", "synthetic_pcm"]
 
 DAY = 86_400.0
 FIGURES = "figures of the papers cited; coefficients as in IBM's aihwkit (MIT)"
 SHORT_READ = 0.0175
 """Short-term read noise of a device at g_max over g_max; it grows as sqrt(g). Rasch et al., Nature
 Communications 14, 5282 (2023), 10.1038/s41467-023-40770-4."""
+JOSHI_STD = (0.26348, 1.9650, -1.1731)
+"""Programming noise in uS over r = g / 25 uS, lowest power first."""
 
 
 def _log(r: F64) -> F64:
@@ -114,7 +118,7 @@ def pcm_joshi2020(
         g_max=g_max,
         measured=(0.0, full),
         time_range=(0.0, DAY),
-        std=lambda g: 0.26348 + 1.9650 * (g / full) - 1.1731 * (g / full) ** 2,
+        std=lambda g: polynomial(g / full, JOSHI_STD),
         drift=Drift(
             lambda g: np.clip(-0.0155 * _log(g / full) + 0.0244, 0.049, 0.1),
             lambda g: np.clip(-0.0125 * _log(g / full) - 0.0059, 0.008, 0.045),
@@ -122,6 +126,121 @@ def pcm_joshi2020(
         ),
         flicker=fraction,
         read_variance=(0.0, SHORT_READ**2 * full, 0.0),
+        stuck=stuck,
+        reset=reset,
+        extrapolate=extrapolate,
+    )
+
+
+class _Hermes(NamedTuple):
+    """Figures for one number of devices a cell; polynomials in r, lowest power first."""
+
+    full: float  # uS, r = 1
+    start: float  # s
+    std: tuple[float, ...]  # uS
+    nu_std: tuple[float, ...]  # below the split: a ln r + b within [c, d]; above: a polynomial
+    nu_std_split: float
+    nu_std_above: tuple[float, ...]
+    q: tuple[float, ...]
+    q_split: float
+    q_above: tuple[float, ...]
+
+
+HERMES = {
+    1: _Hermes(
+        10.35,
+        200.0,
+        (0.15781817, 2.32443916, -2.16310839, 0.68841818),
+        (-0.0120, -0.0023, 0.0124, 0.04),
+        0.3039,
+        (0.0104, 0.0116, -0.0165),
+        (-0.0078, 0.0038, 0.0179, 0.04),
+        0.1591,
+        (0.0088, 0.0768, -0.1352, 0.0664),
+    ),
+    2: _Hermes(
+        20.7,
+        300.0,
+        (0.16603222, 4.71806468, -8.48101252, 4.68961419),
+        (-0.0117, -0.0057, 0.0091, 0.04),
+        0.3055,
+        (0.0073, 0.0093, -0.0118),
+        (-0.0117, -0.0069, 0.015, 0.04),
+        0.16,
+        (0.0123, 0.0211, -0.0280, 0.0069),
+    ),
+}
+
+
+def _branches(r: F64, below: tuple[float, ...], split: float, above: tuple[float, ...]) -> F64:
+    slope, offset, low, high = below
+    logarithmic = np.clip(slope * _log(r) + offset, low, high)
+    return np.where(r < split, logarithmic, polynomial(r, above))
+
+
+@maker
+def pcm_hermes(
+    devices: int = 2,
+    g_min: float = 0.0,
+    g_max: float | None = None,
+    stuck: float | tuple[float, float] = 0.0,
+    reset: tuple[float, float] | None = None,
+    extrapolate: bool = False,
+) -> Model:
+    """PCM of IBM's HERMES chip, 14 nm, one or two parallel devices a cell.
+
+    The same kind of model as :func:`pcm_joshi2020`, with r = g over 10.35 uS (one device) or
+    20.7 uS (two), t_0 = 200 or 300 s, t_read = 512 ns; the polynomials are ``HERMES``, and the
+    mean of nu is -0.0387 ln r - 0.0182 within [0.072, 0.13] for r < 0.0945 and
+    -0.0436 r^2 - 0.0126 r + 0.0736 above. Two devices are programmed by the method of
+    Vasilopoulos et al. and treated as one of twice the conductance.
+
+    Up to when it was measured is not stated in the sources; one day is assumed. Short-term read
+    noise is that of the 90 nm array, relative to the largest conductance.
+
+    Parameters
+    ----------
+    devices : {1, 2}
+        Devices in parallel that make one conductance.
+    g_min, g_max : float
+        Range of targets, in microsiemens; by default all that was measured.
+    stuck : float or (float, float)
+        Probabilities of cells stuck off and on.
+    reset : (float, float), optional
+        Mean and standard deviation of a cell left RESET, in microsiemens: not published.
+    extrapolate : bool
+        Allow g_max beyond what was measured.
+    """
+    if devices not in HERMES:
+        raise ValueError(f"devices: expected 1 or 2, got {devices!r}")
+    h = HERMES[devices]
+
+    def nu_mean(g: F64) -> F64:
+        return _branches(
+            g / h.full, (-0.0387, -0.0182, 0.0720, 0.13), 0.0945, (0.0736, -0.0126, -0.0436)
+        )
+
+    def nu_std(g: F64) -> F64:
+        return _branches(g / h.full, h.nu_std, h.nu_std_split, h.nu_std_above)
+
+    def fraction(g: F64, seconds: float) -> F64:
+        q = _branches(g / h.full, h.q, h.q_split, h.q_above)
+        return q * accumulated(seconds + h.start, 512e-9)
+
+    return Model(
+        source="Le Gallo et al., Nature Electronics 6, 680 (2023); Khaddam-Aljameh et al., IEEE "
+        "JSSC 57, 1027 (2022); Vasilopoulos et al., IEEE Trans. Electron Devices (2023), "
+        "ieeexplore.ieee.org/document/10281389",
+        doi="10.1038/s41928-023-01010-1, 10.1109/JSSC.2022.3140414",
+        licence=FIGURES,
+        g_min=g_min,
+        g_max=h.full if g_max is None else g_max,
+        measured=(0.0, h.full),
+        time_range=(0.0, DAY),
+        std=lambda g: polynomial(g / h.full, h.std),
+        drift=Drift(nu_mean, nu_std, h.start),
+        flicker=fraction,
+        read_variance=(0.0, SHORT_READ**2 * h.full, 0.0),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,
