@@ -18,6 +18,9 @@ char* aligned(char* p) {
   return p + (kAlign - reinterpret_cast<std::uintptr_t>(p) % kAlign) % kAlign;
 }
 
+// Vectors this many bytes apart do not meet in the same few cache sets.
+std::ptrdiff_t stride(std::ptrdiff_t bytes) { return (bytes + 63) / 128 * 128 + 64; }
+
 // f(begin, end, inverse) on pieces of at most kBlock elements that have one inverse.
 template <class F>
 void in_blocks(const float* inverse, int inverse_stride, float sign, std::ptrdiff_t n,
@@ -188,11 +191,10 @@ void CrossbarArray::prepare(const float* x, const Patches* patches, std::ptrdiff
   } else {
     input = x + (first + row) * k_;
   }
-  const float limit = how.fixed_range > 0 ? how.fixed_range : 3.402823466e38f;
-  std::int64_t beyond = 0;
-  const std::int32_t top = kernels_->peak(input, how.row_scale, k_, limit, &beyond);
+  const std::int32_t top = kernels_->peak(input, how.row_scale, k_);
   if (top >= 0x7F800000) *finite = false;
-  if (how.dac_levels) *clipped += beyond;
+  if (how.fixed_range > 0 && how.dac_levels)
+    *clipped += kernels_->count_beyond(input, how.row_scale, k_, how.fixed_range);
   float range = how.fixed_range;
   if (!(range > 0)) std::memcpy(&range, &top, sizeof range);
   block.ranges[row] = range;
@@ -229,15 +231,15 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   const int digit = how.slice_bits ? (1 << how.slice_bits) - 1
                     : how.dac_levels ? how.dac_levels : 1;
   Block block;
-  block.code_stride = padded_k_ * (integer_ ? kernels_->code_bytes : 4);
-  block.square_stride = how.weight_noise ? padded_k_ * (integer_ ? 2 : 4) : 0;
+  block.code_stride = stride(padded_k_ * (integer_ ? kernels_->code_bytes : 4));
+  block.square_stride = how.weight_noise ? stride(padded_k_ * (integer_ ? 2 : 4)) : 0;
   const std::ptrdiff_t vector_bytes = slices * (block.code_stride + block.square_stride);
   const std::ptrdiff_t parts = threads > 0 ? threads : get_num_threads();
   std::ptrdiff_t chunk = std::max<std::ptrdiff_t>(1, parts * kChunkBytes / std::max<std::ptrdiff_t>(vector_bytes, 1));
   chunk = std::min((chunk + kRowBlock - 1) / kRowBlock * kRowBlock, batch);
   block.capacity = chunk + 32;  // tiles of rows are read whole
   const auto bytes = static_cast<std::size_t>(block.capacity * vector_bytes);
-  std::unique_ptr<char[]> memory(new char[bytes + kAlign]());
+  std::unique_ptr<char[]> memory(new char[bytes + kAlign]);
   block.codes = aligned(memory.get());
   block.squares = block.codes + slices * block.capacity * block.code_stride;
   std::vector<float> ranges(static_cast<std::size_t>(chunk));
@@ -321,8 +323,8 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
                              : nullptr;
               kernels_->read(sums, squares, integer_, peaks(group, plane, t, false),
                              variance_ ? peaks(group, plane, t, true) : nullptr, m, columns,
-                             read, draw, ((first + row) / 2 * groups_ + group) * 2 * kGroup,
-                             groups_ * 2 * kGroup, total, inside, inside_bytes);
+                             read, draw, ((first + row) / kPatch * groups_ + group) * kPatch * kGroup,
+                             groups_ * kPatch * kGroup, total, inside, inside_bytes);
             }
           }
         }

@@ -39,14 +39,6 @@ NC_INLINE void stick(float* g, std::ptrdiff_t n, const Limits& limits, const Dra
   }
 }
 
-// What is left of the last vector is written through a buffer.
-NC_INLINE void store_first(float* p, F a, std::ptrdiff_t n) {
-  if (n >= W) return store(p, a);
-  alignas(64) float lanes[W];
-  store(lanes, a);
-  for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = lanes[i];
-}
-
 void program(const float* w, float* g, std::ptrdiff_t n, const Target& target,
              const Programming& device, const Draw& draw, std::int64_t index) {
   alignas(64) float z[kRoom];

@@ -3,35 +3,45 @@
 
 // ---------------------------------------------------------------- inputs
 
-NC_INLINE I max_i(I a, I b) { return select_i(greater_i(a, b), a, b); }
-
-// Elements i .. i + W of two arrays, the second optional, as their product.
+// n inputs, times their scales where there are any.
 struct Scaled {
-  Padded x, scale;
-  bool scaled;
-  NC_INLINE Scaled(const float* x_, const float* scale_, std::ptrdiff_t n)
-      : x(x_, n), scale(scale_ ? scale_ : x_, n), scaled(scale_ != nullptr) {}
-  NC_INLINE F at(std::ptrdiff_t i) const { return scaled ? x.at(i) * scale.at(i) : x.at(i); }
+  const float *x, *scale;
+  std::ptrdiff_t n;
+  NC_INLINE F at(std::ptrdiff_t i) const {
+    const F v = load_first(x + i, n - i);
+    return scale ? v * load_first(scale + i, n - i) : v;
+  }
 };
 
-std::int32_t peak(const float* x, const float* row_scale, std::ptrdiff_t n, float limit,
-                  std::int64_t* beyond) {
-  const Scaled input(x, row_scale, n);
-  I top = set_i(0), count = set_i(0);
-  for (std::ptrdiff_t i = 0; i < n; i += W) {
-    const F m = magnitude(input.at(i));
-    top = max_i(top, as_int(m));  // as integers, NaN is above infinity above all else
-    count = count + select_i(greater(m, set(limit)), set_i(1), set_i(0));
-  }
-  alignas(64) std::int32_t tops[W], counts[W];
-  store_i(tops, top);
-  store_i(counts, count);
-  std::int32_t result = 0;
-  for (int k = 0; k < W; ++k) {
-    result = tops[k] > result ? tops[k] : result;
-    *beyond += counts[k];
-  }
-  return result;
+// As integers, NaN is above infinity, and that above all else.
+NC_INLINE I bits_of_magnitude(F x) { return as_int(x) & set_i(INT32_MAX); }
+
+NC_INLINE std::int32_t largest(I a) {
+  alignas(64) std::int32_t lanes[W];
+  store_i(lanes, a);
+  std::int32_t top = 0;
+  for (int k = 0; k < W; ++k) top = lanes[k] > top ? lanes[k] : top;
+  return top;
+}
+
+std::int32_t peak(const float* x, const float* row_scale, std::ptrdiff_t n) {
+  const Scaled input{x, row_scale, n};
+  I top[4] = {set_i(0), set_i(0), set_i(0), set_i(0)};
+  std::ptrdiff_t i = 0;
+  for (; i + 4 * W <= n; i += 4 * W)
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) top[k] = max_i(top[k], bits_of_magnitude(input.at(i + k * W)));
+  for (; i < n; i += W) top[0] = max_i(top[0], bits_of_magnitude(input.at(i)));
+  return largest(max_i(max_i(top[0], top[1]), max_i(top[2], top[3])));
+}
+
+std::ptrdiff_t count_beyond(const float* x, const float* row_scale, std::ptrdiff_t n,
+                            float limit) {
+  const Scaled input{x, row_scale, n};
+  std::ptrdiff_t count = 0;
+  for (std::ptrdiff_t i = 0; i < n; i += W)
+    count += __builtin_popcount(mask_bits(greater(magnitude(input.at(i)), set(limit))));
+  return count;
 }
 
 NC_INLINE F scaled_input(F x, const Dac& dac) {
@@ -50,7 +60,7 @@ NC_INLINE I input_code(F x, const Dac& dac) {
 
 void dac_float(const float* x, const float* row_scale, std::ptrdiff_t n, const Dac& dac,
                float* values, float* squares) {
-  const Scaled input(x, row_scale, n);
+  const Scaled input{x, row_scale, n};
   for (std::ptrdiff_t i = 0; i < n; i += W) {
     const F x_i = input.at(i);
     const F v = dac.top ? to_float(input_code(x_i, dac)) : scaled_input(x_i, dac);
@@ -64,17 +74,17 @@ void dac_float(const float* x, const float* row_scale, std::ptrdiff_t n, const D
 // One output's weights of a tile: (positive - negative) inverse_span, and their peak.
 NC_INLINE float weights_of(const float* positive, const float* negative, int rows,
                            float inverse_span, float* values) {
-  const Padded plus(positive, rows), minus(negative ? negative : positive, rows);
   I top = set_i(0);
   for (int k = 0; k < rows; k += W) {
-    const F v = (negative ? plus.at(k) - minus.at(k) : plus.at(k)) * set(inverse_span);
+    F v = load_first(positive + k, rows - k);
+    if (negative) v = v - load_first(negative + k, rows - k);
+    v = v * set(inverse_span);
     store(values + k, v);
-    top = max_i(top, as_int(magnitude(v)));
+    top = max_i(top, bits_of_magnitude(v));
   }
-  alignas(64) float tops[W];
-  store(tops, as_float(top));
-  float peak = 0;
-  for (int k = 0; k < W; ++k) peak = tops[k] > peak ? tops[k] : peak;
+  const std::int32_t bits = largest(top);
+  float peak;
+  __builtin_memcpy(&peak, &bits, sizeof peak);
   return peak;
 }
 
@@ -90,7 +100,7 @@ NC_INLINE float inverse_of(float full_scale, float levels) {
   return inverse < most ? inverse : most;
 }
 
-constexpr int kWidest = kIntegerRows + 64;  // a tile's rows, padded
+constexpr int kWidest = kIntegerRows + 96;  // more than a tile's padded rows, not a power of 2
 
 // f<R>() for the R of 1 .. most that equals r: the rows of a block are held in registers, so
 // their number is one of compilation.
@@ -143,24 +153,25 @@ void pack(const float* positive, const float* negative, std::ptrdiff_t ld, int c
   alignas(64) std::int16_t codes[kGroup * kWidest];
   alignas(64) float values[kWidest];
   for (int c = 0; c < kGroup; ++c) {
-    std::int16_t* to = codes + c * padded;
+    std::int16_t* to = codes + c * kWidest;
     int k = 0;
     if (c < columns) {
       const std::ptrdiff_t at = c * ld;
+      // The next output's weights lie in another page, where no hardware looks ahead.
+      if (c + 1 < columns)
+        for (int i = 0; i < rows; i += 16) {
+          __builtin_prefetch(positive + at + ld + i);
+          if (negative) __builtin_prefetch(negative + at + ld + i);
+        }
       peak[c] = weights_of(positive + at, negative ? negative + at : nullptr, rows, inverse_span,
                            values);
       const F inverse = set(inverse_of(peak[c], static_cast<float>(levels)));
-      for (; k + W <= rows; k += W)
+      for (; k < rows; k += W)  // beyond the tile's rows, values are 0
         store_i16(to + k, weight_code(load(values + k), inverse, static_cast<float>(levels)));
-      if (k < rows) {
-        alignas(64) std::int16_t last[W];
-        store_i16(last, weight_code(load(values + k), inverse, static_cast<float>(levels)));
-        for (int i = 0; k < rows; ++i, ++k) to[k] = last[i];
-      }
     } else {
       peak[c] = 0;
     }
-    for (; k < padded; ++k) to[k] = 0;
+    for (; k < padded; k += W) store_i16(to + k, set_i(0));
   }
   arrange(codes, padded, levels, panel);
 }
@@ -205,6 +216,20 @@ void multiply_float(const float* values, std::ptrdiff_t stride, int m, const flo
 
 // ---------------------------------------------------------------- reading out
 
+// Normals of up to kPatch rows of kGroup outputs; `index` is a multiple of kPatch kGroup.
+NC_INLINE void patch_normals(float* z, int rows, const Draw& draw, std::int64_t index) {
+  static_assert(kPatch * kGroup % kBatch == 0 && kGroup % (4 * W) == 0, "whole batches");
+  const auto high = static_cast<std::uint32_t>(index >> 34);
+  const auto low = static_cast<std::uint32_t>(index >> 2);
+  if (rows >= kPatch) {
+    for (std::uint32_t i = 0; i < kPatch * kGroup; i += kBatch)
+      emit_normals<kSets>(draw, high, low + i / 4, z + i);
+    return;
+  }
+  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(rows) * kGroup; i += 4 * W)
+    emit_normals<1>(draw, high, low + i / 4, z + i);
+}
+
 template <bool integer>
 NC_INLINE F sum_at(const void* sums, std::ptrdiff_t i) {
   if constexpr (integer) return to_float(load_i(static_cast<const std::int32_t*>(sums) + i));
@@ -217,7 +242,7 @@ NC_INLINE void read_as(const void* sums, const void* squares, const float* peak,
                        const Draw& draw, std::int64_t index, std::int64_t index_step,
                        float* total, std::uint8_t* inside, std::ptrdiff_t inside_stride) {
   constexpr int vectors = kGroup / W;
-  alignas(64) float unit[kGroup], unit_variance[kGroup], z[2 * kGroup];
+  alignas(64) float unit[kGroup], unit_variance[kGroup], z[kPatch * kGroup];
   for (int c = 0; c < kGroup; c += W) {
     store(unit + c, load(peak + c) * set(read.unit));
     if (read.weight_noise)
@@ -227,7 +252,9 @@ NC_INLINE void read_as(const void* sums, const void* squares, const float* peak,
   const F top = set(read.top), bottom = set(-read.top);
   const bool noisy = read.output_noise || read.weight_noise;
   for (int r = 0; r < m; ++r) {
-    if (noisy && r % 2 == 0) normals(z, 2 * kGroup, draw, index + r / 2 * index_step);
+    if (noisy && r % kPatch == 0)
+      patch_normals(z, m - r, draw, index + r / kPatch * index_step);
+    const float* noise = z + r % kPatch * kGroup;
     std::uint64_t bits = 0;
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
@@ -237,9 +264,9 @@ NC_INLINE void read_as(const void* sums, const void* squares, const float* peak,
       if (read.weight_noise) {
         const F variance = fma(sum_at<integer>(squares, i), load(unit_variance + c),
                                output_variance);
-        u = fma(sqrt(variance), load(z + r % 2 * kGroup + c), u);
+        u = fma(sqrt(variance), load(noise + c), u);
       } else if (read.output_noise) {
-        u = fma(set(read.noise), load(z + r % 2 * kGroup + c), u);
+        u = fma(set(read.noise), load(noise + c), u);
       }
       if (read.top > 0) {
         const F t = u * set(read.inv_step);
@@ -273,13 +300,13 @@ void read(const void* sums, const void* squares, bool integer, const float* peak
 
 void finish(const float* total, int m, int columns, const float* scale, const float* bias,
             const float* ranges, float* y, std::ptrdiff_t stride) {
-  const Padded scales(scale, columns), biases(bias ? bias : scale, columns);
   for (int r = 0; r < m; ++r) {
     const F range = set(ranges[r]);
     for (int c = 0; c < columns; c += W) {
-      const F scaled = load(total + r * kGroup + c) * scales.at(c);
+      const std::ptrdiff_t left = columns - c;
+      const F scaled = load(total + r * kGroup + c) * load_first(scale + c, left);
       store_first(y + r * stride + c,
-                  bias ? fma(scaled, range, biases.at(c)) : scaled * range, columns - c);
+                  bias ? fma(scaled, range, load_first(bias + c, left)) : scaled * range, left);
     }
   }
 }

@@ -25,7 +25,7 @@ NC_INLINE void store_i8(void* p, I a) {
 
 void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
          const Dac& dac, void* codes, void* squares, std::ptrdiff_t high) {
-  const Scaled input(x, row_scale, n);
+  const Scaled input{x, row_scale, n};
   auto* to = static_cast<char*>(codes);
   auto* low = static_cast<char*>(squares);
   std::ptrdiff_t i = 0;
@@ -47,20 +47,31 @@ void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_
   }
 }
 
+// The high or low bytes of 64 rows of 16 outputs -> one tile.
+NC_INLINE void arrange_tile(const std::int16_t* codes, bool high, char* out) {
+  F block[16];
+  for (int j = 0; j < 16; ++j) {
+    const auto* row = reinterpret_cast<const __m512i*>(codes + j * kWidest);
+    __m512i a = _mm512_loadu_si512(row), b = _mm512_loadu_si512(row + 1);
+    if (high) {
+      a = _mm512_srai_epi16(a, 8);
+      b = _mm512_srai_epi16(b, 8);
+    }
+    const __m512i low = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(a));
+    block[j] = as_float(I{_mm512_inserti64x4(low, _mm512_cvtepi16_epi8(b), 1)});
+  }
+  transpose(block);
+  for (int line = 0; line < 16; ++line) store(reinterpret_cast<float*>(out + 64 * line), block[line]);
+}
+
 void arrange(const std::int16_t* codes, int rows, int levels, void* panel) {
-  auto* out = static_cast<std::int8_t*>(panel);
+  auto* out = static_cast<char*>(panel);
   const int planes = levels == kWeightLevels ? 2 : 1;
   for (int c = 0; c < kGroup; c += 32)
     for (int plane = 0; plane < planes; ++plane)
       for (int k = 0; k < rows; k += 64)
-        for (int tile = 0; tile < 2; ++tile)
-          for (int line = 0; line < 16; ++line)
-            for (int j = 0; j < 16; ++j, out += 4) {
-              const std::int16_t* four = codes + (c + 16 * tile + j) * rows + k + 4 * line;
-              for (int i = 0; i < 4; ++i)
-                out[i] = static_cast<std::int8_t>(planes == 2 && plane == 0 ? four[i] >> 8
-                                                                            : four[i]);
-            }
+        for (int tile = 0; tile < 2; ++tile, out += kTile)
+          arrange_tile(codes + (c + 16 * tile) * kWidest + k, planes == 2 && plane == 0, out);
 }
 
 enum class Signs { kBoth, kCodes, kNeither };

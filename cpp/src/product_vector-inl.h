@@ -11,7 +11,7 @@ void leave() {}
 void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
          const Dac& dac, void* codes, void* squares, std::ptrdiff_t) {
   alignas(64) std::int16_t code[kWidest], square[kWidest];
-  const Scaled input(x, row_scale, n);
+  const Scaled input{x, row_scale, n};
   for (std::ptrdiff_t i = 0; i < n; i += W) {
     const F v = to_float(input_code(input.at(i), dac));
     store_i16(code + i, round_even(v));
@@ -23,11 +23,18 @@ void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_
 }
 
 void arrange(const std::int16_t* codes, int rows, int, void* panel) {
-  auto* out = static_cast<char*>(panel);
-  for (int c = 0; c < kGroup; c += kColumns)
-    for (int k = 0; k < rows; k += 2)
-      for (int j = 0; j < kColumns; ++j, out += 4)
-        __builtin_memcpy(out, codes + (c + j) * rows + k, 4);
+  auto* out = static_cast<float*>(panel);
+  const int pairs = rows / 2;
+  for (int c = 0; c < kGroup; c += kColumns, out += pairs * kColumns)
+    for (int half = 0; half < kColumns; half += W)
+      for (int k = 0; k < pairs; k += W) {
+        F block[W];
+        for (int j = 0; j < W; ++j)
+          block[j] = load(reinterpret_cast<const float*>(codes + (c + half + j) * kWidest + 2 * k));
+        transpose(block);
+        for (int i = 0; i < W && k + i < pairs; ++i)
+          store(out + (k + i) * kColumns + half, block[i]);
+      }
 }
 
 template <int R>

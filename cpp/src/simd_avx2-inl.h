@@ -43,6 +43,7 @@ NC_INLINE I operator|(I a, I b) { return {_mm256_or_si256(a.v, b.v)}; }
 NC_INLINE I operator^(I a, I b) { return {_mm256_xor_si256(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return a ^ b ^ c; }
 NC_INLINE I min_i(I a, I b) { return {_mm256_min_epi32(a.v, b.v)}; }
+NC_INLINE I max_i(I a, I b) { return {_mm256_max_epi32(a.v, b.v)}; }
 template <int n> NC_INLINE I shift_left(I a) { return {_mm256_slli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right(I a) { return {_mm256_srli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right_signed(I a) { return {_mm256_srai_epi32(a.v, n)}; }

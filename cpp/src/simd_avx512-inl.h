@@ -38,6 +38,7 @@ NC_INLINE I operator|(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
 NC_INLINE I operator^(I a, I b) { return {_mm512_xor_si512(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return {_mm512_ternarylogic_epi32(a.v, b.v, c.v, 0x96)}; }
 NC_INLINE I min_i(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
+NC_INLINE I max_i(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
 template <int n> NC_INLINE I shift_left(I a) { return {_mm512_slli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right(I a) { return {_mm512_srli_epi32(a.v, n)}; }
 template <int n> NC_INLINE I shift_right_signed(I a) { return {_mm512_srai_epi32(a.v, n)}; }

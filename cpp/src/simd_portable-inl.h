@@ -66,6 +66,7 @@ NC_INLINE F select(M m, F yes, F no) {
   return as_float(select_i(m, as_int(yes), as_int(no)));
 }
 NC_INLINE I min_i(I a, I b) { return select_i(greater_i(a, b), b, a); }
+NC_INLINE I max_i(I a, I b) { return select_i(greater_i(a, b), a, b); }
 // As x86's: the second operand where either is NaN.
 NC_INLINE F min(F a, F b) { return select(greater(b, a), a, b); }
 NC_INLINE F max(F a, F b) { return select(greater(a, b), a, b); }

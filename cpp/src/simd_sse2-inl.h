@@ -96,6 +96,7 @@ NC_INLINE F select(M m, F yes, F no) {
   return as_float(select_i(m, as_int(yes), as_int(no)));
 }
 NC_INLINE I min_i(I a, I b) { return select_i(greater_i(a, b), b, a); }
+NC_INLINE I max_i(I a, I b) { return select_i(greater_i(a, b), a, b); }
 
 // c + the sums of the products of neighbouring 16-bit integers.
 NC_INLINE I multiply_add_pairs(I a, I b, I c) {

@@ -73,6 +73,7 @@ struct CodecTables {
 // Outputs whose weights are packed together, and most input rows multiplied with them at once.
 constexpr int kGroup = 64;
 constexpr int kRowBlock = 64;
+constexpr int kPatch = 4;  // input vectors whose noise lies together, kGroup outputs of each
 constexpr int kWeightLevels = 32767;
 constexpr int kNarrowLevels = 127;
 constexpr int kVarianceLevels = 255;
@@ -184,10 +185,11 @@ struct Kernels {
   void (*enter)();
   void (*leave)();
 
-  // Largest magnitude of x (times row_scale where given), and how many exceed limit; the result
-  // is not below infinity's bits where any is not finite.
-  std::int32_t (*peak)(const float* x, const float* row_scale, std::ptrdiff_t n, float limit,
-                       std::int64_t* beyond);
+  // The bits of the largest magnitude of x (times row_scale where given), not below infinity's
+  // where any is not finite; and how many magnitudes exceed limit.
+  std::int32_t (*peak)(const float* x, const float* row_scale, std::ptrdiff_t n);
+  std::ptrdiff_t (*count_beyond)(const float* x, const float* row_scale, std::ptrdiff_t n,
+                                 float limit);
   // n inputs of one tile -> codes and, where asked, squares: `padded` of each are written.
   void (*dac)(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
               const Dac& dac, void* codes, void* squares, std::ptrdiff_t squares_stride);
