@@ -8,7 +8,9 @@ not depend on the inputs. To first order in the wire resistance R,
 where ``row`` is the drop along the driven row if every cell of it saw the full voltage, and
 ``column`` the rise along the column if every cell of it did, both per unit of voltage: the sum
 over the segments that current crosses of the current in each. Terms of second order in R are
-left out.
+left out: of 96 x 96 normal weights on devices of 25 uS with 1 ohm a segment, wires take 7 % of
+the current, and the effective conductances are off by 0.06 % of their mean (rms, against a nodal
+solve), 0.5 % with 3 ohm, where wires take 20 %.
 
 Layout of a tile: rows are driven at their first column, columns are held at ground behind
 their last row; G+ and G- of a weight have neighbouring columns. Devices in parallel count as one.

@@ -1,0 +1,183 @@
+"""IR drop: effective conductances against a nodal solve of the wires."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import noisycells as nc
+from noisycells.crossbar.irdrop import effective_share
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+
+
+def nodal_solve(g: F64, resistance: float) -> F64:
+    """Current out of each column per volt on each row: (rows, columns), in the unit of ``g``.
+
+    Kirchhoff's current law at both nodes of every cell. Rows are driven through a segment of
+    wire at their first column, columns grounded through one behind their last row.
+    """
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy not installed")
+    from scipy.sparse.linalg import splu
+
+    rows, columns = g.shape
+    word = np.arange(rows * columns).reshape(rows, columns)
+    bit = word + rows * columns
+    wire = 1 / resistance
+    links = [
+        (word, bit, g),
+        (word[:, :-1], word[:, 1:], np.full((rows, columns - 1), wire)),
+        (bit[:-1], bit[1:], np.full((rows - 1, columns), wire)),
+    ]
+    a, b, c = (np.concatenate([part[i].ravel() for part in links]) for i in range(3))
+    ends = np.concatenate([word[:, 0], bit[-1]])  # to the drivers, to ground
+    one = np.full(len(ends), wire)
+    matrix = sparse.csc_matrix(
+        (
+            np.concatenate([c, c, -c, -c, one]),
+            (np.concatenate([a, b, a, b, ends]), np.concatenate([a, b, b, a, ends])),
+        )
+    )
+    driven = np.zeros((2 * rows * columns, rows))
+    driven[word[:, 0], np.arange(rows)] = wire
+    voltages = splu(matrix).solve(driven)
+    return voltages[bit[-1]].T * wire
+
+
+def tile(rows: int, columns: int, seed: int = 0) -> F32:
+    """Random conductances (2, columns, rows), uS."""
+    return np.random.default_rng(seed).uniform(0, 25, (2, columns, rows)).astype(np.float32)
+
+
+def interleaved(pair: F32 | F64) -> F64:
+    """(rows, 2 columns): + and - of each output side by side, as on a tile."""
+    return pair.astype(np.float64).transpose(1, 0, 2).reshape(-1, pair.shape[2]).T
+
+
+class Comparison(NamedTuple):
+    """Relative to the mean conductance of the tile."""
+
+    error_rms: float
+    error_max: float
+    drop_rms: float
+
+
+def compare(pair: F32, resistance: float) -> Comparison:
+    """Effective conductances of one tile against the nodal solve."""
+    g = interleaved(pair)
+    _, columns, rows = pair.shape
+    exact = nodal_solve(g * 1e-6, resistance) * 1e6
+    error = (g * interleaved(effective_share(pair, rows, columns, resistance)) - exact) / g.mean()
+    drop = (g - exact) / g.mean()
+    return Comparison(
+        float(np.sqrt(np.mean(error**2))),
+        float(np.abs(error).max()),
+        float(np.sqrt(np.mean(drop**2))),
+    )
+
+
+def test_one_cell_is_exact() -> None:
+    """Two segments of wire and a cell in series."""
+    g, r = 20.0, 100.0
+    pair = np.array([[[g]], [[0]]], np.float32)
+    share = effective_share(pair, 1, 1, r)
+    assert share[0, 0, 0] == pytest.approx(1 / (1 + 2 * r * g * 1e-6), rel=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 2), (16, 8), (40, 24)])
+@pytest.mark.parametrize("drop", [0.01, 0.05, 0.2])
+def test_nodal_solve(rows: int, columns: int, drop: float) -> None:
+    """Errors of second order: a few hundredths of the drop where that is one fifth."""
+    resistance = drop / (1e-6 * 12.5 * (2 * columns**2 + rows**2 / 2))
+    found = compare(tile(rows, columns), resistance)
+    assert 0.7 * drop < found.drop_rms < 1.6 * drop
+    assert found.error_rms < 0.2 * found.drop_rms**2
+    assert found.error_max < 0.7 * found.drop_rms**2
+
+
+def test_error_is_of_second_order() -> None:
+    pair = tile(20, 12)
+    first, second = compare(pair, 1.0).error_rms, compare(pair, 0.5).error_rms
+    assert 3.7 < first / second < 4.3
+
+
+@pytest.mark.full
+def test_mapped_weights() -> None:
+    """Figures of irdrop.py: 96 x 96 normal weights on 25 uS devices, 1 ohm a segment."""
+    g = np.random.default_rng(0)
+    size = np.abs(g.normal(size=(96, 96))) * 0.25 * 25
+    plus = g.random((96, 96)) < 0.5
+    pair = np.stack([np.where(plus, size, 0.01), np.where(plus, 0.01, size)]).astype(np.float32)
+    found = compare(pair, 1.0)
+    assert found.drop_rms == pytest.approx(0.072, abs=0.003)
+    assert found.error_rms < 8e-4
+
+
+def test_tiles_do_not_share_wires() -> None:
+    """Of a matrix cut into tiles, each tile is as if it were alone, smaller ones at the edges."""
+    pair, (rows, cols), r = tile(50, 21), (16, 8), 5.0
+    whole = effective_share(pair, rows, cols, r)
+    for n in range(0, 21, cols):
+        for k in range(0, 50, rows):
+            part = pair[:, n : n + cols, k : k + rows]
+            alone = effective_share(part, rows, cols, r)
+            np.testing.assert_array_equal(whole[:, n : n + cols, k : k + rows], alone)
+
+
+def test_crossbar_outputs() -> None:
+    """Products of a crossbar with wires are those of the nodal solve, tile by tile."""
+    g = np.random.default_rng(3)
+    w = g.normal(size=(10, 30)).astype(np.float32)
+    x = g.normal(size=(4, 30)).astype(np.float32)
+    spec = nc.CrossbarSpec(rows=16, cols=8, dac_bits=None, adc_bits=None, wire_resistance_ohm=3.0)
+    device = nc.devices.gaussian(0.5, g_min=1.0)
+    xb = nc.Crossbar(w, device, spec).program(7)
+    effective = np.zeros((10, 30))
+    for n in range(0, 10, 8):
+        for k in range(0, 30, 16):
+            pair = xb.conductances[0, 0, :, n : n + 8, k : k + 16]
+            exact = nodal_solve(interleaved(pair) * 1e-6, 3.0) * 1e6
+            effective[n : n + 8, k : k + 16] = (exact[:, ::2] - exact[:, 1::2]).T
+    effective *= np.abs(w).max() / (device.g_max - device.g_min)
+    y, ideal = xb.matmul(x, 1), x @ xb.layer.slices[0].T
+    expected = x @ effective.T
+    dropped = nc.Crossbar(w, device, nc.CrossbarSpec(dac_bits=None, adc_bits=None)).program(7)
+    without = dropped.matmul(x, 1)
+    error = np.sqrt(np.mean((y - expected) ** 2))
+    effect = np.sqrt(np.mean((without - expected) ** 2))
+    assert effect > 1e-3 * np.sqrt(np.mean(ideal**2))
+    assert error < 0.05 * effect
+
+
+def test_read_noise_falls_with_the_drop() -> None:
+    """Noise currents go through the same wires: variances by the square of the share."""
+    w = np.random.default_rng(4).normal(size=(5, 9)).astype(np.float32)
+    device = nc.devices.gaussian(0.5, read_std=0.4)
+    spec = nc.CrossbarSpec(rows=8, cols=4, read_noise="weight", wire_resistance_ohm=50.0)
+    xb = nc.Crossbar(w, device, spec).program(1)
+    (plane,) = xb.packed.planes()
+    share = effective_share(xb.conductances[0, 0], 8, 4, 50.0).astype(np.float64)
+    expected = 0.4**2 * (share**2).sum(axis=0) / 25**2
+    assert plane.variance is not None
+    np.testing.assert_allclose(plane.variance, expected, rtol=1e-5)
+
+
+def solved_by_badcrossbar(g: F64, resistance: float) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its plots need cairo
+        badcrossbar = pytest.importorskip("badcrossbar", reason="badcrossbar not installed")
+        return badcrossbar.compute(
+            np.eye(len(g)), 1 / g, resistance, node_voltages=False, all_currents=False
+        )
+
+
+def test_nodal_solve_of_others() -> None:
+    """The oracle itself, against an independent one (PyPI: badcrossbar)."""
+    g = np.random.default_rng(5).uniform(1e-6, 25e-6, (7, 12))
+    solution = solved_by_badcrossbar(g, 200.0)
+    np.testing.assert_allclose(nodal_solve(g, 200.0), solution.currents.output, rtol=1e-8)
