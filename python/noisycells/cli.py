@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+import numpy as np
 
 from . import __version__, devices, storage
 from .channel import Channel
@@ -65,7 +66,7 @@ class _Numbers(click.ParamType):
 
 
 class _Device(click.ParamType):
-    """A preset by its name, or a channel by its JSON file."""
+    """A cell for storage: a preset by its name, or a JSON file; a device at some time."""
 
     name = "device"
 
@@ -74,10 +75,18 @@ class _Device(click.ParamType):
     ) -> Channel:
         if isinstance(value, Channel):
             return value
+        name, _, time = value.partition("@")
         try:
-            if value.endswith(".json"):
-                return Channel.from_json(Path(value).read_text(encoding="utf-8"))
-            return devices.get(value)
+            if name.endswith(".json"):
+                cell = devices.from_json(Path(name).read_text(encoding="utf-8"))
+            else:
+                cell = devices.get(name)
+            seconds = float(time) if time else None
+            if isinstance(cell, devices.Device):
+                return cell.channel(seconds)
+            if seconds is not None:
+                raise ValueError(f"{name}: a cell without times, got {value!r}")
+            return cell
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
 
@@ -91,8 +100,9 @@ _device = click.option(
     type=_Device(),
     default="pcm_array",
     show_default=True,
-    metavar="NAME|JSON",
-    help="The kind of cell: a name from `noisycells devices`, or a file from `noisycells fit`.",
+    metavar="NAME|JSON[@SECONDS]",
+    help="The kind of cell: a name from `noisycells devices`, or a file from `noisycells fit`; a "
+    "device as it is so many seconds after programming.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -370,7 +380,11 @@ def inspect(file: Path, as_json: bool) -> None:
 @main.command("devices")
 @_json
 def list_devices(as_json: bool) -> None:
-    """List the kinds of cell that come with the package."""
+    """List the cells and devices that come with the package.
+
+    Cells only store weights; devices compute as well, in crossbars, and have a range of
+    conductances and times that was measured.
+    """
     rows = devices.table()
     if as_json:
         click.echo(json.dumps(rows))
@@ -378,11 +392,20 @@ def list_devices(as_json: bool) -> None:
     for row in rows:
         click.echo(f"{row['name']}: {row['summary']}")
         kind = "synthetic" if row["synthetic"] else "measured"
+        overall = "any number" if row["capacity"] is None else f"{row['capacity']:.2f}"
         click.echo(
-            f"    {kind}, {row['branch_capacity']:.2f} bits a cell where weights are stored, "
-            f"{row['capacity']:.2f} overall"
+            f"    {kind} {row['kind']}, {row['branch_capacity']:.2f} bits a cell where weights "
+            f"are stored, {overall} overall"
         )
+        if row["conductance_range"] is not None:
+            low, high = row["conductance_range"]
+            times = "any time"
+            if row["time_range"] is not None:
+                times = " to ".join(f"{t:g}" for t in row["time_range"]) + " s after programming"
+            click.echo(f"    valid from {low:g} to {high:g} uS, {times}")
         click.echo(f"    source: {row['source']}")
+        if row["doi"]:
+            click.echo(f"    DOI: {row['doi']}")
         click.echo(f"    licence: {row['licence']}")
 
 
@@ -391,66 +414,127 @@ def list_devices(as_json: bool) -> None:
 @click.option("-o", "--output", type=_OUT_FILE, help="Write the cell here, for --device.")
 @click.option("--plot", type=_OUT_FILE, help="Draw measurements and fit to this PNG.")
 @click.option(
+    "--kind",
+    type=click.Choice(["auto", "cell", "device"]),
+    default="auto",
+    show_default=True,
+    help="Fit a cell for storage, or a device; auto: a device where the first line of the file "
+    "names columns target and measured.",
+)
+@click.option(
     "--x",
     "x_column",
     metavar="COLUMN",
-    default="0",
-    show_default=True,
-    help="Column of cell inputs.",
+    help="Column of inputs or targets. Default: 0; of a device target, if there.",
 )
 @click.option(
     "--y",
     "y_column",
     metavar="COLUMN",
-    default="1",
-    show_default=True,
-    help="Column of cell outputs.",
+    help="Column of outputs or conductances. Default: 1; of a device measured, if there.",
+)
+@click.option(
+    "--time",
+    "time_column",
+    metavar="COLUMN",
+    help="Column of seconds since programming, of a device. Default: time, where there is one.",
 )
 @click.option(
     "--neighbors", type=int, metavar="N", help="Measurements averaged. Default: chosen by error."
 )
-@click.option("--name", default="fitted", show_default=True, help="Name of the cell.")
+@click.option("--name", default="fitted", show_default=True, help="Name of the cell or device.")
 @_json
 def fit(
     csv: Path,
     output: Path | None,
     plot: Path | None,
-    x_column: str,
-    y_column: str,
+    kind: str,
+    x_column: str | None,
+    y_column: str | None,
+    time_column: str | None,
     neighbors: int | None,
     name: str,
     as_json: bool,
 ) -> None:
-    """Learn a kind of cell from measurements.
+    """Learn a cell or a device from measurements.
 
-    CSV holds one measurement a line: what was written to a cell and what was read back, both
-    best scaled to [-1, 1]. Columns are given by name, where the first line holds names, or by
-    number, from 0.
+    CSV holds one measurement a line. Of a cell for storage: what was written and what was read
+    back, both best scaled to [-1, 1]. Of a device: the target conductance and the one measured,
+    both in microsiemens, and in a third column the seconds since programming, if there were
+    several times. Columns are given by name, where the first line holds names, or by number,
+    from 0.
     """
-    from .fitting import read_csv
+    from .fitting import header, read_columns
 
-    def column(text: str) -> int | str:
-        return int(text) if text.isdigit() else text
-
-    x, y = read_csv(csv, column(x_column), column(y_column))
-    channel = Channel.fit(x, y, neighbors, name=name, source=f"fitted to {csv.name}")
+    names = header(csv)
+    if kind == "auto":
+        kind = "device" if {"target", "measured"} <= set(names) else "cell"
+    source = f"fitted to {csv.name}"
+    if kind == "device":
+        columns = [
+            _column(x_column, names, "target", 0),
+            _column(y_column, names, "measured", 1),
+            _column(time_column, names, "time", None),
+        ]
+        figures, text, picture = _fit_device(csv, columns, neighbors, name, source)
+    elif time_column is not None:
+        raise ValueError("--time: a cell has no times; with --kind device it is a device")
+    else:
+        pair = (_column(x_column, [], "", 0), _column(y_column, [], "", 1))
+        inputs, outputs = read_columns(csv, pair)
+        channel = Channel.fit(inputs, outputs, neighbors, name=name, source=source)
+        assert channel.goodness is not None
+        figures = {
+            "range": list(channel.range),
+            "branch": list(channel.branch),
+            "capacity": channel.capacity(),
+            **channel.goodness.to_dict(),
+        }
+        text, picture = channel.to_json(), lambda: channel.plot(inputs, outputs)
     if plot is not None:
-        channel.plot(x, y).savefig(plot)
+        picture().savefig(plot)
     if output is not None:
-        output.write_text(channel.to_json() + "\n", encoding="utf-8")
-    assert channel.goodness is not None
-    figures = {
-        "range": list(channel.range),
-        "branch": list(channel.branch),
-        "capacity": channel.capacity(),
-        **channel.goodness.to_dict(),
-    }
+        output.write_text(text + "\n", encoding="utf-8")
     if as_json:
         click.echo(json.dumps(figures))
         return
-    for key, value in figures.items():
-        values = value if isinstance(value, list) else [value]
-        click.echo(f"{key.replace('_', ' '):<16}" + " to ".join(f"{v:.5g}" for v in values))
+    for part in figures.get("times", [figures]):
+        for key, value in part.items():
+            values = value if isinstance(value, list) else [value]
+            click.echo(f"{key.replace('_', ' '):<16}" + " to ".join(f"{v:.5g}" for v in values))
+
+
+def _column(given: str | None, names: list[str], name: str, position: int | None) -> Any:
+    """A column as it was given, or by its usual name, or by its position."""
+    if given is not None:
+        return int(given) if given.isdigit() else given
+    return name if name in names else position
+
+
+def _fit_device(
+    csv: Path, columns: list[Any], neighbors: int | None, name: str, source: str
+) -> tuple[dict[str, Any], str, Callable[[], Any]]:
+    """Figures for each time, the device as JSON, and a function that draws it."""
+    from .fitting import fit_times, read_columns
+
+    target, measured, *times = read_columns(csv, [c for c in columns if c is not None])
+    fits = fit_times(target, measured, times[0] if times else None, neighbors)
+    device = devices.from_fits(fits, name=name, source=source)
+    rows = [
+        {
+            "seconds": 0.0 if seconds is None else seconds,
+            "range": [float(fitted.x[0]), float(fitted.x[-1])],
+            "bias": float(np.sqrt(np.mean((fitted.mean - fitted.x) ** 2))),
+            "spread": float(np.sqrt(np.mean(fitted.std**2))),
+            **fitted.goodness.to_dict(),
+        }
+        for seconds, fitted in fits.items()
+    ]
+    return (
+        {"conductance_range": list(device.conductance_range), "times": rows},
+        device.to_json(),
+        lambda: device.plot([row["seconds"] for row in rows], target, measured),
+    )
 
 
 @main.command()

@@ -7,6 +7,7 @@ as a :class:`~noisycells.Channel` alone only store. One module for each technolo
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from functools import cache
@@ -35,6 +36,7 @@ __all__ = [
     "fitted",
     "from_dict",
     "from_fits",
+    "from_json",
     "gaussian",
     "gaussian_standin",
     "get",
@@ -97,6 +99,23 @@ def get(name: str, **arguments: Any) -> Channel | Device:
     if name not in _PRESETS:
         raise ValueError(f"name: expected one of {', '.join(_PRESETS)}, got {name!r}")
     return _PRESETS[name](**arguments)
+
+
+def from_json(text: str) -> Channel | Device:
+    """The cell or device of its ``to_json()``, which is what ``noisycells fit`` writes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the text is neither.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"text: expected a cell or a device as JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"text: expected a JSON object, got {type(data).__name__}")
+    return from_dict(data) if "device" in data else Channel.from_dict(data)
 
 
 def table() -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
@@ -24,6 +24,8 @@ from ..runtime import threads_argument
 from .moments import exponential_moments, rectified_moments
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..crossbar.reference import Ageing, Programming, Stuck
 
 __all__ = ["Device", "Drift", "Model", "bind_ageing", "bind_programming", "from_dict", "maker"]
@@ -516,6 +518,66 @@ class Device:
             licence=self.licence,
             synthetic=self.synthetic,
         )
+
+    def plot(
+        self,
+        seconds: Sequence[float | None] = (None,),
+        target: npt.ArrayLike | None = None,
+        measured: npt.ArrayLike | None = None,
+    ) -> Figure:
+        """Error of the conductance over the target: its mean, and one standard deviation of it.
+
+        Parameters
+        ----------
+        seconds : sequence of float or None
+            Times since programming, None for just programmed. Times that were not measured are
+            dashed, and the legend says so.
+        target, measured : array_like, optional
+            Measurements to show as points, in microsiemens.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                "plotting a device needs matplotlib: pip install 'noisycells[plot]'"
+            ) from error
+        if (target is None) != (measured is None):
+            raise ValueError("target, measured: expected both or neither")
+        grid = np.linspace(self.g_min, self.g_max, CHANNEL_KNOTS)
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.add_subplot()
+        if target is not None and measured is not None:
+            wanted = np.asarray(target, np.float64)
+            off = np.asarray(measured, np.float64) - wanted
+            axes.plot(wanted, off, ".", color="0.6", markersize=2, zorder=0, label="measurements")
+        for i, at in enumerate(seconds):
+            mean, std = self.moments(grid, at, extrapolate=True)
+            label, style = "just programmed", "-"
+            if at is not None:
+                label = f"{at:g} s"
+                if not self.measured(at):
+                    label, style = label + ", extrapolated", "--"
+            axes.plot(grid, mean - grid, style, color=f"C{i}", label=label)
+            axes.fill_between(
+                grid, mean - std - grid, mean + std - grid, alpha=0.2, color=f"C{i}", linewidth=0
+            )
+        axes.set(
+            xlabel="target conductance (uS)",
+            ylabel="conductance - target (uS)",
+            title=f"{self.name}: mean and one standard deviation",
+        )
+        axes.legend()
+        return figure
 
     # ----------------------------------------------------------------- identity
 
