@@ -28,7 +28,7 @@ Triple = tuple[int, int, int]
 
 RANGE_SIGMAS = 4.0
 BLOCK = 1 << 16  # elements
-SMALLEST_RANGE = np.float32(1e-6)  # of an ADC, in full scale times w_max
+SMALLEST_RANGE = np.float32(1e-6)  # of an ADC where all sums are 0, in full scale times w_max
 
 
 class Ranges(NamedTuple):
@@ -218,8 +218,8 @@ class Packed:
             if derive and self.ranges.adc is None:
                 found.append(weights_ranges(positive, negative, self.inverse_span, spec.rows))
         if found:
-            adc = np.tile(np.concatenate(found).astype(np.float32), spec.input_slices)
-            self.ranges = self.ranges._replace(adc=adc)
+            adc = np.tile(np.maximum(np.concatenate(found), SMALLEST_RANGE), spec.input_slices)
+            self.ranges = self.ranges._replace(adc=adc.astype(np.float32))
         return array
 
     # ----------------------------------------------------------------- ranges
@@ -229,7 +229,7 @@ class Packed:
         spec = self.spec
         if isinstance(spec.dac_range, float):
             ranges = ranges._replace(dac=spec.dac_range)
-        if isinstance(spec.adc_range, float):
+        if spec.adc_bits is not None and isinstance(spec.adc_range, float):
             ranges = ranges._replace(adc=np.full(self.passes, spec.adc_range, np.float32))
         return ranges
 
@@ -249,7 +249,7 @@ class Packed:
             x = x * self.scales.row
         if spec.dac_range == "calibrated" and full_scale is None:
             full_scale = float(np.quantile(np.abs(x), quantile))
-        if spec.adc_range == "calibrated":
+        if spec.adc_bits is not None and spec.adc_range == "calibrated":
             codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
             planes = [plane.values for plane in self.planes()]
             found = []
@@ -262,7 +262,7 @@ class Packed:
                     for tile in self.tiles:
                         sums = a[:, tile] @ values[:, tile].T
                         found.append(np.quantile(np.abs(sums), quantile) / digit)
-            adc = np.array(found, np.float32)
+            adc = np.maximum(np.array(found, np.float32), SMALLEST_RANGE)
         return Ranges(full_scale, adc)
 
     def _input_slices(self) -> list[tuple[int, int]]:
@@ -362,10 +362,10 @@ class Packed:
             if missing:
                 raise ValueError(f"{name}: expected calibrate() before a product where the range "
                                  "is 'calibrated'")  # fmt: skip
-        if adc is None or not spec.adc_levels:
+        if adc is None:  # an ideal ADC
             steps = np.ones(self.passes, np.float32)
         else:
-            steps = np.maximum(adc, SMALLEST_RANGE) / np.float32(spec.adc_levels)
+            steps = adc / np.float32(spec.adc_levels)
         return (
             spec.dac_levels, spec.input_slice_bits or 0, spec.adc_levels, steps,
             self.plane_factors, spec.output_noise if spec.noisy_outputs else 0.0,
