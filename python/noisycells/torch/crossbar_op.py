@@ -144,7 +144,7 @@ def programmed_product(
     ----------
     chip : sequence of Tensor, float32
         conductances (groups, slices, devices, 2, out, in), uS; digital scales (groups, out);
-        ranges (groups, 1 + passes), those of the DAC and of the ADCs, 0 where there is none;
+        ranges (groups, 1 + passes), those of the DAC and of the ADCs, -1 where there is none;
         and with ``mapping="row"`` the scales of the inputs (groups, in).
     handle : int
         Number under which the packed arrays are kept until the tensors change.
@@ -266,9 +266,9 @@ def _moved(packed: Packed, like: Tensor) -> operations.Array:
 
 
 def _ranges(ranges: Any) -> Ranges:
-    """Of one group, ``ranges`` (1 + passes,); 0 stands for none."""
+    """Of one group, ``ranges`` (1 + passes,); -1 stands for none."""
     dac, adc = float(ranges[0]), ranges[1:]
-    return Ranges(dac or None, adc if len(adc) and adc.all() else None)
+    return Ranges(dac if dac > 0 else None, adc if adc[0] >= 0 else None)
 
 
 def _fresh(
