@@ -46,8 +46,20 @@ int bit_length(int value) {
   return bits;
 }
 
-// One patch's inputs in the order (channel, depth, height, width) of torch's filters.
-void gather(const float* images, const Patches& p, std::ptrdiff_t index, float* to) {
+// Copies n floats; up to 3 floats after them may be read (not past `end`) and written.
+inline void copy_line(const float* from, const float* end, int n, float* to) {
+  for (; n >= 4; n -= 4, from += 4, to += 4) std::memcpy(to, from, 16);
+  if (n == 0) return;
+  if (end - from >= 4)
+    std::memcpy(to, from, 16);
+  else
+    std::memcpy(to, from, static_cast<std::size_t>(n) * 4);
+}
+
+// One patch's inputs in the order (channel, depth, height, width) of torch's filters, and up to
+// 3 floats more. end: of all images.
+void gather(const float* images, const float* end, const Patches& p, std::ptrdiff_t index,
+            float* to) {
   const std::ptrdiff_t places = p.out[0] * p.out[1] * p.out[2];
   const std::ptrdiff_t image = index / places;
   std::ptrdiff_t place = index % places;
@@ -57,21 +69,29 @@ void gather(const float* images, const Patches& p, std::ptrdiff_t index, float* 
     place /= p.out[d];
   }
   const std::ptrdiff_t width = p.size[2];
+  const std::ptrdiff_t channel = p.size[0] * p.size[1] * width;
   const int kw = p.kernel[2];
-  const bool whole = p.dilation[2] == 1 && start[2] >= 0 && start[2] + kw <= width;
-  const float* x = images + image * p.channels * p.size[0] * p.size[1] * width;
-  for (std::ptrdiff_t c = 0; c < p.channels; ++c, x += p.size[0] * p.size[1] * width)
-    for (int kd = 0; kd < p.kernel[0]; ++kd)
+  // The part of a line of the filter that lies on the image, where that is contiguous.
+  int left = 0, right = kw;
+  if (p.dilation[2] == 1) {
+    left = static_cast<int>(std::min<std::ptrdiff_t>(std::max<std::ptrdiff_t>(-start[2], 0), kw));
+    right = static_cast<int>(std::max<std::ptrdiff_t>(std::min<std::ptrdiff_t>(width - start[2], kw), left));
+  }
+  const float* x = images + image * p.channels * channel;
+  for (std::ptrdiff_t c = 0; c < p.channels; ++c, x += channel)
+    for (int kd = 0; kd < p.kernel[0]; ++kd) {
+      const std::ptrdiff_t d = start[0] + kd * p.dilation[0];
       for (int kh = 0; kh < p.kernel[1]; ++kh, to += kw) {
-        const std::ptrdiff_t d = start[0] + kd * p.dilation[0];
         const std::ptrdiff_t h = start[1] + kh * p.dilation[1];
         if (d < 0 || d >= p.size[0] || h < 0 || h >= p.size[1]) {
-          for (int i = 0; i < kw; ++i) to[i] = 0;
+          std::fill(to, to + kw, 0.0f);
           continue;
         }
         const float* line = x + (d * p.size[1] + h) * width + start[2];
-        if (whole) {
-          for (int i = 0; i < kw; ++i) to[i] = line[i];
+        if (p.dilation[2] == 1) {
+          std::fill(to, to + left, 0.0f);
+          copy_line(line + left, end, right - left, to + left);
+          std::fill(to + right, to + kw, 0.0f);
           continue;
         }
         for (int i = 0; i < kw; ++i) {
@@ -79,6 +99,7 @@ void gather(const float* images, const Patches& p, std::ptrdiff_t index, float* 
           to[i] = w >= 0 && w < width ? line[i * p.dilation[2]] : 0.0f;
         }
       }
+    }
 }
 
 }  // namespace
@@ -177,19 +198,16 @@ struct CrossbarArray::Block {
   char* codes;
   char* squares;
   float* ranges;
+  const float* end;             // of the images, where vectors are cut from some
 };
 
 void CrossbarArray::prepare(const float* x, const Patches* patches, std::ptrdiff_t first,
                             std::ptrdiff_t row, const Product& how, const Block& block,
-                            std::int64_t* clipped, bool* finite) const {
-  std::vector<float> patch;
-  const float* input;
+                            float* patch, std::int64_t* clipped, bool* finite) const {
+  const float* input = x + (first + row) * k_;
   if (patches) {
-    patch.resize(static_cast<std::size_t>(k_) + 4);
-    gather(x, *patches, first + row, patch.data());
-    input = patch.data();
-  } else {
-    input = x + (first + row) * k_;
+    gather(x, block.end, *patches, first + row, patch);
+    input = patch;
   }
   const std::int32_t top = kernels_->peak(input, how.row_scale, k_);
   if (top >= 0x7F800000) *finite = false;
@@ -244,7 +262,13 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   block.squares = block.codes + slices * block.capacity * block.code_stride;
   std::vector<float> ranges(static_cast<std::size_t>(chunk));
   block.ranges = ranges.data();
+  block.end = nullptr;
+  if (patches) {
+    const std::ptrdiff_t images = batch / (patches->out[0] * patches->out[1] * patches->out[2]);
+    block.end = x + images * patches->channels * patches->size[0] * patches->size[1] * patches->size[2];
+  }
 
+  const int noise_width = n_ <= 16 ? 16 : n_ <= 32 ? 32 : kGroup;
   const int code_bytes = integer_ ? kernels_->code_bytes : 4;
   const std::ptrdiff_t inside_bytes = (n_ + 7) / 8;
   std::atomic<std::int64_t> clipped{0};
@@ -253,10 +277,11 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
     const std::ptrdiff_t vectors = std::min(chunk, batch - first);
     parallel_for(vectors, std::max<std::ptrdiff_t>(1, kGrain / std::max<std::ptrdiff_t>(k_, 1)), threads,
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                   std::vector<float> patch(patches ? static_cast<std::size_t>(k_) + 4 : 0);
                    std::int64_t count = 0;
                    bool all_finite = true;
                    for (std::ptrdiff_t row = begin; row < end; ++row)
-                     prepare(x, patches, first, row, how, block, &count, &all_finite);
+                     prepare(x, patches, first, row, how, block, patch.data(), &count, &all_finite);
                    clipped += count;
                    if (!all_finite) finite = false;
                  });
@@ -289,21 +314,23 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
               const int rows = padded_rows(t);
               const char* weights = panel(group, plane, t, false);
               if (integer_)
-                kernels_->multiply(codes, block.code_stride, m, weights, rows, narrow_, sums);
+                kernels_->multiply(codes, block.code_stride, m, weights, rows, columns,
+                                   narrow_, sums);
               else
                 kernels_->multiply_float(reinterpret_cast<const float*>(codes),
                                          block.code_stride, m,
-                                         reinterpret_cast<const float*>(weights), rows,
+                                         reinterpret_cast<const float*>(weights), rows, columns,
                                          reinterpret_cast<float*>(sums));
               if (how.weight_noise) {
                 const char* variances = panel(group, plane, t, true);
                 if (integer_)
                   kernels_->multiply_squares(squared, block.square_stride, padded_k_, m,
-                                             variances, rows, squares);
+                                             variances, rows, columns, squares);
                 else
                   kernels_->multiply_float(reinterpret_cast<const float*>(squared),
                                            block.square_stride, m,
                                            reinterpret_cast<const float*>(variances), rows,
+                                           columns,
                                            reinterpret_cast<float*>(squares));
               }
               const double levels = !integer_ ? 1 : narrow_ ? kNarrowLevels : kWeightLevels;
@@ -323,8 +350,9 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
                              : nullptr;
               kernels_->read(sums, squares, integer_, peaks(group, plane, t, false),
                              variance_ ? peaks(group, plane, t, true) : nullptr, m, columns,
-                             read, draw, ((first + row) / kPatch * groups_ + group) * kPatch * kGroup,
-                             groups_ * kPatch * kGroup, total, inside, inside_bytes);
+                             read, draw, noise_width,
+                             ((first + row) / (kPatch / noise_width) * groups_ + group) * kPatch,
+                             groups_ * kPatch, total, inside, inside_bytes);
             }
           }
         }

@@ -201,9 +201,9 @@ NC_INLINE void multiply_float_rows(const float* a, std::ptrdiff_t stride, const 
 }
 
 void multiply_float(const float* values, std::ptrdiff_t stride, int m, const float* panel,
-                    int rows, float* sums) {
+                    int rows, int columns, float* sums) {
   stride /= static_cast<std::ptrdiff_t>(sizeof(float));
-  for (int c = 0; c < kGroup; c += kColumns) {
+  for (int c = 0; c < columns; c += kColumns) {
     const float* part = panel + static_cast<std::ptrdiff_t>(c) * rows;
     in_row_blocks(m, [&](int from, int r) {
       with_rows<kRowsAtOnce>(r, [&](auto R) {
@@ -216,17 +216,17 @@ void multiply_float(const float* values, std::ptrdiff_t stride, int m, const flo
 
 // ---------------------------------------------------------------- reading out
 
-// Normals of up to kPatch rows of kGroup outputs; `index` is a multiple of kPatch kGroup.
-NC_INLINE void patch_normals(float* z, int rows, const Draw& draw, std::int64_t index) {
-  static_assert(kPatch * kGroup % kBatch == 0 && kGroup % (4 * W) == 0, "whole batches");
+// The first n normals, at least, of the patch at `index`.
+NC_INLINE void patch_normals(float* z, int n, const Draw& draw, std::int64_t index) {
+  static_assert(kPatch % kBatch == 0, "whole batches");
   const auto high = static_cast<std::uint32_t>(index >> 34);
   const auto low = static_cast<std::uint32_t>(index >> 2);
-  if (rows >= kPatch) {
-    for (std::uint32_t i = 0; i < kPatch * kGroup; i += kBatch)
+  if (n >= kPatch) {
+    for (std::uint32_t i = 0; i < kPatch; i += kBatch)
       emit_normals<kSets>(draw, high, low + i / 4, z + i);
     return;
   }
-  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(rows) * kGroup; i += 4 * W)
+  for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(n); i += 4 * W)
     emit_normals<1>(draw, high, low + i / 4, z + i);
 }
 
@@ -236,33 +236,40 @@ NC_INLINE F sum_at(const void* sums, std::ptrdiff_t i) {
   return load(static_cast<const float*>(sums) + i);
 }
 
+struct Sums {
+  const void *sums, *squares;
+  const float *peak, *variance_peak;
+};
+
 template <bool integer>
-NC_INLINE void read_as(const void* sums, const void* squares, const float* peak,
-                       const float* variance_peak, int m, int columns, const Read& read,
-                       const Draw& draw, std::int64_t index, std::int64_t index_step,
+NC_INLINE void read_as(const Sums& from, int m, int columns, const Read& read, const Draw& draw,
+                       int noise_width, std::int64_t index, std::int64_t index_step,
                        float* total, std::uint8_t* inside, std::ptrdiff_t inside_stride) {
-  constexpr int vectors = kGroup / W;
-  alignas(64) float unit[kGroup], unit_variance[kGroup], z[kPatch * kGroup];
+  alignas(64) float unit[kGroup], unit_variance[kGroup], z[kPatch];
   for (int c = 0; c < kGroup; c += W) {
-    store(unit + c, load(peak + c) * set(read.unit));
+    store(unit + c, load(from.peak + c) * set(read.unit));
     if (read.weight_noise)
-      store(unit_variance + c, load(variance_peak + c) * set(read.unit_variance));
+      store(unit_variance + c, load(from.variance_peak + c) * set(read.unit_variance));
   }
   const F output_variance = set(read.noise * read.noise);
   const F top = set(read.top), bottom = set(-read.top);
   const bool noisy = read.output_noise || read.weight_noise;
-  for (int r = 0; r < m; ++r) {
-    if (noisy && r % kPatch == 0)
-      patch_normals(z, m - r, draw, index + r / kPatch * index_step);
-    const float* noise = z + r % kPatch * kGroup;
+  const int patch_rows = kPatch / noise_width;
+  int row = patch_rows;  // of the patch
+  const float* noise = z;
+  for (int r = 0; r < m; ++r, ++row, noise += noise_width) {
+    if (noisy && row == patch_rows) {
+      patch_normals(z, (m - r) * noise_width, draw, index);
+      index += index_step;
+      row = 0;
+      noise = z;
+    }
     std::uint64_t bits = 0;
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) {
-      const int c = v * W;
+    const auto vector = [&](int c) __attribute__((always_inline)) {
       const std::ptrdiff_t i = r * kGroup + c;
-      F u = sum_at<integer>(sums, i) * load(unit + c);
+      F u = sum_at<integer>(from.sums, i) * load(unit + c);
       if (read.weight_noise) {
-        const F variance = fma(sum_at<integer>(squares, i), load(unit_variance + c),
+        const F variance = fma(sum_at<integer>(from.squares, i), load(unit_variance + c),
                                output_variance);
         u = fma(sqrt(variance), load(noise + c), u);
       } else if (read.output_noise) {
@@ -275,6 +282,12 @@ NC_INLINE void read_as(const void* sums, const void* squares, const float* peak,
         u = to_float(round_even(min(max(t, bottom), top)));
       }
       store(total + i, fma(u, set(read.gain), load(total + i)));
+    };
+    if (columns == kGroup) {
+#pragma GCC unroll 4
+      for (int c = 0; c < kGroup; c += W) vector(c);
+    } else {
+      for (int c = 0; c < columns; c += W) vector(c);
     }
     if (inside) {
       std::uint8_t* to = inside + r * inside_stride;
@@ -288,14 +301,15 @@ NC_INLINE void read_as(const void* sums, const void* squares, const float* peak,
 
 void read(const void* sums, const void* squares, bool integer, const float* peak,
           const float* variance_peak, int m, int columns, const Read& how, const Draw& draw,
-          std::int64_t index, std::int64_t index_step, float* total, std::uint8_t* inside,
-          std::ptrdiff_t inside_stride) {
+          int noise_width, std::int64_t index, std::int64_t index_step, float* total,
+          std::uint8_t* inside, std::ptrdiff_t inside_stride) {
+  const Sums from{sums, squares, peak, variance_peak};
   if (integer)
-    read_as<true>(sums, squares, peak, variance_peak, m, columns, how, draw, index, index_step,
-                  total, inside, inside_stride);
+    read_as<true>(from, m, columns, how, draw, noise_width, index, index_step, total, inside,
+                  inside_stride);
   else
-    read_as<false>(sums, squares, peak, variance_peak, m, columns, how, draw, index, index_step,
-                   total, inside, inside_stride);
+    read_as<false>(from, m, columns, how, draw, noise_width, index, index_step, total, inside,
+                   inside_stride);
 }
 
 void finish(const float* total, int m, int columns, const float* scale, const float* bias,

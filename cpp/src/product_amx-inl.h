@@ -121,16 +121,17 @@ NC_INLINE void tiles(const char* a, std::ptrdiff_t stride, bool both, const char
 }
 
 // sums = 256 sums + low.
-NC_INLINE void join_bytes(std::int32_t* sums, const std::int32_t* low, int m) {
-  for (int i = 0; i < m * kGroup; i += W)
-    store_i(sums + i, shift_left<8>(load_i(sums + i)) + load_i(low + i));
+NC_INLINE void join_bytes(std::int32_t* sums, const std::int32_t* low, int m, int columns) {
+  for (int r = 0; r < m; ++r)
+    for (int i = r * kGroup; i < r * kGroup + columns; i += W)
+      store_i(sums + i, shift_left<8>(load_i(sums + i)) + load_i(low + i));
 }
 
 void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows,
-              bool narrow, std::int32_t* sums) {
+              int columns, bool narrow, std::int32_t* sums) {
   alignas(64) std::int32_t low[kRowBlock * kGroup];
   const auto* b = static_cast<const char*>(panel);
-  for (int c = 0; c < kGroup; c += 32) {
+  for (int c = 0; c < columns; c += 32) {
     for (int r = 0; r < m; r += 32)
       tiles<Signs::kBoth>(static_cast<const char*>(codes) + r * stride, stride, m - r > 16, b,
                           rows, sums + r * kGroup + c);
@@ -141,19 +142,19 @@ void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel
                            rows, low + r * kGroup + c);
     b += 32 * rows;
   }
-  if (!narrow) join_bytes(sums, low, m);
+  if (!narrow) join_bytes(sums, low, m, columns);
 }
 
 void multiply_squares(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t high, int m,
-                      const void* panel, int rows, std::int32_t* sums) {
+                      const void* panel, int rows, int columns, std::int32_t* sums) {
   alignas(64) std::int32_t low[kRowBlock * kGroup];
   const auto* b = static_cast<const char*>(panel);
   const auto* a = static_cast<const char*>(squares);
-  for (int c = 0; c < kGroup; c += 32, b += 32 * rows)
+  for (int c = 0; c < columns; c += 32, b += 32 * rows)
     for (int r = 0; r < m; r += 32) {
       tiles<Signs::kNeither>(a + high + r * stride, stride, m - r > 16, b, rows,
                              sums + r * kGroup + c);
       tiles<Signs::kNeither>(a + r * stride, stride, m - r > 16, b, rows, low + r * kGroup + c);
     }
-  join_bytes(sums, low, m);
+  join_bytes(sums, low, m, columns);
 }

@@ -62,9 +62,9 @@ NC_INLINE void multiply_rows(const char* a, std::ptrdiff_t stride, const char* p
   }
 }
 
-void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows, bool,
-              std::int32_t* sums) {
-  for (int c = 0; c < kGroup; c += kColumns) {
+void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows,
+              int columns, bool, std::int32_t* sums) {
+  for (int c = 0; c < columns; c += kColumns) {
     const char* part = static_cast<const char*>(panel) + 2 * c * rows;
     in_row_blocks(m, [&](int from, int r) {
       with_rows<kRowsAtOnce>(r, [&](auto R) {
@@ -76,6 +76,6 @@ void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel
 }
 
 void multiply_squares(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t, int m,
-                      const void* panel, int rows, std::int32_t* sums) {
-  multiply(squares, stride, m, panel, rows, false, sums);
+                      const void* panel, int rows, int columns, std::int32_t* sums) {
+  multiply(squares, stride, m, panel, rows, columns, false, sums);
 }

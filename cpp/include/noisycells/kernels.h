@@ -73,7 +73,7 @@ struct CodecTables {
 // Outputs whose weights are packed together, and most input rows multiplied with them at once.
 constexpr int kGroup = 64;
 constexpr int kRowBlock = 64;
-constexpr int kPatch = 4;  // input vectors whose noise lies together, kGroup outputs of each
+constexpr int kPatch = 256;  // normals that are drawn together: of several vectors and outputs
 constexpr int kWeightLevels = 32767;
 constexpr int kNarrowLevels = 127;
 constexpr int kVarianceLevels = 255;
@@ -201,21 +201,22 @@ struct Kernels {
   void (*pack)(const float* positive, const float* negative, std::ptrdiff_t ld, int columns,
                int rows, float inverse_span, int levels, void* panel, float* peak);
 
-  // Sums (m, kGroup), m <= kRowBlock, of input rows `stride` bytes apart times a panel.
-  // `rows`: of the tile, padded.
+  // Sums (m, kGroup), m <= kRowBlock, of input rows `stride` bytes apart times a panel's first
+  // `columns` outputs. `rows`: of the tile, padded.
   void (*multiply)(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows,
-                   bool narrow, std::int32_t* sums);
+                   int columns, bool narrow, std::int32_t* sums);
   void (*multiply_squares)(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t high, int m,
-                           const void* panel, int rows, std::int32_t* sums);
+                           const void* panel, int rows, int columns, std::int32_t* sums);
   void (*multiply_float)(const float* values, std::ptrdiff_t stride, int m, const float* panel,
-                         int rows, float* sums);
+                         int rows, int columns, float* sums);
 
   // Noise, ADC and digital accumulation of one pass: total (m, kGroup). `sums` and `squares` are
-  // int32 where integer. inside, where given: bits, `columns` of each row, rows `stride` apart.
+  // int32 where integer. noise_width: outputs of a patch of normals; the first patch starts at
+  // `index`, the next ones index_step further. inside, where given: bits, `columns` of each row.
   void (*read)(const void* sums, const void* squares, bool integer, const float* peak,
                const float* variance_peak, int m, int columns, const Read& read, const Draw& draw,
-               std::int64_t index, std::int64_t index_step, float* total, std::uint8_t* inside,
-               std::ptrdiff_t inside_stride);
+               int noise_width, std::int64_t index, std::int64_t index_step, float* total,
+               std::uint8_t* inside, std::ptrdiff_t inside_stride);
   // y = total scale range (+ bias).
   void (*finish)(const float* total, int m, int columns, const float* scale, const float* bias,
                  const float* ranges, float* y, std::ptrdiff_t stride);

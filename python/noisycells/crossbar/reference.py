@@ -267,9 +267,15 @@ def input_slices(spec: Spec) -> list[tuple[int, int, float]]:
 
 
 def noise_index(b: NDArray[np.int64], j: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Index of the draw for batch row ``b`` and output ``j`` of ``n``: patches of 4 x 64."""
-    groups = (n + 63) // 64
-    return ((b // 4) * groups + j // 64) * 256 + (b % 4) * 64 + j % 64
+    """Index of the draw for batch row ``b`` and output ``j`` of ``n``.
+
+    Draws lie in patches of 256: 4 rows of 64 outputs, or where all outputs fit into 32 or 16,
+    8 rows of 32 or 16 rows of 16.
+    """
+    width = next(w for w in (16, 32, 64) if n <= w or w == 64)
+    groups = (n + width - 1) // width
+    rows = 256 // width
+    return ((b // rows) * groups + j // width) * 256 + (b % rows) * width + j % width
 
 
 def input_ranges(x: F32, fixed: float | None) -> F32:
