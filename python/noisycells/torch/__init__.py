@@ -1,4 +1,4 @@
-"""noisycells for torch: the papers' networks, training, pruning, storage of whole models."""
+"""noisycells for torch: crossbar layers, the papers' networks, training, pruning, storage."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from .convert import at, calibrate, convert, estimate, program, restore, summary
+from .crossbar_layers import (
+    CrossbarConv1d,
+    CrossbarConv2d,
+    CrossbarConv3d,
+    CrossbarLayer,
+    CrossbarLinear,
+    CrossbarTransposedLinear,
+)
+from .crossbar_op import crossbar_linear
 from .models import MLP, LeNet
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
@@ -19,13 +29,27 @@ from .train import TrainingRecord, build, evaluate, train
 
 __all__ = [
     "MLP",
+    "CrossbarConv1d",
+    "CrossbarConv2d",
+    "CrossbarConv3d",
+    "CrossbarLayer",
+    "CrossbarLinear",
+    "CrossbarTransposedLinear",
     "LeNet",
     "TrainingRecord",
+    "at",
     "build",
+    "calibrate",
+    "convert",
+    "crossbar_linear",
+    "estimate",
     "evaluate",
     "load",
     "magnitude_prune",
     "make_permanent",
+    "program",
+    "restore",
     "store",
+    "summary",
     "train",
 ]

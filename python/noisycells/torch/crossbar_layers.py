@@ -77,6 +77,7 @@ class CrossbarLayer(nn.Module):
         Buffer (groups, 1 + passes): calibrated ranges of the DAC and of the ADCs, -1 for none.
     """
 
+    digital_class: type[nn.Module]
     weight: Tensor
     bias: Tensor | None
     analog: Device
@@ -117,7 +118,7 @@ class CrossbarLayer(nn.Module):
 
     def digital(self, x: Tensor) -> Tensor:
         """The product without noise and converters, by torch."""
-        return cast(Tensor, type(self).digital_class.forward(self, x))  # type: ignore[attr-defined]
+        return cast(Tensor, type(self).digital_class.forward(self, x))
 
     @property
     def arrays(self) -> int:
@@ -135,6 +136,16 @@ class CrossbarLayer(nn.Module):
         for buffer in _STATE:
             self.register_buffer(buffer, None)
         self.rename(name)
+
+    def release(self) -> None:
+        """Become a module of the digital class again, in place, without the chip."""
+        for buffer in _STATE:
+            delattr(self, buffer)
+        digital = self.digital_class
+        for attribute in ("analog", "spec", "name", "circuit", "_handle", "_warned"):
+            delattr(self, attribute)
+        vars(self).pop("digital_class", None)
+        self.__class__ = digital  # type: ignore[assignment]
 
     def rename(self, name: str) -> None:
         """Key the random numbers of chips programmed from now on by another name."""
@@ -203,11 +214,16 @@ class CrossbarLayer(nn.Module):
         ValueError
             If the device is not known at that time.
         """
+        self.check_at(seconds, extrapolate)
+        self._keep([array.at(seconds, extrapolate) for array in self.crossbars()])
+
+    def check_at(self, seconds: float, extrapolate: bool) -> None:
+        """Raise what :meth:`at` would."""
         if self.chip_seed is None:
             raise RuntimeError(
                 f"at: expected a programmed layer; call program(seed) on {self.name!r} first"
             )
-        self._keep([array.at(seconds, extrapolate) for array in self.crossbars()])
+        self.analog.ageing(seconds, extrapolate)
 
     @torch.inference_mode(False)  # whose tensors could not take part in gradients later
     @torch.no_grad()
@@ -389,13 +405,8 @@ class CrossbarLayer(nn.Module):
             life = f"programmed with seed {self.chip_seed.item() & (1 << 64) - 1}"
             if not math.isnan(seconds := self.chip_seconds.item()):
                 life += f", {seconds:g} s ago"
-        digital = type(self).digital_class.extra_repr(self)  # type: ignore[attr-defined]
+        digital = type(self).digital_class.extra_repr(self)
         return f"{digital}, {self.analog.name}, {life}"
-
-
-def _check_parameters(parameters: dict[str, Any]) -> None:
-    if "device" not in parameters:
-        raise TypeError("device: expected an analog Device, got nothing")
 
 
 class CrossbarLinear(CrossbarLayer, nn.Linear):
