@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::ptrdiff_t kGrain = 4 * kBlock;
 constexpr std::ptrdiff_t kChunkBytes = 1 << 20;  // input codes that are kept at once, about
+constexpr std::ptrdiff_t kGathered = 8;
 constexpr std::size_t kAlign = 64;
 
 char* aligned(char* p) {
@@ -46,61 +47,72 @@ int bit_length(int value) {
   return bits;
 }
 
-// Copies n floats; up to 3 floats after them may be read (not past `end`) and written.
-inline void copy_line(const float* from, const float* end, int n, float* to) {
-  for (; n >= 4; n -= 4, from += 4, to += 4) std::memcpy(to, from, 16);
-  if (n == 0) return;
-  if (end - from >= 4)
-    std::memcpy(to, from, 16);
-  else
-    std::memcpy(to, from, static_cast<std::size_t>(n) * 4);
-}
-
-// One patch's inputs in the order (channel, depth, height, width) of torch's filters, and up to
-// 3 floats more. end: of all images.
-void gather(const float* images, const float* end, const Patches& p, std::ptrdiff_t index,
-            float* to) {
-  const std::ptrdiff_t places = p.out[0] * p.out[1] * p.out[2];
-  const std::ptrdiff_t image = index / places;
-  std::ptrdiff_t place = index % places;
-  std::ptrdiff_t start[3];
-  for (int d = 2; d >= 0; --d) {
-    start[d] = place % p.out[d] * p.stride[d] - p.padding[d];
-    place /= p.out[d];
-  }
-  const std::ptrdiff_t width = p.size[2];
-  const std::ptrdiff_t channel = p.size[0] * p.size[1] * width;
-  const int kw = p.kernel[2];
-  // The part of a line of the filter that lies on the image, where that is contiguous.
-  int left = 0, right = kw;
-  if (p.dilation[2] == 1) {
-    left = static_cast<int>(std::min<std::ptrdiff_t>(std::max<std::ptrdiff_t>(-start[2], 0), kw));
-    right = static_cast<int>(std::max<std::ptrdiff_t>(std::min<std::ptrdiff_t>(width - start[2], kw), left));
-  }
-  const float* x = images + image * p.channels * channel;
-  for (std::ptrdiff_t c = 0; c < p.channels; ++c, x += channel)
-    for (int kd = 0; kd < p.kernel[0]; ++kd) {
-      const std::ptrdiff_t d = start[0] + kd * p.dilation[0];
-      for (int kh = 0; kh < p.kernel[1]; ++kh, to += kw) {
-        const std::ptrdiff_t h = start[1] + kh * p.dilation[1];
-        if (d < 0 || d >= p.size[0] || h < 0 || h >= p.size[1]) {
-          std::fill(to, to + kw, 0.0f);
-          continue;
-        }
-        const float* line = x + (d * p.size[1] + h) * width + start[2];
-        if (p.dilation[2] == 1) {
-          std::fill(to, to + left, 0.0f);
-          copy_line(line + left, end, right - left, to + left);
-          std::fill(to + right, to + kw, 0.0f);
-          continue;
-        }
-        for (int i = 0; i < kw; ++i) {
-          const std::ptrdiff_t w = start[2] + i * p.dilation[2];
-          to[i] = w >= 0 && w < width ? line[i * p.dilation[2]] : 0.0f;
-        }
+// A convolution's images with their padding, and where each line of a filter lies on them: a patch
+// is then gathered by copying lines, in the order (channel, depth, height, width) of torch's
+// filters.
+class Images {
+ public:
+  Images(const float* x, const Patches& p, std::ptrdiff_t batch, int threads) : p_(p) {
+    std::ptrdiff_t size[3];
+    for (int d = 0; d < 3; ++d) size[d] = p.size[d] + 2 * p.padding[d];
+    row_ = size[2];
+    plane_ = size[1] * row_;
+    const std::ptrdiff_t channel = size[0] * plane_;
+    image_ = p.channels * channel;
+    places_ = p.out[0] * p.out[1] * p.out[2];
+    const std::ptrdiff_t images = batch / places_;
+    // Lines are copied in whole fours.
+    memory_.reset(new float[static_cast<std::size_t>(images * image_) + 4]);
+    const std::ptrdiff_t lines = p.size[0] * p.size[1];
+    parallel_for(images * p.channels, std::max<std::ptrdiff_t>(1, kGrain / channel), threads,
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      for (std::ptrdiff_t c = begin; c < end; ++c) {
+        float* to = memory_.get() + c * channel;
+        std::fill(to, to + channel, 0.0f);
+        to += p.padding[0] * plane_ + p.padding[1] * row_ + p.padding[2];
+        const float* from = x + c * lines * p.size[2];
+        for (std::ptrdiff_t l = 0; l < lines; ++l, from += p.size[2])
+          std::memcpy(to + l / p.size[1] * plane_ + l % p.size[1] * row_, from,
+                      static_cast<std::size_t>(p.size[2]) * sizeof(float));
       }
+    });
+    const bool whole = p.dilation[2] == 1;
+    length_ = whole ? p.kernel[2] : 1;
+    for (std::ptrdiff_t c = 0; c < p.channels; ++c)
+      for (int d = 0; d < p.kernel[0]; ++d)
+        for (int h = 0; h < p.kernel[1]; ++h)
+          for (int w = 0; w < (whole ? 1 : p.kernel[2]); ++w)
+            offsets_.push_back(c * channel + d * p.dilation[0] * plane_ +
+                               h * p.dilation[1] * row_ + w * p.dilation[2]);
+  }
+
+  // Up to 3 floats more are written.
+  void gather(std::ptrdiff_t index, float* to) const {
+    const std::ptrdiff_t place = index % places_;
+    const std::ptrdiff_t w = place % p_.out[2], h = place / p_.out[2] % p_.out[1];
+    const std::ptrdiff_t d = place / (p_.out[2] * p_.out[1]);
+    const float* from = memory_.get() + index / places_ * image_ + d * p_.stride[0] * plane_ +
+                        h * p_.stride[1] * row_ + w * p_.stride[2];
+    if (length_ <= 4) {
+      for (const std::ptrdiff_t offset : offsets_) {
+        std::memcpy(to, from + offset, 4 * sizeof(float));
+        to += length_;
+      }
+      return;
     }
-}
+    for (const std::ptrdiff_t offset : offsets_) {
+      for (int i = 0; i < length_; i += 4) std::memcpy(to + i, from + offset + i, 4 * sizeof(float));
+      to += length_;
+    }
+  }
+
+ private:
+  Patches p_;
+  std::ptrdiff_t row_, plane_, image_, places_;
+  int length_;
+  std::vector<std::ptrdiff_t> offsets_;
+  std::unique_ptr<float[]> memory_;
+};
 
 }  // namespace
 
@@ -198,17 +210,10 @@ struct CrossbarArray::Block {
   char* codes;
   char* squares;
   float* ranges;
-  const float* end;             // of the images, where vectors are cut from some
 };
 
-void CrossbarArray::prepare(const float* x, const Patches* patches, std::ptrdiff_t first,
-                            std::ptrdiff_t row, const Product& how, const Block& block,
-                            float* patch, std::int64_t* clipped, bool* finite) const {
-  const float* input = x + (first + row) * k_;
-  if (patches) {
-    gather(x, block.end, *patches, first + row, patch);
-    input = patch;
-  }
+void CrossbarArray::prepare(const float* input, std::ptrdiff_t row, const Product& how,
+                            const Block& block, std::int64_t* clipped, bool* finite) const {
   const std::int32_t top = kernels_->peak(input, how.row_scale, k_);
   if (top >= 0x7F800000) *finite = false;
   if (how.fixed_range > 0 && how.dac_levels)
@@ -262,11 +267,8 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   block.squares = block.codes + slices * block.capacity * block.code_stride;
   std::vector<float> ranges(static_cast<std::size_t>(chunk));
   block.ranges = ranges.data();
-  block.end = nullptr;
-  if (patches) {
-    const std::ptrdiff_t images = batch / (patches->out[0] * patches->out[1] * patches->out[2]);
-    block.end = x + images * patches->channels * patches->size[0] * patches->size[1] * patches->size[2];
-  }
+  std::unique_ptr<Images> images;
+  if (patches) images = std::make_unique<Images>(x, *patches, batch, threads);
 
   const int noise_width = n_ <= 16 ? 16 : n_ <= 32 ? 32 : kGroup;
   const int code_bytes = integer_ ? kernels_->code_bytes : 4;
@@ -277,11 +279,23 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
     const std::ptrdiff_t vectors = std::min(chunk, batch - first);
     parallel_for(vectors, std::max<std::ptrdiff_t>(1, kGrain / std::max<std::ptrdiff_t>(k_, 1)), threads,
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                   std::vector<float> patch(patches ? static_cast<std::size_t>(k_) + 4 : 0);
                    std::int64_t count = 0;
                    bool all_finite = true;
-                   for (std::ptrdiff_t row = begin; row < end; ++row)
-                     prepare(x, patches, first, row, how, block, patch.data(), &count, &all_finite);
+                   // Several patches before the first is looked at: its lines, just written,
+                   // could not be read back as vectors at once.
+                   std::vector<float> gathered(
+                       images ? static_cast<std::size_t>(kGathered * k_) + 4 : 0);
+                   for (std::ptrdiff_t row = begin; row < end; ++row) {
+                     const float* input = x + (first + row) * k_;
+                     if (images) {
+                       const std::ptrdiff_t i = (row - begin) % kGathered;
+                       if (i == 0)
+                         for (std::ptrdiff_t r = row; r < std::min(row + kGathered, end); ++r)
+                           images->gather(first + r, gathered.data() + (r - row) * k_);
+                       input = gathered.data() + i * k_;
+                     }
+                     prepare(input, row, how, block, &count, &all_finite);
+                   }
                    clipped += count;
                    if (!all_finite) finite = false;
                  });

@@ -70,9 +70,8 @@ class CrossbarArray {
   // A group's panels lie together: those of all planes and tiles.
   char* panel(std::ptrdiff_t group, int plane, int tile, bool variance) const;
   float* peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const;
-  void prepare(const float* x, const Patches* patches, std::ptrdiff_t first, std::ptrdiff_t row,
-               const Product& how, const Block& block, float* patch, std::int64_t* clipped,
-               bool* finite) const;
+  void prepare(const float* input, std::ptrdiff_t row, const Product& how, const Block& block,
+               std::int64_t* clipped, bool* finite) const;
 
   std::ptrdiff_t n_, k_, groups_, padded_k_;
   int rows_, planes_, tiles_;
