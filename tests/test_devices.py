@@ -1,4 +1,7 @@
-"""The presets: their figures, draws from them, their sources, and the data they derive from."""
+"""The presets, and the figures, draws, sources and data of the cells that only store.
+
+Devices have ``test_devices_models.py``.
+"""
 
 from __future__ import annotations
 
@@ -25,41 +28,68 @@ NAMES = [
     "rram_mlc_2bit",
     "rram_mlc_3bit",
 ]
+DEVICES = [
+    "ideal",
+    "pcm_joshi2020",
+    "pcm_hermes",
+    "rram_wan2022",
+    "rram_milo2021",
+    "rram_cmo",
+    "sonos_agrawal2022",
+]
+
+
+def cell(name: str) -> Channel:
+    channel = devices.get(name)
+    assert isinstance(channel, Channel)
+    return channel
 
 
 def test_names_and_get() -> None:
-    assert devices.names() == NAMES
+    assert devices.names() == NAMES + DEVICES
     for name in NAMES:
-        channel = devices.get(name)
-        assert isinstance(channel, Channel) and channel.name == name
-        assert getattr(devices, name)() is channel
+        assert cell(name).name == name
+        assert getattr(devices, name)() is cell(name)
         assert name in devices.__all__
+    for name in DEVICES:
+        device = devices.get(name)
+        assert isinstance(device, devices.Device) and device.name == name
+        assert getattr(devices, name)() == device
+        assert name in devices.__all__
+    assert devices.get("pcm_hermes", devices=1) == devices.pcm_hermes(devices=1)
     with pytest.raises(ValueError, match=r"name: expected one of pcm_array, .*, got 'pcm'"):
         devices.get("pcm")
 
 
 def test_table() -> None:
     rows = devices.table()
-    assert [row["name"] for row in rows] == NAMES
+    assert [row["name"] for row in rows] == NAMES + DEVICES
     json.dumps(rows, allow_nan=False)
     for row in rows:
         assert row["summary"].endswith(".") and row["source"] and row["licence"]
         assert row["synthetic"] == row["source"].startswith("synthetic:")
-        assert 0 < row["branch_capacity"] < row["capacity"] + 1e-3
+        assert 0 < row["branch_capacity"]
+        assert row["capacity"] is None or row["branch_capacity"] < row["capacity"] + 1e-3
+        assert row["kind"] == ("cell" if row["name"] in NAMES else "device")
+        assert (row["conductance_range"] is None) == (row["kind"] == "cell")
+        assert row["doi"] or row["kind"] == "cell" or row["synthetic"]
+    noiseless = [row["name"] for row in rows if row["capacity"] is None]
+    assert noiseless == ["ideal", "sonos_agrawal2022"]  # an erased SONOS cell has no spread
     rows[0]["name"] = "changed"
     assert devices.table()[0]["name"] == "pcm_array"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_survive_json(name: str) -> None:
-    channel = devices.get(name)
+    channel = cell(name)
     assert Channel.from_json(channel.to_json()) == channel
+    assert devices.from_json(channel.to_json()) == channel
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_have_the_moments_of_the_table(name: str) -> None:
     """At most 40 levels, mean and variance each within LIMIT standard errors."""
-    channel = devices.get(name)
+    channel = cell(name)
     n = 20_000
     at = channel.x if len(channel.x) <= 40 else channel.x[::16]
     y = channel.sample(np.repeat(at, n), seed=1).reshape(-1, n).astype(np.float64)
@@ -112,7 +142,7 @@ def test_gaussian_standin() -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 3])
 def test_rram(bits: int) -> None:
-    channel = devices.get(f"rram_mlc_{bits}bit")
+    channel = cell(f"rram_mlc_{bits}bit")
     levels = np.array(rram.MLC_LEVELS[bits])
     assert channel.write_bits == bits and len(channel.x) == 2**bits
     np.testing.assert_allclose(channel.mean, 2 * levels[:, 0] - 1)
@@ -141,7 +171,11 @@ def test_notices_travel_with_the_figures() -> None:
     text = page.read_text(encoding="utf-8")
     for name in NAMES:
         assert f"`{name}`" in text
-        assert devices.get(name).licence.split(",")[-1].strip() in text
+        assert cell(name).licence.split(",")[-1].strip() in text
+    for row in devices.table()[len(NAMES) :]:
+        assert f"`{row['name']}`" in text
+        for doi in filter(None, row["doi"].split(", ")):
+            assert doi in text
 
 
 # ----------------------------------------------------------------- the data themselves

@@ -37,8 +37,8 @@ P = ParamSpec("P")
 
 HEADROOM = 1.25
 """Tables run from 0 to this times g_max; targets beyond are refused."""
-PROGRAMMING_ROWS = 1025
-AGEING_ROWS = 4097  # nu and the 1/f noise of PCM bend sharply at 1 % of g_max
+PROGRAMMING_ROWS = 5 * 256 + 1  # a multiple of 5 steps: g_max is one of the rows
+AGEING_ROWS = 5 * 512 + 1  # nu and the 1/f noise of PCM bend sharply at 1 % of g_max
 CHANNEL_KNOTS = 513
 MAX_CELL = 65_535  # see the counter layout in noisycells.reference
 LARGEST = float(np.finfo(np.float32).max)  # nothing but zero limits a conductance

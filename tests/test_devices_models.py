@@ -1,0 +1,804 @@
+"""Devices: published figures, statistics against naive simulations, times, channels, identity.
+
+The formulas are written out a second time here, from the publications, as naive simulations with
+numpy's own generator. Statistical thresholds: a Kolmogorov-Smirnov distance that chance passes
+with probability 1e-8, and 5.5 standard errors (4e-8); no test makes more than 200 comparisons, so
+each fails fewer than one seed in 1e5.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import noisycells as nc
+from noisycells import devices, reference
+from noisycells.channel import Channel
+from noisycells.crossbar import reference as crossbar_reference
+from noisycells.devices import Device, flash
+from noisycells.devices.moments import exponential_moments, rectified_moments
+
+LIMIT = 5.5
+DAY, YEAR = 86_400.0, 3.156e7
+RNG = np.random.default_rng
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+PRESETS: list[Device] = [
+    devices.ideal(),
+    devices.gaussian(0.8, proportional=0.03, read_std=0.2),
+    devices.pcm_joshi2020(),
+    devices.pcm_hermes(1),
+    devices.pcm_hermes(2),
+    devices.rram_wan2022(),
+    devices.rram_milo2021(),
+    devices.rram_cmo(),
+    devices.rram_cmo(acceptance=0.2),
+    devices.sonos_agrawal2022(),
+    devices.fitted(
+        [0.0, 10.0, 30.0],
+        [[1.0, 10.5, 29.0], [0.5, 9.0, 28.0], [0.4, 8.0, 26.0]],
+        [[0.5, 1.0, 0.7], [0.6, 1.4, 1.0], [0.8, 1.5, 0.9]],
+        [0.0, 100.0, 1e4],
+        read_std=0.3,
+        name="table",
+    ),
+]
+each = pytest.mark.parametrize("device", PRESETS, ids=repr)
+
+
+def times_of(device: Device) -> list[float]:
+    """First, some inner and last time that a device was measured at."""
+    first, last = device.time_range or (0.0, YEAR)
+    return sorted({first, min(max(first, 50.0), last), first + 0.3 * (last - first), last})
+
+
+def polynomial(x: Any, *coefficients: float) -> Any:
+    return sum(c * x**i for i, c in enumerate(coefficients))
+
+
+def clamp(x: Any, low: float, high: float) -> Any:
+    return np.minimum(np.maximum(x, low), high)
+
+
+# ----------------------------------------------------------------- published figures
+
+POINTS: list[tuple[Device, float, float | None, float]] = [
+    # device, target in uS, seconds (None: programmed), published std in uS
+    (devices.pcm_joshi2020(), 0.0, None, 0.26348),
+    (devices.pcm_joshi2020(), 12.5, None, 0.952705),
+    (devices.pcm_joshi2020(), 25.0, None, 1.05538),
+    (devices.pcm_hermes(1), 0.0, None, 0.157818),
+    (devices.pcm_hermes(1), 5.175, None, 0.865312),
+    (devices.pcm_hermes(1), 10.35, None, 1.007567),
+    (devices.pcm_hermes(2), 0.0, None, 0.166032),
+    (devices.pcm_hermes(2), 10.35, None, 0.991013),
+    (devices.pcm_hermes(2), 20.7, None, 1.092698),
+    (devices.rram_wan2022(), 0.0, None, 0.348),
+    (devices.rram_wan2022(), 20.0, None, 2.022938),
+    (devices.rram_wan2022(), 40.0, None, 1.103),
+    (devices.rram_milo2021(), 50.0, None, 4.326971),
+    (devices.rram_milo2021(), 225.0, None, 2.733246),
+    (devices.rram_cmo(), 9.0, None, 0.112831),
+    (devices.rram_cmo(), 50.0, None, 0.575732),
+    (devices.rram_cmo(acceptance=0.2), 50.0, None, 0.054251),
+    (devices.sonos_agrawal2022(), 1.0, None, 0.0860846),
+    (devices.sonos_agrawal2022(), 10.0, None, 0.1981818),
+]
+
+
+@pytest.mark.parametrize(("device", "target", "seconds", "std"), POINTS)
+def test_published_points_of_programming(
+    device: Device, target: float, seconds: float | None, std: float
+) -> None:
+    tables = device.programming()
+    table = tables.table.astype(np.float64)
+    grid = np.arange(len(table)) / tables.inv_dx
+    mean = np.interp(target, grid, table[:, 0])
+    assert mean == pytest.approx(target, abs=1e-5)
+    assert np.interp(target, grid, table[:, 2]) == pytest.approx(std, rel=2e-4)
+    assert np.array_equal(tables.table[:-1, 1::2], np.diff(tables.table[:, ::2], axis=0))
+
+
+def ageing_rows(device: Device, target: float, seconds: float) -> dict[str, tuple[float, ...]]:
+    """The columns of the tables at one target."""
+    ageing = device.ageing(seconds)
+    assert ageing is not None
+    rows = {}
+    for name in ("relaxation", "drift", "flicker"):
+        table = getattr(ageing, name)
+        if table is not None:
+            grid = np.arange(len(table)) / ageing.inv_dx
+            columns = table.astype(np.float64)[:, ::2].T
+            rows[name] = tuple(float(np.interp(target, grid, c)) for c in columns)
+    return rows
+
+
+def test_published_points_of_later_times() -> None:
+    """Values worked out by hand from the constants of the publications."""
+    pcm = devices.pcm_joshi2020()
+    time = math.log((3600 + 20) / 20)
+    rows = ageing_rows(pcm, 25.0, 3600.0)
+    assert rows.keys() == {"drift", "flicker"}
+    assert rows["drift"] == pytest.approx((0.049 * time, 0.008 * time), rel=1e-5)
+    read = math.sqrt(math.log((3620 + 250e-9) / 500e-9))
+    assert rows["flicker"] == pytest.approx((0.0088 * read,), rel=1e-4)
+    rows = ageing_rows(pcm, 2.5, 3600.0)
+    mean, std = -0.0155 * math.log(0.1) + 0.0244, -0.0125 * math.log(0.1) - 0.0059
+    assert rows["drift"] == pytest.approx((mean * time, std * time), rel=1e-4)
+    assert rows["flicker"] == pytest.approx((0.0088 * 10**0.65 * read,), rel=1e-3)
+    rows = ageing_rows(pcm, 0.0, 3600.0)
+    assert rows["drift"] == pytest.approx((0.1 * time, 0.045 * time), rel=1e-5)
+    assert rows["flicker"] == pytest.approx((0.2 * read,), rel=1e-5)
+
+    wan = devices.rram_wan2022()
+    for seconds, std in ((DAY, 3.909), (2 * DAY, 3.929125)):  # at r = 0.5
+        _, gained = ageing_rows(wan, 20.0, seconds)["relaxation"]
+        assert math.hypot(gained, 2.022938) == pytest.approx(std, rel=2e-4)
+    half = math.sqrt(DAY)  # half way from 1 s to 1 day in ln t
+    _, gained = ageing_rows(wan, 20.0, half)["relaxation"]
+    assert math.hypot(gained, 2.022938) == pytest.approx((2.022938 + 3.909) / 2, rel=2e-4)
+
+    rows = ageing_rows(devices.rram_cmo(), 50.0, 10.0)
+    assert rows["relaxation"] == pytest.approx((-0.204935, 0.508568), rel=1e-4)
+    noise = 0.0277316483 * math.log10(50) * math.sqrt(math.log((10 + 1e-6) / 2e-6))
+    assert rows["flicker"][0] * 50 == pytest.approx(noise, rel=1e-4)
+
+    sonos = devices.sonos_agrawal2022()
+    shift, gained = ageing_rows(sonos, 10.0, 5 * DAY)["relaxation"]
+    assert shift == pytest.approx(-0.467, abs=2e-3)  # of the polynomial for 5 days at 1000 nA
+    before = 0.1988665 * (1 - math.exp(-1000 / 176.3115))
+    after = 0.3457909 * (1 - math.exp(-(1000 + 100 * shift) / 207.34309))
+    assert math.hypot(gained, before) == pytest.approx(after, rel=1e-4)
+
+
+def test_read_variance() -> None:
+    """(0.0175 g_max)^2 g / g_max for PCM; SONOS: the parabola is near the published curve."""
+    assert devices.pcm_joshi2020().read_variance == pytest.approx((0, 0.0175**2 * 25, 0))
+    assert devices.pcm_hermes(1).read_variance == pytest.approx((0, 0.0175**2 * 10.35, 0))
+    assert devices.rram_wan2022().read_variance == pytest.approx((0.4**2 / 2, 0, 0))
+    assert devices.rram_milo2021(read_std=2).read_variance == (4, 0, 0)
+    c0, c1, c2 = devices.sonos_agrawal2022().read_variance
+    g = np.linspace(1.0, 14.0, 27)
+    published = 0.1258037 * (1 - np.exp(-g / 2.1536557))
+    assert c0 == 0
+    ratio = np.sqrt(c1 * g + c2 * g**2) / published
+    assert 0.945 < ratio.min() and ratio.max() < 1.18
+    assert 0.945 < ratio[2:].min() and ratio[2:].max() < 1.03  # from 2 uS on
+
+
+def test_where_two_codes_disagree() -> None:
+    """The figures that docs/devices.md gives for these differences."""
+    r = np.linspace(0, 1, 1001)
+    joshi = polynomial(r, 0.26348, 1.9650, -1.1731)  # aihwkit
+    crosssim = polynomial(25 * r, 0.28638599, 0.07585724, -0.00178767)
+    ratio = crosssim / joshi
+    assert ratio[0] == pytest.approx(1.087, abs=5e-4) and ratio.max() == ratio[0]
+    assert ratio.min() > 1 and np.abs(ratio[r >= 0.2] - 1).max() == pytest.approx(0.019, abs=5e-4)
+
+    training = 25 * polynomial(r, 0.0105392, 0.0768, -0.046925)  # transposed digits: not 0.0786
+    assert (training / joshi).min() == pytest.approx(0.957, abs=5e-4)
+    assert 25 * polynomial(1.0, 0.0105392, 0.0786, -0.046925) == pytest.approx(joshi[-1], rel=2e-4)
+
+    # For g_max = 12.5 uS aihwkit scales the noise of 25 uS down, which no device has done.
+    assert joshi[-1] * 12.5 / 25 == pytest.approx(0.528, abs=5e-4)
+    half = devices.pcm_joshi2020(g_max=12.5)
+    tables = half.programming()
+    end = np.interp(12.5, np.arange(len(tables.table)) / tables.inv_dx, tables.table[:, 2])
+    assert end == pytest.approx(0.953, abs=5e-4)
+
+    wan = polynomial(r, 0.348, 16.030, -43.853, 45.393, -16.815)
+    cubic = polynomial(40 * r, 1.053, 0.2374, -1.167e-2, 1.536e-4)
+    assert (wan[0], cubic[0]) == (0.348, 1.053)
+    assert (wan[500], cubic[500]) == pytest.approx((2.02, 2.36), abs=5e-3)
+    assert np.sqrt(np.mean(cubic**2) / np.mean(wan**2)) == pytest.approx(1.16, abs=5e-3)
+    # aihwkit keeps the reference of 40 uS in a variable that it does not use: with its default
+    # g_max of 25 uS the noise is not scaled by 25 / 40, as its comment says it should be.
+    assert 40 / 25 == 1.6
+    assert wan[500] / polynomial(12.5 / 40, 0.348, 16.03, -43.853, 45.393, -16.815) == (
+        pytest.approx(0.880, abs=5e-4)
+    )
+
+    assert math.log(50) / math.log10(50) == pytest.approx(2.303, abs=5e-4)
+    coarse, fine = (polynomial(50.0, *devices.rram.CMO_STD[a]) for a in (2.0, 0.2))
+    assert coarse / fine == pytest.approx(10.6, abs=0.05)
+    assert 50 - 49.92383444 == pytest.approx(0.076, abs=5e-4)
+
+    drift = [polynomial(1600.0, *flash.DRIFT[day]) for day in (1, 2, 5)]  # nA, at CrossSim's Imax
+    assert drift == pytest.approx([-245.9, -97.8, -117.8], abs=0.1)
+    inside = [polynomial(1400.0, *flash.DRIFT[day]) for day in (1, 2, 5)]
+    assert inside == pytest.approx([-38.9, -45.9, -60.3], abs=0.1)
+
+
+# ----------------------------------------------------------------- naive simulations
+
+
+def naive_pcm(
+    g: Array, seconds: float, rng: np.random.Generator, full: float, start: float, read: float,
+    std: Array, nu_mean: Array, nu_std: Array, q: Callable[[Array], Array],
+) -> tuple[Array, Array]:  # fmt: skip
+    programmed = np.maximum(g + std * rng.standard_normal(g.shape), 0)
+    nu = np.abs(nu_mean + nu_std * rng.standard_normal(g.shape))
+    drifted = programmed * ((seconds + start) / start) ** -nu
+    with np.errstate(divide="ignore"):
+        noise = q(programmed / full) * math.sqrt(math.log((seconds + start + read) / (2 * read)))
+    return programmed, np.maximum(drifted * (1 + noise * rng.standard_normal(g.shape)), 0)
+
+
+def naive_joshi(g: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    r = np.maximum(g / 25, 1e-7)
+    return naive_pcm(
+        g, seconds, rng, 25.0, 20.0, 250e-9,
+        polynomial(g / 25, 0.26348, 1.9650, -1.1731),
+        clamp(-0.0155 * np.log(r) + 0.0244, 0.049, 0.1),
+        clamp(-0.0125 * np.log(r) - 0.0059, 0.008, 0.045),
+        lambda p: np.minimum(0.0088 / np.maximum(p**0.65, 1e-3), 0.2),
+    )  # fmt: skip
+
+
+def naive_hermes(two: bool) -> Callable[..., tuple[Array, Array]]:
+    def simulate(g: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
+        full = 20.7 if two else 10.35
+        r = np.maximum(g / full, 1e-7)
+        ln = np.log(r)
+        nu_mean = np.where(
+            r < 0.0945,
+            clamp(-0.0387 * ln - 0.0182, 0.0720, 0.13),
+            -0.0436 * r**2 - 0.0126 * r + 0.0736,
+        )
+        if two:
+            std = polynomial(g / full, 0.16603222, 4.71806468, -8.48101252, 4.68961419)
+            nu_std = np.where(
+                r < 0.3055,
+                clamp(-0.0117 * ln - 0.0057, 0.0091, 0.04),
+                -0.0118 * r**2 + 0.0093 * r + 0.0073,
+            )
+        else:
+            std = polynomial(g / full, 0.15781817, 2.32443916, -2.16310839, 0.68841818)
+            nu_std = np.where(
+                r < 0.3039,
+                clamp(-0.0120 * ln - 0.0023, 0.0124, 0.04),
+                -0.0165 * r**2 + 0.0116 * r + 0.0104,
+            )
+
+        def q(p: Array) -> Array:
+            if two:
+                low = clamp(-0.0117 * np.log(p) - 0.0069, 0.015, 0.04)
+                return np.where(p < 0.16, low, 0.0069 * p**3 - 0.0280 * p**2 + 0.0211 * p + 0.0123)
+            low = clamp(-0.0078 * np.log(p) + 0.0038, 0.0179, 0.04)
+            return np.where(p < 0.1591, low, 0.0664 * p**3 - 0.1352 * p**2 + 0.0768 * p + 0.0088)
+
+        start = 300.0 if two else 200.0
+        return naive_pcm(g, seconds, rng, full, start, 512e-9, std, nu_mean, nu_std, q)
+
+    return simulate
+
+
+def naive_wan(g: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """aihwkit draws a device anew at each of the three times: the same distribution there."""
+    tables = {
+        1.0: (0.348, 16.030, -43.853, 45.393, -16.815),
+        DAY: (0.701, 22.086, -50.773, 47.095, -16.458),
+        2 * DAY: (0.782, 20.274, -43.507, 37.062, -11.934),
+    }
+    start = polynomial(g / 40, *tables[1.0])
+    programmed = np.maximum(g + start * rng.standard_normal(g.shape), 0)
+    gained = np.sqrt(polynomial(g / 40, *tables[seconds]) ** 2 - start**2)
+    return programmed, np.maximum(programmed + gained * rng.standard_normal(g.shape), 0)
+
+
+def naive_milo(g: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    programmed = g + (-0.009107 * g + 4.782321) * rng.standard_normal(g.shape)
+    return programmed, programmed
+
+
+def naive_cmo(g: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    programmed = g + (0.0112185391 + 0.01129027418 * g) * rng.standard_normal(g.shape)
+    relaxed = (
+        programmed
+        - 0.08900206 * math.log(seconds)
+        + (0.04201137 * math.log(seconds) + 0.41183342) * rng.standard_normal(g.shape)
+    )
+    noise = 0.0277316483 * math.sqrt(math.log((seconds + 1e-6) / 2e-6)) * np.log10(programmed)
+    return programmed, relaxed + noise * relaxed / programmed * rng.standard_normal(g.shape)
+
+
+def naive_sonos(g: Array, seconds: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """At whole days; nA. The polynomial is that of 2 days alone."""
+    current = 100 * g
+    programmed = current + 19.88665 * (1 - np.exp(-current / 176.3115)) * rng.standard_normal(
+        g.shape
+    )
+    assert seconds == 2 * DAY
+    shift = polynomial(
+        current,
+        *(6.60925e-01, 8.60627e-03, -1.72936e-04, 7.44096e-07, -5.94866e-09, 2.36734e-11),
+        *(-4.83740e-14, 5.56072e-17, -3.65397e-20, 1.28405e-23, -1.87450e-27),
+    )
+    total = 28.72753 * (1 - np.exp(-(current + shift) / 193.56834))
+    later = current + shift + total * rng.standard_normal(g.shape)
+    return np.maximum(programmed, 0) / 100, np.maximum(later, 0) / 100
+
+
+def distance(a: Array, b: Array) -> float:
+    """Two-sample Kolmogorov-Smirnov distance over the limit that chance passes in 1e-8."""
+    values = np.concatenate([a, b])
+    both = [np.searchsorted(np.sort(v), values, side="right") / len(v) for v in (a, b)]
+    limit = math.sqrt(math.log(2 / 1e-8) / 2 * (1 / len(a) + 1 / len(b)))
+    return float(np.abs(both[0] - both[1]).max() / limit)
+
+
+NAIVE: list[tuple[Device, Callable[..., tuple[Array, Array]], list[float]]] = [
+    (devices.pcm_joshi2020(), naive_joshi, [0.0, 1.0, 3600.0, DAY]),
+    (devices.pcm_hermes(1), naive_hermes(False), [0.0, 3600.0, DAY]),
+    (devices.pcm_hermes(2), naive_hermes(True), [0.0, 3600.0, DAY]),
+    (devices.rram_wan2022(), naive_wan, [1.0, DAY, 2 * DAY]),
+    (devices.rram_milo2021(), naive_milo, [0.0]),
+    (devices.rram_cmo(), naive_cmo, [1.0, 10.0, DAY]),
+    (devices.sonos_agrawal2022(), naive_sonos, [2 * DAY]),
+]
+
+
+@pytest.mark.parametrize(("device", "simulate", "times"), NAIVE, ids=lambda v: repr(v)[:30])
+def test_distributions_against_naive_simulations(
+    device: Device, simulate: Callable[..., tuple[Array, Array]], times: list[float]
+) -> None:
+    n = 40_000
+    span = device.g_max - device.g_min
+    for i, fraction in enumerate((0.0, 0.005, 0.06, 0.25, 0.5, 1.0)):
+        if fraction == 0 and device.name == "sonos_agrawal2022":
+            continue  # an erased cell is programmed without any spread
+        target = np.full(n, device.g_min + fraction * span, np.float32)
+        programmed = device.program(target, seed=10 + i)
+        for j, seconds in enumerate(times):
+            expected = simulate(target.astype(np.float64), seconds, RNG((i, j)))
+            assert distance(programmed, np.float32(expected[0])) < 1
+            later = device.at(programmed, target, seconds, seed=10 + i)
+            assert distance(later, np.float32(expected[1])) < 1
+    assert distance(target + 0.2 * device.g_max * RNG(0).standard_normal(n), later) > 1
+
+
+def test_the_naive_simulations_would_find_a_wrong_figure() -> None:
+    """Drift a tenth faster, or twice the 1/f noise, is seen with as many devices."""
+    n = 40_000
+    g = np.full(n, 12.5)
+    device = devices.pcm_joshi2020()
+    target = g.astype(np.float32)
+    later = device.at(device.program(target, 1), target, DAY, 1)
+    programmed = np.maximum(g + 0.952705 * RNG(1).standard_normal(n), 0)
+    nu = np.abs(0.049 + 0.008 * RNG(2).standard_normal(n))
+    q = 0.0088 / 0.5**0.65 * math.sqrt(math.log((DAY + 20) / 500e-9))
+    z = RNG(3).standard_normal(n)
+    for faster, noisier, found in ((1.0, 1.0, False), (1.1, 1.0, True), (1.0, 2.0, True)):
+        wrong = programmed * ((DAY + 20) / 20) ** (-nu * faster) * (1 + noisier * q * z)
+        assert (distance(later, wrong) > 1) == found
+
+
+def test_moments_of_random_parts() -> None:
+    x = RNG(1).standard_normal(400_000)
+    for mean, std in ((0.0, 1.0), (0.3, 0.2), (-1.0, 0.7), (2.0, 0.0), (-1.0, 0.0), (5.0, 0.1)):
+        y = np.maximum(mean + std * x, 0)
+        for power, value in enumerate(rectified_moments(np.array([mean]), np.array([std])), 1):
+            error = LIMIT * np.std(y**power) / math.sqrt(len(y)) + 1e-12
+            assert np.mean(y**power) == pytest.approx(float(value[0]), abs=error)
+        y = np.exp(-np.abs(mean + std * x))
+        for power, value in enumerate(exponential_moments(np.array([mean]), np.array([std])), 1):
+            error = LIMIT * np.std(y**power) / math.sqrt(len(y)) + 1e-12
+            assert np.mean(y**power) == pytest.approx(float(value[0]), abs=error)
+
+
+def test_gaussian_and_ideal() -> None:
+    device = devices.gaussian(0.5, proportional=0.1, g_max=20.0)
+    n = 100_000
+    for target in (5.0, 20.0):
+        g = device.program(np.full(n, target), seed=3).astype(np.float64)
+        std = math.hypot(0.5, 0.1 * target)
+        assert abs(g.mean() - target) < LIMIT * std / math.sqrt(n)
+        assert abs(g.std() / std - 1) < LIMIT / math.sqrt(2 * n)
+    g = device.program(np.zeros(n), seed=4).astype(np.float64)
+    assert g.min() == 0 and np.count_nonzero(g) == pytest.approx(
+        n / 2, abs=LIMIT * math.sqrt(n) / 2
+    )
+    target = RNG(5).uniform(0, 25, (7, 9)).astype(np.float32)
+    ideal = devices.ideal()
+    programmed = ideal.program(target, 1)
+    np.testing.assert_allclose(programmed, target, rtol=1e-6, atol=1e-6)
+    assert ideal.ageing(YEAR) is None
+    assert np.array_equal(ideal.at(programmed, target, YEAR, 1), programmed)
+    assert np.array_equal(ideal.read(programmed, 9), programmed)
+
+
+def test_stuck_devices() -> None:
+    device = devices.rram_milo2021(stuck=(0.02, 0.01))
+    n = 200_000
+    target = np.full(n, 137.5, np.float32)
+    g = device.program(target, seed=6)
+    for value, p in ((50.0, 0.02), (225.0, 0.01)):
+        assert np.mean(g == value) == pytest.approx(p, abs=LIMIT * math.sqrt(p / n))
+    pcm = devices.pcm_joshi2020(stuck=0.1)
+    assert pcm.stuck == (0.05, 0.05)
+    programmed = pcm.program(target / 10, 7)
+    later = pcm.at(programmed, target / 10, DAY, 7)
+    for end in (0.0, 25.0):
+        assert np.array_equal(programmed == end, later == end)  # the same ones, and for ever
+        assert np.mean(later == end) == pytest.approx(0.05, abs=LIMIT * math.sqrt(0.05 / n))
+    everything = devices.ideal(stuck=(0.0, 1.0)).program(np.zeros(1000), 1)
+    assert (everything == 25).mean() > 0.99  # probabilities in 1/2^32
+
+
+# ----------------------------------------------------------------- draws
+
+
+@each
+def test_draws_are_those_of_the_reference(device: Device) -> None:
+    target = RNG(8).uniform(device.g_min, device.g_max, (5, 7)).astype(np.float32)
+    draw = crossbar_reference.Draw(11, 12, 13)
+    programmed = device.program(target, 11, stream=12, cell=13)
+    expected = crossbar_reference.program(target, device.programming(), draw)
+    assert np.array_equal(programmed, expected)
+    for seconds in times_of(device):
+        later = device.at(programmed, target, seconds, 11, stream=12, cell=13)
+        ageing = device.ageing(seconds)
+        if ageing is None:
+            assert np.array_equal(later, programmed)
+        else:
+            assert np.array_equal(later, crossbar_reference.age(target, programmed, ageing, draw))
+
+
+@each
+def test_what_happens_to_a_device_is_drawn_once(device: Device) -> None:
+    target = RNG(9).uniform(device.g_min, device.g_max, 300)
+    times = times_of(device)
+    first, last = times[0], times[-1]
+    programmed = device.program(target, 1)
+    before = device.at(programmed, target, first, 1)
+    later = device.at(programmed, target, last, 1)
+    assert np.array_equal(device.at(programmed, target, first, 1), before)
+    assert np.array_equal(device.at(programmed, target, last, 1), later)
+    moves = device.ageing(last) is not None and first < last
+    assert np.array_equal(before, later) != moves
+    if device.program(target, 2).std() != programmed.std():  # all but the ideal one
+        assert not np.array_equal(device.program(target, 1, cell=1), programmed)
+        assert not np.array_equal(device.program(target, 1, stream=1), programmed)
+
+
+def test_one_normal_for_all_times() -> None:
+    """RRAM relaxes by one number times a spread that grows; nu of PCM does not change."""
+    wan = devices.rram_wan2022()
+    target = np.full(200, 30.0)
+    programmed = wan.program(target, 1).astype(np.float64)
+    moved = [wan.at(programmed, target, t, 1) - programmed for t in (DAY, 2 * DAY)]
+    np.testing.assert_allclose(moved[0] / moved[0].std(), moved[1] / moved[1].std(), rtol=1e-3)
+    pcm = devices.pcm_joshi2020()
+    target = np.full(20_000, 25.0)
+    programmed = pcm.program(target, 1).astype(np.float64)
+    fallen = [-np.log(pcm.at(programmed, target, t, 1) / programmed) for t in (3600.0, DAY)]
+    assert np.corrcoef(fallen)[0, 1] > 0.95  # 0.36 if the 1/f noise were drawn at each time
+
+
+def test_shapes_threads_and_out() -> None:
+    device = devices.pcm_joshi2020(stuck=0.01)
+    target = RNG(10).uniform(0, 25, (300, 40)).astype(np.float32)
+    programmed = device.program(target, 5, num_threads=1)
+    assert programmed.dtype == np.float32
+    assert np.array_equal(device.program(target, 5, num_threads=2), programmed)
+    assert np.array_equal(device.program(target[:10], 5), programmed[:10])  # prefix-stable
+    view = np.asfortranarray(target.astype(np.float64))
+    assert np.array_equal(device.program(view, 5), programmed)
+    out = np.empty_like(programmed)
+    assert device.program(target, 5, out=out) is out and np.array_equal(out, programmed)
+    later = device.at(programmed, target, 100.0, 5)
+    assert device.at(programmed, target, 100.0, 5, out=out, num_threads=2) is out
+    assert np.array_equal(out, later)
+    assert device.program(3.0, 5).shape == () and device.at(1.0, 3.0, 5.0, 5).shape == ()
+    assert device.program(np.zeros((0, 4)), 5).shape == (0, 4)
+    assert device.at(np.zeros(0), np.zeros(0), 5.0, 5).shape == (0,)
+    assert device.read([], 5).shape == (0,)
+
+
+def test_same_draws_at_every_simd_level(simd_level: str) -> None:
+    device = devices.rram_cmo(stuck=0.05)
+    target = np.linspace(9, 88, 1000)
+    programmed = device.program(target, 21)
+    total = programmed.sum(dtype=np.float64) + device.at(programmed, target, 60.0, 21).sum(
+        dtype=np.float64
+    )
+    draw = crossbar_reference.Draw(21, 0, 0)
+    wanted = target.astype(np.float32)
+    expected = crossbar_reference.program(wanted, device.programming(), draw)
+    ageing = device.ageing(60.0)
+    assert ageing is not None
+    aged = crossbar_reference.age(wanted, expected, ageing, draw)
+    assert total == expected.sum(dtype=np.float64) + aged.sum(dtype=np.float64)
+
+
+def test_reads() -> None:
+    n = 100_000
+    for device, g in (
+        (devices.pcm_joshi2020(), 16.0),
+        (devices.gaussian(0.5, read_std=0.3), 0.0),
+        (devices.sonos_agrawal2022(), 7.0),
+    ):
+        c0, c1, c2 = device.read_variance
+        std = math.sqrt(c0 + c1 * g + c2 * g**2)
+        y = device.read(np.full(n, g), seed=1).astype(np.float64)
+        assert abs(y.mean() - g) < LIMIT * std / math.sqrt(n)
+        assert abs(y.std() / std - 1) < LIMIT / math.sqrt(2 * n)
+    again = device.read(np.full(n, g), seed=1)
+    assert np.array_equal(again, y) and not np.array_equal(device.read(np.full(n, g), 2), y)
+    part = device.read(np.full(50, g), seed=1, offset=100)
+    assert np.array_equal(part, again[100:150])
+    z = reference.standard_normal(4, 5, 6, 0, reference.READ)
+    noisy = devices.gaussian(0.0, read_std=1.0).read(np.zeros(4), 5, stream=6)
+    assert np.array_equal(noisy, z)
+
+
+# ----------------------------------------------------------------- moments and channels
+
+
+@each
+def test_channel_has_the_moments_of_the_device(device: Device) -> None:
+    """By Monte-Carlo: conductances of a device, and one read of them, over targets and times."""
+    n = 60_000
+    scale = 2 / (device.g_max - device.g_min)
+    for time in (None, *times_of(device)):
+        channel = device.channel(time)
+        for x in (-1.0, -0.98, -0.5, 0.2, 1.0):
+            target = np.full(n, device.g_min + (x + 1) / scale, np.float32)
+            g = device.program(target, 31)
+            if time is not None:
+                g = device.at(g, target, time, 31)
+            mean, std = device.moments(target[:1], time)
+            check(g, mean[0], std[0])
+            read = (device.read(g, 32) - device.g_min) * scale - 1
+            check(read, channel.mean_at(x), channel.std_at(x))
+
+
+def check(values: Any, mean: float, std: float) -> None:
+    """Mean and variance within LIMIT standard errors, plus what tables and rounding may do."""
+    y = np.asarray(values, np.float64)
+    n, slack = len(y), 2e-6 * max(1.0, abs(mean))
+    deviation = (y - y.mean()) ** 2
+    assert abs(y.mean() - mean) < LIMIT * std / math.sqrt(n) + slack + 5e-4 * std
+    error = LIMIT * deviation.std() / math.sqrt(n)
+    assert abs(deviation.mean() - std**2) < error + slack * std + 2e-3 * std**2 + 1e-11
+
+
+def test_channel_of_stuck_devices() -> None:
+    device = devices.pcm_joshi2020(stuck=(0.03, 0.02))
+    n = 200_000
+    target = np.full(n, 10.0, np.float32)
+    g = device.at(device.program(target, 1), target, 3600.0, 1)
+    mean, std = device.moments([10.0], 3600.0)
+    check(g, mean[0], std[0])
+    good = devices.pcm_joshi2020().moments([10.0], 3600.0)[0][0]
+    assert mean[0] == pytest.approx(0.95 * good + 0.03 * 0 + 0.02 * 25)
+    assert std[0] > 2 * devices.pcm_joshi2020().moments([10.0], 3600.0)[1][0]
+
+
+def test_channel_splits_programming_and_read() -> None:
+    device = devices.gaussian(1.0, read_std=0.5, g_min=10.0, g_max=30.0)
+    channel = device.channel()
+    assert channel.read_std is not None
+    np.testing.assert_allclose(channel.read_std, 0.05)
+    np.testing.assert_allclose(channel.std, math.hypot(0.1, 0.05), rtol=1e-6)
+    np.testing.assert_allclose(channel.mean, channel.x, atol=1e-9)
+    assert channel.range == pytest.approx((-1, 1))
+    milo = devices.rram_milo2021().channel()
+    assert milo.read_std is not None and not milo.read_std.any()  # frozen with the chip
+    assert np.array_equal(milo.sample([0.1], 1, chip=5), milo.sample([0.1], 2, chip=5))
+
+
+@each
+def test_every_device_stores(device: Device) -> None:
+    weights = RNG(12).standard_normal((40, 30)).astype(np.float32)
+    channel = device.channel(times_of(device)[-1])
+    assert Channel.from_json(channel.to_json()) == channel
+    stored = nc.Codec(channel, cells=4).encode(weights)
+    error = stored.read(1, chip=2) - weights
+    assert np.sqrt(np.mean(error**2)) < 0.4 * weights.std()
+    assert channel.source == device.source and channel.synthetic == device.synthetic
+
+
+# ----------------------------------------------------------------- what was measured
+
+
+RANGES = {
+    "pcm_joshi2020": (0.0, DAY),
+    "pcm_hermes": (0.0, DAY),
+    "rram_wan2022": (1.0, 2 * DAY),
+    "rram_milo2021": (0.0, 0.0),
+    "rram_cmo": (1.0, DAY),
+    "sonos_agrawal2022": (0.0, 5 * DAY),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_times_that_were_not_measured(name: str) -> None:
+    device = devices.get(name)
+    assert isinstance(device, Device) and device.time_range == RANGES[name]
+    first, last = RANGES[name]
+    target = np.full(3, device.g_max, np.float32)
+    programmed = device.program(target, 1)
+    outside = [last * 1.001 + 1, YEAR] + ([first / 2] if first else [])
+    for seconds in outside:
+        message = rf"seconds: {name} was measured from .* extrapolate=True"
+        for ask in (
+            lambda t: device.ageing(t),
+            lambda t: device.at(programmed, target, t, 1),
+            lambda t: device.channel(t),
+            lambda t: device.moments(target, t),
+        ):
+            with pytest.raises(ValueError, match=message):
+                ask(seconds)
+        assert not device.measured(seconds)
+        later = device.at(programmed, target, seconds, 1, extrapolate=True)
+        assert np.isfinite(later).all() and (later >= 0).all()
+        assert device.channel(seconds, extrapolate=True).name.endswith("(extrapolated)")
+    for seconds in (first, last):
+        assert device.measured(seconds)
+        assert device.channel(seconds).name == f"{name} at {seconds:g} s"
+
+
+def test_conductances_that_were_not_measured() -> None:
+    for make, bad in (
+        (devices.pcm_joshi2020, {"g_max": 30.0}),
+        (devices.pcm_hermes, {"g_max": 21.0}),
+        (devices.rram_wan2022, {"g_max": 41.0}),
+        (devices.rram_milo2021, {"g_min": 0.0}),
+        (devices.rram_cmo, {"g_max": 100.0}),
+        (devices.sonos_agrawal2022, {"g_max": 16.0}),
+    ):
+        with pytest.raises(ValueError, match=r"g_min, g_max: expected within .* uS, which was"):
+            make(**bad)
+        beyond = make(**bad, extrapolate=True)
+        assert beyond.to_dict()["arguments"]["extrapolate"] is True
+        assert np.isfinite(beyond.program(np.full(9, beyond.g_max), 1, extrapolate=True)).all()
+    device = devices.rram_milo2021()
+    with pytest.raises(ValueError, match=r"target: expected conductances .* from 50 to 225 uS"):
+        device.program([49.0], 1)
+    assert device.program([49.0], 1, extrapolate=True) > 0
+    with pytest.raises(ValueError, match=r"target: expected conductances .* from 0 to 281.25 uS"):
+        device.program([282.0], 1, extrapolate=True)
+    # Noise beyond what was measured is that at the end of it.
+    wide = devices.rram_wan2022(g_max=50.0, extrapolate=True)
+    assert wide.moments([50.0], extrapolate=True)[1][0] == pytest.approx(1.103)
+
+
+def test_no_time_dependence() -> None:
+    for device in (devices.ideal(), devices.gaussian(1.0)):
+        assert device.time_range is None and device.measured(YEAR)
+        assert device.ageing(YEAR) is None
+        assert np.array_equal(device.channel(YEAR).std, device.channel().std)
+
+
+BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: devices.pcm_joshi2020().ageing(-1.0), ValueError, "seconds: expected a time >= 0"),
+    (lambda: devices.pcm_joshi2020().ageing(math.nan), ValueError, "seconds: expected a finite"),
+    (lambda: devices.pcm_joshi2020().ageing(math.inf, True), ValueError, "seconds: .* finite"),
+    (lambda: devices.pcm_joshi2020().ageing("1"), TypeError, "seconds: expected a number, got '1'"),
+    (lambda: devices.ideal().program([math.nan], 1), ValueError, "target: expected values finite"),
+    (lambda: devices.ideal().program(["a"], 1), TypeError, "target: expected real numbers"),
+    (lambda: devices.ideal().program([-1.0], 1), ValueError, "target: expected conductances"),
+    (lambda: devices.ideal().program([1.0], -1), ValueError, "seed: expected an int"),
+    (lambda: devices.ideal().program([1.0], None), TypeError, "seed: expected an int"),
+    (lambda: devices.ideal().program([1.0], 1, cell=65_536), ValueError, "cell: expected an int"),
+    (lambda: devices.ideal().program([1.0], 1, stream=-1), ValueError, "stream: expected"),
+    (lambda: devices.ideal().program([1.0], 1, num_threads=0), ValueError, "num_threads"),
+    (
+        lambda: devices.ideal().program([1.0], 1, out=np.empty(1)),
+        ValueError,
+        "out: expected a writeable C-contiguous float32 array",
+    ),
+    (lambda: devices.ideal().at([1.0], [1.0, 2.0], 0, 1), ValueError, "programmed: expected"),
+    (lambda: devices.ideal().at([math.inf], [1.0], 0, 1), ValueError, "programmed: .* finite"),
+    (lambda: devices.ideal().read([math.inf], 1), ValueError, "conductance: .* finite"),
+    (lambda: devices.ideal().read([1.0], 1, offset=-1), ValueError, "offset: expected"),
+    (lambda: devices.gaussian(-1.0), ValueError, "std: expected a value >= 0"),
+    (lambda: devices.gaussian(math.nan), ValueError, "std: expected finite numbers"),
+    (lambda: devices.gaussian(object()), TypeError, "std: expected numbers"),
+    (lambda: devices.gaussian(1.0, stuck=(0.7, 0.6)), ValueError, "stuck: expected prob"),
+    (lambda: devices.gaussian(1.0, stuck=(0.1, 0.1, 0.1)), ValueError, "stuck: expected a prob"),
+    (lambda: devices.gaussian(1.0, reset=(1.0,)), ValueError, "reset: expected a pair"),
+    (lambda: devices.gaussian(1.0, reset=(1.0, -1.0)), ValueError, "reset: expected values >= 0"),
+    (lambda: devices.gaussian(1.0, g_min=5.0, g_max=5.0), ValueError, "g_min, g_max: expected 0"),
+    (lambda: devices.pcm_hermes(devices=3), ValueError, "devices: expected 1 or 2, got 3"),
+    (lambda: devices.rram_cmo(acceptance=1.0), ValueError, "acceptance: expected 0.2 or 2"),
+    (lambda: devices.fitted([0.0], [[0.0]], [[0.0]]), ValueError, "target: expected at least 2"),
+    (lambda: devices.fitted([1, 0], [[0, 1]], [[1, 1]]), ValueError, "target: .* increasing"),
+    (lambda: devices.fitted([0, 1], [[0, 1]], [[1, 1]], [1, 2]), ValueError, "mean: expected sh"),
+    (lambda: devices.fitted([0, 1], [[0, 1]], [[1, -1]]), ValueError, "std: expected values >= 0"),
+    (
+        lambda: devices.fitted([0, 1], [[0, 1]], [[1, 1]], read_std=-1),
+        ValueError,
+        "read_std: expected",
+    ),
+    (lambda: devices.from_dict({"device": "x"}), ValueError, "data: expected the keys device and"),
+    (
+        lambda: devices.from_dict({"device": "x", "arguments": {}}),
+        ValueError,
+        "device: expected one of .*ideal.*, got 'x'",
+    ),
+    (
+        lambda: devices.from_dict({"device": "ideal", "arguments": {"g": 1}}),
+        ValueError,
+        "arguments: not those of ideal: .*'g'",
+    ),
+    (lambda: devices.from_dict([]), TypeError, "data: expected the dict of a device, got list"),
+    (lambda: devices.from_json("{"), ValueError, "text: expected a cell or a device as JSON"),
+    (lambda: devices.from_json("[]"), ValueError, "text: expected a JSON object, got list"),
+]
+
+
+@pytest.mark.parametrize(("ask", "error", "message"), BAD, ids=[message for *_, message in BAD])
+def test_bad_input_is_named(ask: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ask()
+
+
+# ----------------------------------------------------------------- identity
+
+
+@each
+def test_identity(device: Device) -> None:
+    data = device.to_dict()
+    assert data.keys() == {"device", "arguments"}
+    text = json.dumps(data, allow_nan=False)
+    for again in (
+        devices.from_dict(json.loads(text)),
+        devices.from_json(device.to_json()),
+        pickle.loads(pickle.dumps(device)),
+    ):
+        assert again == device and hash(again) == hash(device)
+        assert again.to_json() == device.to_json() and repr(again) == repr(device)
+        target = np.linspace(device.g_min, device.g_max, 10)
+        assert np.array_equal(again.program(target, 1), device.program(target, 1))
+    assert sum(other == device for other in PRESETS) == 1
+    assert device != "device"
+    data["arguments"]["g_min"] = 7.0  # a copy
+    assert device.to_dict() != data
+
+
+def test_arguments_are_the_identity() -> None:
+    assert devices.pcm_joshi2020(g_max=20) == devices.pcm_joshi2020(g_max=20.0)
+    assert devices.pcm_joshi2020(g_max=np.float32(20)).to_json() == (
+        devices.pcm_joshi2020(0.0, 20).to_json()
+    )
+    assert devices.pcm_joshi2020() != devices.pcm_joshi2020(g_max=20)
+    assert devices.gaussian(1, stuck=(0, 0.1)) == devices.gaussian(1.0, stuck=[0.0, 0.1])
+    assert repr(devices.pcm_hermes(devices=1)) == "devices.pcm_hermes(devices=1)"
+    assert repr(devices.gaussian(0.5, reset=(1, 2))) == (
+        "devices.gaussian(std=0.5, reset=[1.0, 2.0])"
+    )
+    assert devices.gaussian(0.5, reset=(1, 2)).reset == (1.0, 2.0)
+    assert devices.pcm_joshi2020().reset is None
+    table = devices.fitted(np.array([0, 1]), np.array([[0, 1]]), np.array([[1, 1]]), name="ours")
+    assert table.name == "ours" and devices.from_dict(table.to_dict()) == table
+
+
+def test_tables_are_shared_and_read_only() -> None:
+    device = devices.pcm_joshi2020()
+    assert device.programming() is device.programming()
+    assert device.ageing(7.0) is devices.pcm_joshi2020().ageing(7.0)
+    with pytest.raises(ValueError, match="read-only"):
+        device.programming().table[0, 0] = 1
+
+
+# ----------------------------------------------------------------- plots
+
+
+def test_plot_marks_extrapolation() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib not installed")
+    device = devices.rram_wan2022()
+    figure = device.plot([None, 3600.0, YEAR], [10.0, 20.0], [11.0, 19.0])
+    lines = {str(line.get_label()): line.get_linestyle() for line in figure.axes[0].get_lines()}
+    assert lines["just programmed"] == lines["3600 s"] == "-"
+    assert lines["3.156e+07 s, extrapolated"] == "--"
+    assert "measurements" in lines
+    with pytest.raises(ValueError, match="target, measured: expected both or neither"):
+        device.plot(target=[1.0])
