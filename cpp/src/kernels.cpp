@@ -27,6 +27,8 @@ namespace {
 
 #include "product-inl.h"
 
+#include "peak-inl.h"
+
 }  // namespace
 
 #define NC_STRING_(x) #x
@@ -38,7 +40,7 @@ const Kernels table = {
     to_inputs,                   quantise,  dequantise, read_back, compress, expand,
     extent,                      popcount,  pack8,      unpack8,  pack16,  unpack16,
     program,  age,  kRowStep, kCodeBytes, enter, leave, peak, count_beyond, dac, dac_float, pack, multiply,
-    multiply_squares, multiply_float, read, finish,
+    multiply_squares, multiply_float, read, finish, spin,
 };
 
 }  // namespace NOISYCELLS_LEVEL

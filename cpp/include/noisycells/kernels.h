@@ -220,6 +220,9 @@ struct Kernels {
   // y = total scale range (+ bias).
   void (*finish)(const float* total, int m, int columns, const float* scale, const float* bias,
                  const float* ranges, float* y, std::ptrdiff_t stride);
+
+  // Multiply-adds in registers, for benchmarks: peak.h. numbers: 256 ordinary ones, overwritten.
+  std::int64_t (*spin)(bool integer, std::int64_t rounds, float* numbers);
 };
 
 }  // namespace noisycells
