@@ -23,6 +23,7 @@ from .spec import CrossbarSpec
 __all__ = ["Crossbar"]
 
 STATE_VERSION = 1
+CONFIG_KEYS = {"name", "device", "spec", "seed", "seconds", "dac_range"}
 
 
 class Crossbar:
@@ -430,10 +431,12 @@ class Crossbar:
         ValueError
             If an array is missing or not as it has to be, or the version is unknown.
         """
-        values = json.loads(config)
+        values = _config(config)
         for key, known in (("version", STATE_VERSION), ("stream_version", random.STREAM_VERSION)):
             if values.get(key) != known:
                 raise ValueError(f"config: expected {key} {known}, got {values.get(key)}")
+        if missing := CONFIG_KEYS - set(values):
+            raise ValueError(f"config: expected the keys {sorted(missing)} as well")
         spec = CrossbarSpec.from_dict(values["spec"])
         device = devices.from_dict(values["device"])
         array = cls(_stored(arrays, "weight"), device, spec, values["name"])
@@ -457,6 +460,9 @@ class Crossbar:
         if "gain" in arrays:
             array._packed.gain = _stored(arrays, "gain", shape[3:4])
         return array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Crossbar.from_state, self.state()
 
     def __repr__(self) -> str:
         n, k = self.weight.shape
@@ -522,6 +528,16 @@ def _check_device(device: Device, spec: CrossbarSpec) -> Device:
             "known, got 'reset'"
         )
     return device
+
+
+def _config(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"config: expected a JSON object, got {text[:40]!r}")
+    return values
 
 
 def _stored(

@@ -3,7 +3,8 @@
 The array is read with the same inputs right after programming and again when it has aged, each
 time through its own noise and converters. The ratio of the mean magnitudes is a digital factor
 of the outputs (Joshi et al., Nat. Commun. 11:2473, 2020, global drift compensation), one for the
-layer or one for each output.
+layer or one for each output. It restores the magnitude of the outputs; the part of them that is
+read noise or the spread of drift counts in it, so the signal itself comes back a little short.
 """
 
 from __future__ import annotations

@@ -362,7 +362,7 @@ class Packed:
             if missing:
                 raise ValueError(f"{name}: expected calibrate() before a product where the range "
                                  "is 'calibrated'")  # fmt: skip
-        if adc is None:  # an ideal ADC
+        if adc is None or not spec.adc_levels:
             steps = np.ones(self.passes, np.float32)
         else:
             steps = adc / np.float32(spec.adc_levels)
