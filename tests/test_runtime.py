@@ -38,7 +38,7 @@ def output(code: str, **environment: str) -> str:
 
 
 def test_levels_are_those_of_the_processor() -> None:
-    known = ["baseline", "avx2", "avx512"]
+    known = ["baseline", "avx2", "avx512", "avx512_vnni", "amx"]
     assert LEVELS == [level for level in known if level in LEVELS]
     assert LEVELS[0] == "baseline"
     info = Path("/proc/cpuinfo")
@@ -50,8 +50,14 @@ def test_levels_are_those_of_the_processor() -> None:
     avx2 = {"avx2", "fma", "bmi2", "popcnt"}
     if avx2 <= flags:
         expected.append("avx2")
-    if flags >= avx2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}:
+    avx512 = avx2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+    if avx512 <= flags:
         expected.append("avx512")
+    if avx512 | {"avx512_vnni"} <= flags:
+        expected.append("avx512_vnni")
+    # The system may refuse tiles to a process, so their flags do not promise the level.
+    if avx512 | {"avx512_vnni", "amx_tile", "amx_int8"} <= flags and "amx" in LEVELS:
+        expected.append("amx")
     assert LEVELS == expected
 
 

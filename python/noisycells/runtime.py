@@ -20,7 +20,7 @@ SIMD_VARIABLE = "NOISYCELLS_SIMD_LEVEL"
 
 
 def simd_level() -> str:
-    """The SIMD level in use: "baseline", "avx2" or "avx512"."""
+    """The SIMD level in use: "baseline", "avx2", "avx512", "avx512_vnni" or "amx"."""
     return _core.simd_level()
 
 
