@@ -49,6 +49,27 @@ def test_mlp_is_table_4() -> None:
     assert torch.equal(model(images), torch.nn.Sequential(*layers)(images))
 
 
+def test_resnet20_has_the_layers_of_the_paper() -> None:
+    model = nct.ResNet20()
+    assert sum(p.numel() for p in model.parameters()) == 269_722
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [16] * 7 + [32] * 6 + [64] * 6
+    assert [n for n, m in enumerate(convolutions) if m.stride == (2, 2)] == [7, 13]
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_resnet20_shortcuts_pass_by_the_convolutions() -> None:
+    model = nct.ResNet20(classes=4, in_channels=1, width=2, blocks=1).eval()
+    for name, p in model.named_parameters():
+        if "norm2" in name:
+            torch.nn.init.zeros_(p)
+    images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    x = torch.relu(model.norm(model.conv(images)))
+    pooled = x[:, :, ::4, ::4].mean((2, 3))
+    expected = torch.nn.functional.linear(pooled, model.fc.weight[:, :2], model.fc.bias)
+    torch.testing.assert_close(model(images), expected)
+
+
 def test_absent_torch_names_the_extra() -> None:
     code = "import sys; sys.modules['torch'] = None; import noisycells.torch"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

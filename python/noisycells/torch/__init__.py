@@ -22,7 +22,7 @@ from .crossbar_layers import (
     CrossbarTransposedLinear,
 )
 from .crossbar_op import crossbar_linear
-from .models import MLP, LeNet
+from .models import MLP, LeNet, ResNet20
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
 from .train import TrainingRecord, build, evaluate, train
@@ -36,6 +36,7 @@ __all__ = [
     "CrossbarLinear",
     "CrossbarTransposedLinear",
     "LeNet",
+    "ResNet20",
     "TrainingRecord",
     "at",
     "build",
