@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..crossbar.reference import Ageing, Programming, Stuck
 
-__all__ = ["Device", "Drift", "Model", "bind_ageing", "bind_programming", "from_dict", "maker"]
+__all__ = ["Device", "Model", "bind_ageing", "bind_programming", "from_dict", "maker"]
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -42,17 +42,6 @@ AGEING_ROWS = 5 * 512 + 1  # nu and the 1/f noise of PCM bend sharply at 1 % of 
 CHANNEL_KNOTS = 513
 MAX_CELL = 65_535  # see the counter layout in noisycells.reference
 LARGEST = float(np.finfo(np.float32).max)  # nothing but zero limits a conductance
-
-
-class Drift(NamedTuple):
-    """Conductances fall as ((t + start) / start)^-nu with nu = |N(mean(g), std(g)^2)|.
-
-    g is the target, ``start`` is in seconds.
-    """
-
-    mean: Curve
-    std: Curve
-    start: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +65,9 @@ class Model:
     relaxation : callable, optional
         (target, seconds) -> (shift, standard deviation) of a change of the conductance since
         programming, drawn once for each device.
-    drift : Drift, optional
-        Relative fall of the conductance.
+    drift : callable, optional
+        (target, seconds) -> mean and standard deviation of x in a fall to exp(-|x|) of the
+        conductance, drawn once for each device; x is Gaussian.
     flicker : callable, optional
         (programmed conductance, seconds) -> standard deviation of the 1/f noise accumulated,
         as a fraction of the conductance; drawn once for each device.
@@ -104,7 +94,7 @@ class Model:
     time_range: tuple[float, float] | None
     mean: Curve | None = None
     relaxation: Callable[[F64, float], tuple[F64, F64]] | None = None
-    drift: Drift | None = None
+    drift: Callable[[F64, float], tuple[F64, F64]] | None = None
     flicker: Callable[[F64, float], F64] | None = None
     read_variance: tuple[float, float, float] = (0.0, 0.0, 0.0)
     stuck: float | tuple[float, float] = 0.0
@@ -481,7 +471,7 @@ class Device:
             first, second = first * factor, second * square
         first, second = first @ weight, second @ weight
         if model.drift is not None:
-            factor, square = exponential_moments(*_drift(model, target, seconds))
+            factor, square = exponential_moments(*model.drift(model.within(target), seconds))
             first, second = first * factor, second * square
         return first, second
 
@@ -679,7 +669,7 @@ def _ageing(device: Device, seconds: float) -> Ageing | None:
     within = model.within(grid)
     return Ageing(
         None if model.relaxation is None else _table(*model.relaxation(within, seconds)),
-        None if model.drift is None else _table(*_drift(model, grid, seconds)),
+        None if model.drift is None else _table(*model.drift(within, seconds)),
         None if model.flicker is None else _table(model.flicker(grid, seconds)),
         0.0,
         _inverse_step(grid),
@@ -713,13 +703,6 @@ def bind_ageing(a: Ageing) -> _core.Ageing:
 
 # Of targets that are given as they are: inverse, sign, g_min and span of reference.targets.
 _BARE_TARGETS = (np.ones(1, np.float32), 1, 0.0, 1.0)
-
-
-def _drift(model: Model, target: F64, seconds: float) -> tuple[F64, F64]:
-    """Mean and standard deviation of nu ln((t + start) / start)."""
-    assert model.drift is not None
-    time, within = math.log1p(seconds / model.drift.start), model.within(target)
-    return model.drift.mean(within) * time, model.drift.std(within) * time
 
 
 def _inverse_step(grid: F64) -> float:

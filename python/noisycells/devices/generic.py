@@ -104,8 +104,9 @@ def fitted(
 
     :func:`noisycells.devices.fit` makes them of measurements. Between targets, mean and standard
     deviation are linear; between times, both are linear in ln t (in t before the first time that
-    is not 0). Devices are programmed with the spread at the first time; what the spread gains
-    later is drawn once for each device, and a spread that shrinks is taken for constant.
+    is not 0). Devices are programmed with the spread at the first time. Later they fall by the
+    factor by which the mean falls or the spread, whichever falls more, and are then shifted and
+    spread, by one draw for each device, to the mean and spread of that time.
 
     Parameters
     ----------
@@ -154,9 +155,23 @@ def fitted(
         average, spread = ((1 - f) * t[i] + f * t[i + 1] for t in (means, stds))
         return np.interp(g, at, average), np.interp(g, at, np.maximum(spread, 0.0))
 
-    def relaxation(g: F64, time: float) -> tuple[F64, F64]:
+    def fall(g: F64, time: float) -> F64:
+        """What is left of conductances: the part of the change that all of them share."""
         (first, before), (later, after) = state(g, times[0]), state(g, time)
-        return later - first, np.sqrt(np.maximum(after**2 - before**2, 0.0))
+        ratios = [
+            np.divide(a, b, out=np.ones_like(a), where=b > 0)
+            for a, b in ((later, first), (after, before))
+        ]
+        return np.clip(np.minimum(*ratios), 0.01, 1.0)
+
+    def drift(g: F64, time: float) -> tuple[F64, F64]:
+        return -np.log(fall(g, time)), np.zeros_like(g)
+
+    def relaxation(g: F64, time: float) -> tuple[F64, F64]:
+        left = fall(g, time)
+        (first, before), (later, after) = state(g, times[0]), state(g, time)
+        gained = np.maximum((after / left) ** 2 - before**2, 0.0)
+        return later / left - first, np.sqrt(gained)
 
     return Model(
         source=source or "measurements of the user",
@@ -169,6 +184,7 @@ def fitted(
         mean=lambda g: np.interp(g, at, means[0]),
         std=lambda g: np.interp(g, at, stds[0]),
         relaxation=relaxation if len(times) > 1 else None,
+        drift=drift if len(times) > 1 else None,
         read_variance=(read_std**2, 0.0, 0.0),
         stuck=stuck,
         reset=reset,

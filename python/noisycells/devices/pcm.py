@@ -43,7 +43,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..channel import Channel
-from .device import F64, Drift, Model, maker
+from .device import F64, Model, maker
 from .moments import polynomial
 
 __all__ = ["gaussian_standin", "pcm_array", "pcm_hermes", "pcm_joshi2020", "synthetic_pcm"]
@@ -104,6 +104,11 @@ def pcm_joshi2020(
     """
     full, start, read = 25.0, 20.0, 250e-9
 
+    def drift(g: F64, seconds: float) -> tuple[F64, F64]:
+        ln, time = _log(g / full), math.log1p(seconds / start)
+        mean = np.clip(-0.0155 * ln + 0.0244, 0.049, 0.1)
+        return mean * time, np.clip(-0.0125 * ln - 0.0059, 0.008, 0.045) * time
+
     def fraction(g: F64, seconds: float) -> F64:
         q = 0.0088 / np.maximum((np.abs(g) / full) ** 0.65, 1e-3)
         return np.minimum(q, 0.2) * accumulated(seconds + start, read)
@@ -119,11 +124,7 @@ def pcm_joshi2020(
         measured=(0.0, full),
         time_range=(0.0, DAY),
         std=lambda g: polynomial(g / full, JOSHI_STD),
-        drift=Drift(
-            lambda g: np.clip(-0.0155 * _log(g / full) + 0.0244, 0.049, 0.1),
-            lambda g: np.clip(-0.0125 * _log(g / full) - 0.0059, 0.008, 0.045),
-            start,
-        ),
+        drift=drift,
         flicker=fraction,
         read_variance=(0.0, SHORT_READ**2 * full, 0.0),
         stuck=stuck,
@@ -146,6 +147,7 @@ class _Hermes(NamedTuple):
     q_above: tuple[float, ...]
 
 
+HERMES_NU_MEAN = (-0.0387, -0.0182, 0.0720, 0.13), 0.0945, (0.0736, -0.0126, -0.0436)
 HERMES = {
     1: _Hermes(
         10.35,
@@ -190,8 +192,8 @@ def pcm_hermes(
     """PCM of IBM's HERMES chip, 14 nm, one or two parallel devices a cell.
 
     The same kind of model as :func:`pcm_joshi2020`, with r = g over 10.35 uS (one device) or
-    20.7 uS (two), t_0 = 200 or 300 s, t_read = 512 ns; the polynomials are ``HERMES``, and the
-    mean of nu is -0.0387 ln r - 0.0182 within [0.072, 0.13] for r < 0.0945 and
+    20.7 uS (two), t_0 = 200 or 300 s, t_read = 512 ns; the curves are ``HERMES``; nu has
+    the mean -0.0387 ln r - 0.0182 within [0.072, 0.13] for r < 0.0945 and
     -0.0436 r^2 - 0.0126 r + 0.0736 above. Two devices are programmed by the method of
     Vasilopoulos et al. and treated as one of twice the conductance.
 
@@ -215,13 +217,10 @@ def pcm_hermes(
         raise ValueError(f"devices: expected 1 or 2, got {devices!r}")
     h = HERMES[devices]
 
-    def nu_mean(g: F64) -> F64:
-        return _branches(
-            g / h.full, (-0.0387, -0.0182, 0.0720, 0.13), 0.0945, (0.0736, -0.0126, -0.0436)
-        )
-
-    def nu_std(g: F64) -> F64:
-        return _branches(g / h.full, h.nu_std, h.nu_std_split, h.nu_std_above)
+    def drift(g: F64, seconds: float) -> tuple[F64, F64]:
+        r, time = g / h.full, math.log1p(seconds / h.start)
+        mean = _branches(r, *HERMES_NU_MEAN)
+        return mean * time, _branches(r, h.nu_std, h.nu_std_split, h.nu_std_above) * time
 
     def fraction(g: F64, seconds: float) -> F64:
         q = _branches(g / h.full, h.q, h.q_split, h.q_above)
@@ -238,7 +237,7 @@ def pcm_hermes(
         measured=(0.0, h.full),
         time_range=(0.0, DAY),
         std=lambda g: polynomial(g / h.full, h.std),
-        drift=Drift(nu_mean, nu_std, h.start),
+        drift=drift,
         flicker=fraction,
         read_variance=(0.0, SHORT_READ**2 * h.full, 0.0),
         stuck=stuck,
