@@ -177,6 +177,37 @@ def test_threads_do_not_matter(kernel: str, read_noise: str) -> None:
     np.testing.assert_array_equal(products[0], products[2])
 
 
+@pytest.mark.parametrize("slices", [None, 2])
+@pytest.mark.parametrize("dac_range", ["vector", 2.0])
+def test_convolution_is_a_product_of_patches(dac_range: Any, slices: int | None) -> None:
+    """The same draws, ranges and masks as the product of the patches written out."""
+    g = np.random.default_rng(0)
+    w = g.normal(size=(9, 3, 2, 3)).astype(np.float32)
+    x = g.normal(size=(2, 3, 7, 8)).astype(np.float32)
+    stride, padding, dilation = (2, 1), (1, 2), (1, 2)
+    height = (7 + 2 - 1 - 1) // 2 + 1
+    width = 8 + 4 - 2 * 2
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (2, 2)))
+    patches = np.empty((2, height, width, 3, 2, 3), np.float32)
+    for i in range(height):
+        for j in range(width):
+            patches[:, i, j] = padded[:, :, 2 * i : 2 * i + 2, j : j + 5 : 2]
+    spec = nc.CrossbarSpec(
+        rows=7, read_noise="both", dac_range=dac_range, adc_bits=5, input_slice_bits=slices
+    )
+    packed = nc.Crossbar(w.reshape(9, 18), DEVICE, spec).program(1).packed
+    bias = g.normal(size=9).astype(np.float32)
+    flat = patches.reshape(-1, 18)
+    expected, y = np.empty((len(flat), 9), np.float32), np.empty((2, 1, height, width, 9), "f")
+    masks = packed.inside(len(flat)), packed.inside(len(flat))
+    clipped = packed.product(flat, expected, 3, bias, masks[0])
+    three = [(1, *kernel) for kernel in ((2, 3), stride)] + [(0, *padding), (1, *dilation)]
+    found = packed.convolve(x[:, :, None], y, *three, 3, bias, masks[1])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(y.reshape(-1, 9), expected)
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert (found == clipped) and (clipped > 0) == (dac_range == 2.0)
+
+
 # --------------------------------------------------------------------------- ideal
 
 

@@ -443,15 +443,16 @@ class Crossbar:
         shape = mapping.shape(array.layer, spec)
         adc = None
         if "adc_range" in arrays:
-            adc = _stored(arrays, "adc_range", (array.packed.passes,))
+            adc = _stored(arrays, "adc_range", (spec.passes(array.weight.shape[1]),))
         ranges = Ranges(values["dac_range"], adc)
         array._calibration = Ranges(
             ranges.dac if spec.dac_range == "calibrated" else None,
             ranges.adc if spec.adc_range == "calibrated" else None,
         )
         array.seed, array.seconds = values["seed"], values["seconds"]
-        present = array.conductances
-        if array.seed is not None:
+        if array.seed is None:
+            present = mapping.targets(array.layer, device, spec)
+        else:
             present = array.programmed = _stored(arrays, "programmed", shape)
             array.programmed.flags.writeable = False
         if array.seconds is not None:

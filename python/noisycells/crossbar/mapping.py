@@ -36,14 +36,17 @@ def scales(weight: F32, spec: CrossbarSpec) -> Scales:
 
     Weights that are all 0 have w_max 0: their outputs are 0, whatever their devices conduct.
     """
-    magnitude = np.abs(weight)
     if spec.mapping == "column":
-        return Scales(magnitude.max(axis=1), None)
-    top = magnitude.max()
+        return Scales(_largest(weight, 1), None)
+    top = _largest(weight, None)
     output = np.full(len(weight), top, np.float32)
     if spec.mapping == "tensor":
         return Scales(output, None)
-    return Scales(output, magnitude.max(axis=0) * reciprocal(top))
+    return Scales(output, _largest(weight, 0) * reciprocal(top))
+
+
+def _largest(weight: F32, axis: int | None) -> F32:
+    return np.maximum(weight.max(axis=axis), -weight.min(axis=axis))
 
 
 def slice_factors(spec: CrossbarSpec) -> F32:

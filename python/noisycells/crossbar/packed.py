@@ -80,7 +80,7 @@ def weights_ranges(
 def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, float]) -> F32:
     """Variance of one read of devices that are summed: that of each is c0 + c1 g + c2 g^2.
 
-    ``devices``: float32 (out, in) each; so is the result.
+    Not below 0. ``devices``: float32 (out, in) each; so is the result.
     """
     c0, c1, c2 = (np.float32(c) for c in coefficients)
     total = np.empty_like(devices[0])
@@ -93,6 +93,7 @@ def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, flo
         if c2:
             for g in parts:
                 out += c2 * (g * g)
+        np.maximum(out, np.float32(0), out=out)
     return total
 
 
@@ -156,7 +157,7 @@ class Packed:
         self.inverse_span = 1 / (devices * (device.g_max - device.g_min))
         self.plane_factors = np.repeat(slice_factors(spec), spec.polarity_planes)
         self.tiles = tiles(self.k, spec.rows)
-        self.passes = spec.input_slices * len(self.plane_factors) * len(self.tiles)
+        self.passes = spec.passes(self.k)
         self.weight_noise = spec.noisy_weights and any(device.read_variance)
         self.ranges = self._given(ranges)
         self._array = self._pack(threads_argument(num_threads))
@@ -248,7 +249,7 @@ class Packed:
         if self.scales.row is not None:
             x = x * self.scales.row
         if spec.dac_range == "calibrated" and full_scale is None:
-            full_scale = float(np.quantile(np.abs(x), quantile))
+            full_scale = float(np.quantile(np.abs(x), quantile)) or 1.0
         if spec.adc_bits is not None and spec.adc_range == "calibrated":
             codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
             planes = [plane.values for plane in self.planes()]

@@ -181,6 +181,11 @@ class CrossbarSpec:
         """Slices of the inputs' digits; 1 where they are not sliced."""
         return math.ceil(self.dac_levels.bit_length() / (self.input_slice_bits or 16)) or 1
 
+    def passes(self, inputs: int) -> int:
+        """Sums that are read and converted for each output of a layer of so many inputs."""
+        tiles = math.ceil(inputs / self.rows)
+        return self.input_slices * self.weight_slices * self.polarity_planes * tiles
+
     @property
     def _fits_integers(self) -> bool:
         return 0 < self.dac_levels <= INTEGER_DAC_LEVELS and self.rows <= INTEGER_ROWS
