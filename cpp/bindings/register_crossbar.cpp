@@ -194,6 +194,28 @@ void register_crossbar(py::module_& m) {
       py::arg("g_min"), py::arg("span"), py::arg("out").noconvert(), py::arg("device"),
       py::arg("seed"), py::arg("stream"), py::arg("cell"), py::arg("num_threads") = 0);
   m.def(
+      "program_pair",
+      [](const Floats& w, const Floats& inverse, float g_min, float span, Floats& positive,
+         Floats& negative, const BoundProgramming& device, std::uint64_t seed,
+         std::uint64_t stream, std::int64_t cell, int num_threads) {
+        require(w.ndim() == 2, "weights: expected 2 dimensions");
+        const std::int64_t n = w.shape(0), k = w.shape(1);
+        require_matrix(positive, "positive", n, k);
+        require_matrix(negative, "negative", n, k);
+        const int stride = inverse_stride(inverse, n);
+        checked_draw(seed, stream, cell + 1);
+        const Draw draw = checked_draw(seed, stream, cell);
+        float* plus = positive.mutable_data();
+        float* minus = negative.mutable_data();
+        py::gil_scoped_release release;
+        program_pair(w.data(), inverse.data(), stride, g_min, span, n, k, plus, minus,
+                     device.device, draw, num_threads);
+      },
+      py::arg("weights").noconvert(), py::arg("inverse").noconvert(), py::arg("g_min"),
+      py::arg("span"), py::arg("positive").noconvert(), py::arg("negative").noconvert(),
+      py::arg("device"), py::arg("seed"), py::arg("stream"), py::arg("cell"),
+      py::arg("num_threads") = 0);
+  m.def(
       "age",
       [](const Floats& w, const Floats& inverse, int sign, float g_min, float span,
          const Floats& programmed, Floats& out, const BoundAgeing& device, std::uint64_t seed,

@@ -126,6 +126,17 @@ void program(const float* w, const float* inverse, int inverse_stride, float sig
             });
 }
 
+void program_pair(const float* w, const float* inverse, int inverse_stride, float g_min,
+                  float span, std::ptrdiff_t n, std::ptrdiff_t k, float* positive,
+                  float* negative, const Programming& device, const Draw& draw, int threads) {
+  const Kernels& kernel = kernels();
+  in_blocks(inverse, inverse_stride, 1.0f, n, k, threads,
+            [&](std::ptrdiff_t i, std::ptrdiff_t end, float scale) {
+              kernel.program_pair(w + i, positive + i, negative + i, end - i,
+                                  {scale, g_min, span}, device, draw, i);
+            });
+}
+
 void age(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
          float span, const float* programmed, std::ptrdiff_t n, std::ptrdiff_t k, float* g,
          const Ageing& device, const Draw& draw, int threads) {

@@ -19,6 +19,8 @@ struct Lookup {  // positions in a table over one grid
   }
 };
 
+NC_INLINE F magnitude(F x) { return as_float(as_int(x) & set_i(INT32_MAX)); }
+
 NC_INLINE F target_of(F w, const Target& t) {
   return fma(max(w * set(t.inverse), set(0.0f)), set(t.span), set(t.g_min));
 }
@@ -44,15 +46,48 @@ void program(const float* w, float* g, std::ptrdiff_t n, const Target& target,
   alignas(64) float z[kRoom];
   normals_while_fetching(z, n, {draw.seed, draw.stream, kProgram, draw.cell}, index, w, g);
   Lookup lookup;
-  const Padded input(w, n);
-  for (std::ptrdiff_t i = 0; i < n; i += W)
-    lookup.put(i, target_of(input.at(i), target), device.x0, device.inv_dx, device.n);
+    for (std::ptrdiff_t i = 0; i < n; i += W)
+    lookup.put(i, target_of(load_first(w + i, n - i), target), device.x0, device.inv_dx, device.n);
   for (std::ptrdiff_t i = 0; i < n; i += W) {
     F mean, std;
     lookup.two(device.table, i, mean, std);
     store_first(g + i, clip(fma(std, load(z + i), mean), device.limits), n - i);
   }
   stick(g, n, device.limits, draw, index);
+}
+
+// Both polarities at once: of each pair one device is to have g_min, whose mean and std need not
+// be looked up again. The negative one's draws are those of the next cell.
+void program_pair(const float* w, float* positive, float* negative, std::ptrdiff_t n,
+                  const Target& target, const Programming& device, const Draw& draw,
+                  std::int64_t index) {
+  alignas(64) float z_positive[kRoom], z_negative[kRoom];
+  const Draw next{draw.seed, draw.stream, kProgram, draw.cell + 1};
+  normals_while_fetching(z_positive, n, {draw.seed, draw.stream, kProgram, draw.cell}, index, w,
+                         positive);
+  normals_while_fetching(z_negative, n, next, index, w, negative);
+  const F inverse = set(target.inverse), span = set(target.span), g_min = set(target.g_min);
+  Lookup lookup;
+  F idle_mean, idle_std;
+  lookup.put(0, fma(set(0.0f), span, g_min), device.x0, device.inv_dx, device.n);
+  lookup.two(device.table, 0, idle_mean, idle_std);
+  for (std::ptrdiff_t i = 0; i < n; i += W) {
+    const F v = magnitude(load_first(w + i, n - i) * inverse);
+    lookup.put(i, fma(v, span, g_min), device.x0, device.inv_dx, device.n);
+  }
+  for (std::ptrdiff_t i = 0; i < n; i += W) {
+    F mean, std;
+    lookup.two(device.table, i, mean, std);
+    const M plus = greater(load_first(w + i, n - i) * inverse, set(0.0f));
+    const F up = fma(select(plus, std, idle_std), load(z_positive + i),
+                     select(plus, mean, idle_mean));
+    const F down = fma(select(plus, idle_std, std), load(z_negative + i),
+                       select(plus, idle_mean, mean));
+    store_first(positive + i, clip(up, device.limits), n - i);
+    store_first(negative + i, clip(down, device.limits), n - i);
+  }
+  stick(positive, n, device.limits, draw, index);
+  stick(negative, n, device.limits, next, index);
 }
 
 // exp(-x), x >= 0. Coefficients and error: crossbar/reference.py.
@@ -66,27 +101,24 @@ NC_INLINE F exp_minus(F x) {
   return as_float(as_int(polynomial(r, c)) + shift_left<23>(n));
 }
 
-NC_INLINE F magnitude(F x) { return as_float(as_int(x) & set_i(INT32_MAX)); }
-
 void age(const float* w, const float* programmed, float* g, std::ptrdiff_t n,
          const Target& target, const Ageing& device, const Draw& draw, std::int64_t index) {
   alignas(64) float z_relax[kRoom], z_drift[kRoom], z_flicker[kRoom];
   const auto draws = [&](float* z, std::uint32_t purpose) {
     normals(z, n, {draw.seed, draw.stream, purpose, draw.cell}, index);
   };
-  const Padded weights(w, n), before(programmed, n);
   Lookup relaxation, drift, flicker;
   if (device.relaxation) draws(z_relax, kRelax);
   if (device.drift) draws(z_drift, kDrift);
   if (device.flicker) draws(z_flicker, kFlicker);
   for (std::ptrdiff_t i = 0; i < n; i += W) {
-    const F t = target_of(weights.at(i), target);
+    const F t = target_of(load_first(w + i, n - i), target);
     if (device.relaxation) relaxation.put(i, t, device.x0, device.inv_dx, device.relaxation_n);
     if (device.drift) drift.put(i, t, device.x0, device.inv_dx, device.drift_n);
-    if (device.flicker) flicker.put(i, before.at(i), device.x0, device.inv_dx, device.flicker_n);
+    if (device.flicker) flicker.put(i, load_first(programmed + i, n - i), device.x0, device.inv_dx, device.flicker_n);
   }
   for (std::ptrdiff_t i = 0; i < n; i += W) {
-    F value = before.at(i);
+    F value = load_first(programmed + i, n - i);
     if (device.relaxation) {
       F shift, std;
       relaxation.two(device.relaxation, i, shift, std);

@@ -184,6 +184,21 @@ def program(
     cell: int,
     num_threads: int = 0,
 ) -> None: ...
+def program_pair(
+    weights: _F32,
+    inverse: _F32,
+    g_min: float,
+    span: float,
+    positive: _F32,
+    negative: _F32,
+    device: Programming,
+    seed: int,
+    stream: int,
+    cell: int,
+    num_threads: int = 0,
+) -> None:
+    """program for both polarities, the negative one as cell + 1; the same bits."""
+
 def age(
     weights: _F32,
     inverse: _F32,

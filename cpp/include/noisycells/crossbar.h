@@ -15,6 +15,10 @@ namespace noisycells {
 void program(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
              float span, std::ptrdiff_t n, std::ptrdiff_t k, float* g, const Programming& device,
              const Draw& draw, int threads);
+// Both polarities, drawn as cells draw.cell and draw.cell + 1.
+void program_pair(const float* w, const float* inverse, int inverse_stride, float g_min,
+                  float span, std::ptrdiff_t n, std::ptrdiff_t k, float* positive,
+                  float* negative, const Programming& device, const Draw& draw, int threads);
 void age(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
          float span, const float* programmed, std::ptrdiff_t n, std::ptrdiff_t k, float* g,
          const Ageing& device, const Draw& draw, int threads);

@@ -176,6 +176,10 @@ struct Kernels {
   // Devices: weights (n,) of one polarity -> conductances. draw.purpose is not looked at.
   void (*program)(const float* w, float* g, std::ptrdiff_t n, const Target& target,
                   const Programming& device, const Draw& draw, std::int64_t index);
+  // The same for both polarities, drawn as cells draw.cell and draw.cell + 1.
+  void (*program_pair)(const float* w, float* positive, float* negative, std::ptrdiff_t n,
+                       const Target& target, const Programming& device, const Draw& draw,
+                       std::int64_t index);
   void (*age)(const float* w, const float* programmed, float* g, std::ptrdiff_t n,
               const Target& target, const Ageing& device, const Draw& draw, std::int64_t index);
 

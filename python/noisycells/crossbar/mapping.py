@@ -148,18 +148,18 @@ def program(
     """
     g = np.empty(shape(layer, spec), np.float32) if out is None else out
     threads, tables = threads_argument(num_threads), _programming(device)
-    for cell, sign, weight, one in _each(layer, g):
-        _core.program(
-            weight, layer.inverse, sign, device.g_min, device.g_max - device.g_min,
-            one, tables, seed, stream, cell, threads,
+    for cell, weight, pair in _pairs(layer, g):
+        _core.program_pair(
+            weight, layer.inverse, device.g_min, device.g_max - device.g_min, pair[0], pair[1],
+            tables, seed, stream, cell, threads,
         )  # fmt: skip
         if layer.reset is not None:
-            left = np.empty_like(one)
-            _core.program(
-                weight, layer.inverse, sign, 0.0, 1.0, left, _reset(device), seed, stream, cell,
-                threads,
+            left = np.empty_like(pair)
+            _core.program_pair(
+                weight, layer.inverse, 0.0, 1.0, left[0], left[1], _reset(device), seed, stream,
+                cell, threads,
             )  # fmt: skip
-            np.copyto(one, left, where=layer.reset)
+            np.copyto(pair, left, where=layer.reset)
     return g
 
 
@@ -189,22 +189,23 @@ def age(
     if tables is None:
         np.copyto(g, programmed)
         return g
-    pairs = zip(_each(layer, programmed), _each(layer, g), strict=True)
-    for (cell, sign, weight, before), (_, _, _, after) in pairs:
-        _core.age(
-            weight, layer.inverse, sign, device.g_min, device.g_max - device.g_min,
-            before, after, tables, seed, stream, cell, threads_argument(num_threads),
-        )  # fmt: skip
+    pairs = zip(_pairs(layer, programmed), _pairs(layer, g), strict=True)
+    for (cell, weight, before), (_, _, after) in pairs:
+        for polarity, sign in enumerate((1, -1)):
+            _core.age(
+                weight, layer.inverse, sign, device.g_min, device.g_max - device.g_min,
+                before[polarity], after[polarity], tables, seed, stream, cell + polarity,
+                threads_argument(num_threads),
+            )  # fmt: skip
     return g
 
 
-def _each(layer: Layer, g: F32) -> Iterator[tuple[int, int, F32, F32]]:
-    """(number, sign, weights, conductances (out, in)) of each device of a weight."""
+def _pairs(layer: Layer, g: F32) -> Iterator[tuple[int, F32, F32]]:
+    """(number of the positive device, weights, conductances (2, out, in)) of each pair."""
     slices, devices = g.shape[:2]
     for s in range(slices):
         for d in range(devices):
-            for polarity, sign in enumerate((1, -1)):
-                yield (s * devices + d) * 2 + polarity, sign, layer.slices[s], g[s, d, polarity]
+            yield (s * devices + d) * 2, layer.slices[s], g[s, d]
 
 
 @lru_cache(maxsize=16)
