@@ -208,6 +208,7 @@ class Crossbar:
         if not 0 < quantile <= 1:
             raise ValueError(f"quantile: expected a number in (0, 1], got {quantile}")
         vectors, _ = self._vectors(x)
+        _check_finite("x", vectors)
         packed, spec = self.packed, self.spec
         dac, adc = spec.dac_range == "calibrated", spec.adc_range == "calibrated"
         before = packed.ranges
@@ -273,13 +274,17 @@ class Crossbar:
 
     def _vectors(self, x: ArrayLike) -> tuple[F32, tuple[int, ...]]:
         """``x`` as float32 (batch, in), C-contiguous, and its shape without the last axis."""
-        array = _floats("x", x)
+        array = np.asarray(x)
+        if array.dtype.kind != "f":
+            raise TypeError(f"x: expected floating-point numbers, got {array.dtype}")
         k = self.weight.shape[1]
         if array.ndim == 0 or array.shape[-1] != k:
             raise ValueError(f"x: expected shape (..., {k}), got {array.shape}")
         if array.size == 0:
             raise ValueError(f"x: expected at least one input vector, got shape {array.shape}")
-        return np.ascontiguousarray(array.reshape(-1, k)), array.shape[:-1]
+        with np.errstate(over="ignore"):  # the core refuses infinity
+            vectors = np.ascontiguousarray(array.reshape(-1, k), np.float32)
+        return vectors, array.shape[:-1]
 
     def _warn_once(self) -> None:
         if self.programmed is None and not self._warned:
@@ -346,6 +351,7 @@ class Crossbar:
         """
         seed = random.check_seed("seed", seed)
         vectors, _ = self._vectors(x)
+        _check_finite("x", vectors)
         self._warn_once()
         return report.error_budget(self, vectors, seed)
 
@@ -486,23 +492,22 @@ def _time_bits(seconds: float | None) -> int:
     return int.from_bytes(struct.pack("<d", seconds), "little")
 
 
-def _floats(name: str, value: ArrayLike) -> F32:
-    array = np.asarray(value)
-    if array.dtype.kind != "f":
-        raise TypeError(f"{name}: expected floating-point numbers, got {array.dtype}")
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
+def _check_finite(name: str, array: F32) -> None:
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite float32 values, got NaN or infinity")
-    return array
 
 
 def _check_weight(weight: ArrayLike) -> F32:
-    array = np.ascontiguousarray(_floats("weight", weight))
+    array = np.asarray(weight)
+    if array.dtype.kind != "f":
+        raise TypeError(f"weight: expected floating-point numbers, got {array.dtype}")
     if array.ndim != 2 or array.size == 0:
         raise ValueError(
             f"weight: expected shape (out, in) of at least one weight, got {array.shape}"
         )
+    with np.errstate(over="ignore"):  # refused below
+        array = np.array(array, np.float32, order="C")
+    _check_finite("weight", array)
     array.flags.writeable = False
     return array
 
