@@ -22,6 +22,7 @@ from .crossbar_layers import (
     CrossbarTransposedLinear,
 )
 from .crossbar_op import crossbar_linear
+from .fold import fold_batchnorm
 from .models import MLP, LeNet, ResNet20
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
@@ -45,6 +46,7 @@ __all__ = [
     "crossbar_linear",
     "estimate",
     "evaluate",
+    "fold_batchnorm",
     "load",
     "magnitude_prune",
     "make_permanent",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..crossbar import CrossbarSpec
 from ..crossbar.reference import tiles
-from .crossbar_patches import Geometry, blocks, fold, patches
+from .crossbar_patches import Geometry, blocks, padded, windows
 
 __all__ = [
     "Product",
@@ -69,13 +69,11 @@ def _masked(grad: Tensor, bits: Tensor) -> Tensor:
 
 def input_codes(x: Tensor, full_scale: Tensor | float, levels: int) -> Tensor:
     """Codes of the DAC, or inputs in units of full scale where ``levels`` is 0."""
-    top = levels or 1
     if isinstance(full_scale, Tensor):
-        inverse: Tensor | float = torch.where(full_scale > 0, top / full_scale, 0)
-    else:
-        inverse = top / full_scale
-    t = x * inverse
-    return t.clamp_(-top, top).round_() if levels else t
+        t = x * torch.where(full_scale > 0, (levels or 1) / full_scale, 0)
+        return t.round_() if levels else t  # nothing exceeds its vector's largest magnitude
+    t = x * ((levels or 1) / full_scale)
+    return t.clamp_(-levels, levels).round_() if levels else t
 
 
 def input_slices(spec: CrossbarSpec) -> list[tuple[int, int, float]]:
@@ -101,72 +99,83 @@ def linear_gradient(
     grad: Tensor, x: Tensor, product: Product, *, need_x: bool = True, need_weight: bool = True
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of the inputs (batch, in) and weights (out, in); ``grad``: (batch, out)."""
-    spec, row = product.spec, product.row
+    spec, row, full_scale = product.spec, product.row, product.full_scale
     driven = x if row is None else x * row
-    full_scale = product.full_scale
-    codes: list[Tensor] = []
-    if need_weight:
-        codes = _dequantised(driven, x, product)
     grad_x = torch.zeros_like(x) if need_x else None
-    grad_weight = x.new_zeros(product.planes.shape[1:]) if need_weight else None
-    for s, (_, _, factor) in enumerate(input_slices(product.spec)):
+    totals = x.new_zeros(product.planes.shape) if need_weight else None
+    scale = codes = None
+    if need_weight:
+        if spec.dac_levels:
+            scale = vector_scale(driven) if full_scale is None else full_scale
+        codes = _codes(x, scale, None if row is None else _undriven_as_one(row), spec)
+    for s, (_, _, factor) in enumerate(input_slices(spec)):
         for q, plane in enumerate(product.planes):
-            for t, masked in _by_tile(grad, s, q, product):
+            for tile, masked in _by_tile(grad, product.inside, s, q, product):
                 if grad_x is not None:
-                    grad_x[:, t].addmm_(masked, plane[:, t], alpha=factor)
-                if grad_weight is not None:
-                    _add_share(grad_weight, masked.T @ codes[s][:, t], product.shares[q], t)
+                    grad_x[:, tile].addmm_(masked, plane[:, tile], alpha=factor)
+                if totals is not None and codes is not None:
+                    steps = _scaled(masked, scale, spec)
+                    totals[q, :, tile].addmm_(steps.T, codes[s][:, tile])
     if grad_x is not None and spec.dac_levels and full_scale is not None:
         grad_x.masked_fill_(driven.abs() > full_scale, 0)
-    return grad_x, grad_weight
+    return grad_x, None if totals is None else _shared(totals, product)
 
 
-def _by_tile(grad: Tensor, s: int, q: int, product: Product) -> list[tuple[slice, Tensor]]:
+def _by_tile(
+    grad: Tensor, inside: Tensor, s: int, q: int, product: Product
+) -> list[tuple[slice, Tensor]]:
     """Tiles of one plane under one slice of the inputs, and the gradients that pass them.
 
     Neighbouring tiles in which nothing saturated count as one.
     """
     k = product.planes.shape[2]
-    if not product.inside.numel():
+    if not inside.numel():
         return [(slice(0, k), grad)]
     parts = tiles(k, product.spec.rows)
     first = (s * len(product.planes) + q) * len(parts)
     merged: list[tuple[slice, Tensor]] = []
     for i, tile in enumerate(parts):
-        masked = _masked(grad, product.inside[first + i])
+        masked = _masked(grad, inside[first + i])
         if merged and masked is grad and merged[-1][1] is grad:
             tile = slice(merged.pop()[0].start, tile.stop)
         merged.append((tile, masked))
     return merged
 
 
-def _dequantised(driven: Tensor, x: Tensor, product: Product) -> list[Tensor]:
-    """What each slice of the DAC's outputs adds up to, in the units of the inputs."""
-    spec, row = product.spec, product.row
-    if not spec.dac_levels:
+def _undriven_as_one(row: Tensor) -> Tensor:
+    """Inputs whose weights are all 0 are not driven; as if they were, such weights can leave 0."""
+    return torch.where(row > 0, row, 1)
+
+
+def _codes(
+    x: Tensor, scale: Tensor | float | None, row: Tensor | None, spec: CrossbarSpec
+) -> list[Tensor]:
+    """The DAC's output in each slice, (..., inputs), in steps; without a DAC the inputs."""
+    if scale is None:
         return [x]
-    scale = vector_scale(driven) if product.full_scale is None else product.full_scale
-    codes = input_codes(driven, scale, spec.dac_levels)
-    step = scale / spec.dac_levels
-    slices = input_slices(product.spec)
-    parts = [codes] if len(slices) == 1 else [
-        input_digits(codes, shift, digit) * (1 << shift) for shift, digit, _ in slices
-    ]  # fmt: skip
-    if row is None:
-        return [part * step for part in parts]
-    # Inputs whose weights are all 0 are not driven; x itself lets such weights leave 0.
-    factors = [f for _, _, f in slices]
-    return [
-        torch.where(row > 0, part * step / row, x * f)
-        for part, f in zip(parts, factors, strict=True)
-    ]
+    codes = input_codes(x if row is None else x * row, scale, spec.dac_levels)
+    if spec.input_slice_bits is None:
+        return [codes]
+    slices = input_slices(spec)
+    return [input_digits(codes, shift, digit) * (1 << shift) for shift, digit, _ in slices]
 
 
-def _add_share(total: Tensor, part: Tensor, share: Tensor | float, tile: slice) -> None:
-    if isinstance(share, Tensor):
-        total[:, tile] += part * share[:, tile]
-    else:
-        total[:, tile].add_(part, alpha=share)
+def _scaled(masked: Tensor, scale: Tensor | float | None, spec: CrossbarSpec) -> Tensor:
+    """Gradients times the step of the DAC."""
+    return masked if scale is None else masked * (scale / spec.dac_levels)
+
+
+def _shared(totals: Tensor, product: Product) -> Tensor:
+    """Of the weights, from those of the planes (planes, out, in) at what was driven."""
+    grad_weight = torch.zeros_like(totals[0])
+    for total, share in zip(totals, product.shares, strict=True):
+        grad_weight += total * share
+    if product.row is None or not product.spec.dac_levels:
+        return grad_weight
+    return grad_weight / _undriven_as_one(product.row)
+
+
+# --------------------------------------------------------------------------- convolutions
 
 
 def convolution_gradient(
@@ -182,83 +191,130 @@ def convolution_gradient(
 
     ``grad``: (batch, out, ...), fastest with the channels last in memory.
     """
-    spec = product.spec
-    by_row = spec.dac_levels > 0 and product.row is not None
-    by_patch = by_row or (spec.dac_levels > 0 and product.full_scale is None)
+    rows = grad.movedim(1, -1).reshape(-1, grad.shape[1])
     grad_x = grad_weight = None
-    if by_patch and (need_weight or by_row):
-        whole_x = need_x and by_row
-        grad_x, grad_weight = _by_patches(grad, x, product, geometry, whole_x, need_weight)
-        need_x, need_weight = need_x and not whole_x, False
-    if need_x or need_weight:
-        image, weight = _by_convolutions(grad, x, product, geometry, need_x, need_weight)
-        grad_x, grad_weight = image if need_x else grad_x, weight if need_weight else grad_weight
+    if need_x:
+        by_row = product.spec.dac_levels and product.row is not None
+        clips = by_row and product.full_scale is not None
+        way = _inputs_by_taps if clips else _inputs_by_convolutions
+        grad_x = way(rows, x, product, geometry)
+    if need_weight:
+        grad_weight = _weights_by_taps(rows, x, product, geometry)
     return grad_x, grad_weight
 
 
-def _rows(grad: Tensor) -> Tensor:
-    """(batch, out, ...) as (batch * positions, out); a view where channels are last."""
-    return grad.movedim(1, -1).reshape(-1, grad.shape[1])
-
-
-def _by_patches(
-    grad: Tensor, x: Tensor, product: Product, geometry: Geometry, need_x: bool, need_weight: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """With inputs that are converted differently in each patch."""
-    positions = math.prod(grad.shape[2:])
-    grad_x = torch.empty_like(x) if need_x else None
-    grad_weight = x.new_zeros(product.planes.shape[1:]) if need_weight else None
-    for part in blocks(len(x), positions * product.planes.shape[2]):
-        rows = slice(part.start * positions, part.stop * positions)
-        inside = product.inside[:, rows] if product.inside.numel() else product.inside
-        of_rows, of_weight = linear_gradient(
-            _rows(grad[part]),
-            patches(x[part], geometry),
-            product._replace(inside=inside),
-            need_x=need_x,
-            need_weight=need_weight,
-        )
-        if grad_x is not None and of_rows is not None:
-            grad_x[part] = fold(of_rows, x[part].shape, geometry)
-        if grad_weight is not None:
-            grad_weight += of_weight
-    return grad_x, grad_weight
-
-
-def _by_convolutions(
-    grad: Tensor, x: Tensor, product: Product, geometry: Geometry, need_x: bool, need_weight: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """With each input converted once: the gradients of a convolution for every tile.
+def _inputs_by_convolutions(
+    rows: Tensor, x: Tensor, product: Product, geometry: Geometry
+) -> Tensor:
+    """With each input clipped once: the gradients of a convolution for every tile.
 
     A tile of rows covers some of the channels, those at its ends in part.
     """
     spec, full_scale, taps = product.spec, product.full_scale, geometry.taps
-    rows = _rows(grad)
-    quantise = need_weight and spec.dac_levels > 0
-    codes = _dequantised(x, x, product._replace(row=None)) if quantise else [x]
-    grad_x = torch.zeros_like(x) if need_x else None
-    grad_weight = x.new_zeros(product.planes.shape[1:]) if need_weight else None
-    for s, (_, _, factor) in enumerate(input_slices(product.spec)):
-        image = codes[min(s, len(codes) - 1)]
+    out = geometry.output_size(tuple(x.shape[2:]))
+    grad_x: Tensor | None = None
+    for s, (_, _, factor) in enumerate(input_slices(spec)):
         for q, plane in enumerate(product.planes):
-            for tile, masked in _by_tile(rows, s, q, product):
+            for tile, masked in _by_tile(rows, product.inside, s, q, product):
                 first, last = tile.start // taps, -(-tile.stop // taps)
-                whole = slice(first * taps, last * taps)
-                weight = torch.zeros_like(plane[:, whole])
-                inner = slice(tile.start - whole.start, tile.stop - whole.start)
-                weight[:, inner] = plane[:, tile]
-                of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-                    masked.reshape(len(x), *grad.shape[2:], -1).movedim(-1, 1),
-                    image[:, first:last],
+                weight = plane.new_zeros(len(plane), (last - first) * taps)
+                weight[:, tile.start - first * taps : tile.stop - first * taps] = plane[:, tile]
+                if factor != 1:
+                    weight *= factor
+                part = torch.ops.aten.convolution_backward(
+                    masked.reshape(len(x), *out, -1).movedim(-1, 1),
+                    x[:, first:last],
                     weight.reshape(len(weight), last - first, *geometry.kernel),
                     None, geometry.stride, geometry.padding, geometry.dilation, False,
-                    [0] * len(geometry.kernel), 1, [need_x, need_weight, False],
-                )  # fmt: skip
-                if grad_x is not None:
-                    grad_x[:, first:last].add_(of_x, alpha=factor)
-                if grad_weight is not None:
-                    part = of_weight.flatten(1)[:, inner]
-                    _add_share(grad_weight, part, product.shares[q], tile)
-    if grad_x is not None and spec.dac_levels and full_scale is not None:
+                    [0] * len(out), 1, [True, False, False],
+                )[0]  # fmt: skip
+                if grad_x is None and part.shape == x.shape:
+                    grad_x = part
+                else:
+                    grad_x = torch.zeros_like(x) if grad_x is None else grad_x
+                    grad_x[:, first:last] += part
+    assert grad_x is not None
+    if spec.dac_levels and full_scale is not None:
         grad_x.masked_fill_(x.abs() > full_scale, 0)
-    return grad_x, grad_weight
+    return grad_x
+
+
+def _inputs_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometry) -> Tensor:
+    """With inputs that are clipped differently under each tap."""
+    assert product.row is not None and product.full_scale is not None
+    out = geometry.output_size(tuple(x.shape[2:]))
+    image = padded(x, geometry)
+    total = torch.zeros_like(image)
+    scales = product.row.unflatten(0, (-1, geometry.taps)).T
+    passing = [
+        (plane[:, tile] * factor, tile, masked)
+        for s, (_, _, factor) in enumerate(input_slices(product.spec))
+        for q, plane in enumerate(product.planes)
+        for tile, masked in _by_tile(rows, product.inside, s, q, product)
+    ]
+    views = zip(windows(image, geometry, out), windows(total, geometry, out), strict=True)
+    for tap, (seen, summed) in enumerate(views):
+        inside = (seen * scales[tap]).abs() <= product.full_scale
+        for weight, tile, masked in passing:
+            some = _channels(tile, tap, geometry.taps)
+            of_tap = weight[:, (tap - tile.start) % geometry.taps :: geometry.taps]
+            part = (masked @ of_tap).reshape(*seen.shape[:-1], -1)
+            summed[..., some] += part * inside[..., some]
+    inner = (slice(p, p + n) for p, n in zip(geometry.padding, x.shape[2:], strict=True))
+    return total[(slice(None), *inner)].movedim(-1, 1).contiguous()
+
+
+def _channels(tile: slice, tap: int, taps: int) -> slice:
+    """Channels whose inputs under a tap are in the tile; inputs are numbered channel * taps + tap."""
+    return slice(max(0, -(-(tile.start - tap) // taps)), -(-(tile.stop - tap) // taps))
+
+
+def _weights_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometry) -> Tensor:
+    """Tap by tap and in small blocks of the batch, so that patches are never in memory."""
+    spec, taps = product.spec, geometry.taps
+    out = geometry.output_size(tuple(x.shape[2:]))
+    image = padded(x, geometry)
+    channels, positions = x.shape[1], math.prod(out)
+    totals = x.new_zeros(len(product.planes), taps, rows.shape[1], channels)
+    drives = None
+    if product.row is not None:
+        drives = _undriven_as_one(product.row).unflatten(0, (-1, taps)).T
+    for block in blocks(len(x), positions * channels):
+        part = slice(block.start * positions, block.stop * positions)
+        inside = product.inside[:, part] if product.inside.numel() else product.inside
+        scale = _patch_scale(image[block], product, geometry, out)
+        flat = scale.reshape(-1, 1) if isinstance(scale, Tensor) else scale
+        passing = [
+            (s, q, tile, _scaled(masked, flat, spec).T)
+            for s in range(spec.input_slices)
+            for q in range(len(product.planes))
+            for tile, masked in _by_tile(rows[part], inside, s, q, product)
+        ]
+        for tap, seen in enumerate(windows(image[block], geometry, out)):
+            codes = _codes(seen, scale, None if drives is None else drives[tap], spec)
+            flats = [c.reshape(-1, channels) for c in codes]
+            for s, q, tile, masked in passing:
+                some = _channels(tile, tap, taps)
+                totals[q, tap, :, some].addmm_(masked, flats[s][:, some])
+    return _shared(totals.movedim(1, -1).flatten(2), product)
+
+
+def _patch_scale(
+    image: Tensor, product: Product, geometry: Geometry, out: tuple[int, ...]
+) -> Tensor | float | None:
+    """Full scale of the DAC at each patch, (batch, *out, 1) or one number; None without a DAC."""
+    if not product.spec.dac_levels or product.full_scale is not None:
+        return product.full_scale if product.spec.dac_levels else None
+    largest = None
+    if product.row is None:
+        image = image.abs().amax(-1, keepdim=True)
+        seen = list(windows(image, geometry, out))
+    else:
+        scales = product.row.unflatten(0, (-1, geometry.taps)).T
+        seen = [
+            (w * r).abs().amax(-1, keepdim=True)
+            for w, r in zip(windows(image, geometry, out), scales, strict=True)
+        ]
+    for window in seen:
+        largest = window if largest is None else torch.maximum(largest, window)
+    return largest

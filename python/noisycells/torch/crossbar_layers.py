@@ -336,18 +336,18 @@ class CrossbarLayer(nn.Module):
         self.chip_programmed = None
         if first.seconds is not None:
             self.chip_programmed = stacked([array.programmed for array in arrays])
-        self.chip_weight = torch.from_numpy(
-            np.concatenate([array.weight for array in arrays])
-        ).to(where)
+        self.chip_weight = torch.from_numpy(np.concatenate([array.weight for array in arrays])).to(
+            where
+        )
         self.chip_scale = stacked([
             p.scales.output if p.gain is None else p.scales.output * p.gain for p in packed
         ])  # fmt: skip
         self.chip_row = None
         if first.packed.scales.row is not None:
             self.chip_row = stacked([p.scales.row for p in packed])
-        self.chip_ranges = torch.stack(
-            [self._range_row(*p.ranges, p.passes) for p in packed]
-        ).to(where)
+        self.chip_ranges = torch.stack([self._range_row(*p.ranges, p.passes) for p in packed]).to(
+            where
+        )
         assert first.seed is not None
         seed = first.seed - (1 << 64 if first.seed >> 63 else 0)
         self.chip_seed = torch.tensor([seed], dtype=torch.int64, device=where)
@@ -497,9 +497,7 @@ class _CrossbarConv(CrossbarLayer):
         padding = tuple(reversed(both[::2]))
         if self._pads_before():
             padding = (0,) * len(padding)
-        return Geometry(
-            tuple(self.kernel_size), tuple(self.stride), padding, tuple(self.dilation)
-        )
+        return Geometry(tuple(self.kernel_size), tuple(self.stride), padding, tuple(self.dilation))
 
     def prepared(self, x: Tensor) -> Tensor:
         """The inputs, padded where the operator cannot."""

@@ -306,7 +306,10 @@ def _fresh(
 
 
 def _require_ranges(spec: CrossbarSpec, dac: float | None, adc: Any) -> None:
-    for name, value, found in (("dac_range", spec.dac_range, dac), ("adc_range", spec.adc_range, adc)):
+    for name, value, found in (
+        ("dac_range", spec.dac_range, dac),
+        ("adc_range", spec.adc_range, adc),
+    ):
         if value == "calibrated" and found is None:
             raise ValueError(
                 f"{name}: expected calibrate() before a product where the range is 'calibrated'"
@@ -320,9 +323,7 @@ def _fresh_packed(weights: Any, given: Any, circuit: Circuit, group: int, seed: 
     stream = circuit.streams[group]
     conductances = mapping.program(layer, circuit.device, circuit.spec, seed, stream)
     ranges = Ranges() if given is None else _ranges(given[group])
-    return Packed(
-        conductances, circuit.device, circuit.spec, layer.scales, ranges, stream=stream
-    )
+    return Packed(conductances, circuit.device, circuit.spec, layer.scales, ranges, stream=stream)
 
 
 def _core_takes(x: Tensor) -> bool:
@@ -379,7 +380,7 @@ def _core_product(
     x: Tensor, packed: Packed, bias: Tensor | None, geometry: Geometry | None, seed: int, save: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Rows of y, and masks; by the compiled core."""
-    offset = None if bias is None else np.ascontiguousarray(bias.numpy())
+    offset = None if bias is None else bias.contiguous().numpy()
     if geometry is None:
         images, size = x, (len(x),)
     else:
@@ -391,7 +392,7 @@ def _core_product(
     if save and packed.spec.adc_bits is not None:
         inside = packed.inside(math.prod(size))
     if y.numel():
-        values = np.ascontiguousarray(images.numpy())
+        values = images.contiguous().numpy()
         if geometry is None:
             packed.product(values, y.numpy(), seed, offset, inside)
         else:
@@ -464,9 +465,7 @@ def _programmed_linear(
     return _outputs(x, arrays, bias, what, _seeds(key)[1], save)
 
 
-def _shapes(
-    x: Tensor, n: int, k: int, circuit: str, save: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(x: Tensor, n: int, k: int, circuit: str, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """What the operators return, without values; ``n`` outputs in all, ``k`` inputs a group."""
     what = parse(circuit)
     if what.geometry is None:
@@ -528,9 +527,7 @@ def _crossbar_gradient(
         )
         if geometry is None:
             rows, vectors = grads[g].reshape(-1, part.shape[1]), xs[g].reshape(-1, part.shape[2])
-            found = linear_gradient(
-                rows, vectors, product, need_x=need_x, need_weight=need_weight
-            )
+            found = linear_gradient(rows, vectors, product, need_x=need_x, need_weight=need_weight)
         else:
             found = convolution_gradient(
                 grads[g], xs[g], product, geometry, need_x=need_x, need_weight=need_weight
@@ -539,9 +536,17 @@ def _crossbar_gradient(
         of_weight.append(found[1])
     none = x.new_empty(0)
     return (
-        torch.cat(of_x, 1).reshape(x.shape).contiguous() if need_x else none,  # type: ignore[arg-type]
+        _joined(of_x, x) if need_x else none,  # type: ignore[arg-type]
         torch.cat(of_weight) if need_weight else none,  # type: ignore[arg-type]
     )
+
+
+def _joined(parts: list[Tensor], x: Tensor) -> Tensor:
+    """Gradients of the groups as one, laid out in memory as ``x``."""
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    like = torch.empty_like(x)
+    joined = joined.reshape(x.shape)
+    return joined if joined.stride() == like.stride() else like.copy_(joined)
 
 
 def _shares(spec: CrossbarSpec, weight: Tensor | None, need: bool) -> list[Tensor | float]:
@@ -584,7 +589,7 @@ def _crossbar_gradient_fake(
     circuit: str, need_x: bool, need_weight: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return (
-        x.new_empty(x.shape) if need_x else x.new_empty(0),
+        torch.empty_like(x) if need_x else x.new_empty(0),
         x.new_empty(planes.shape[1:]) if need_weight else x.new_empty(0),
     )
 

@@ -1,18 +1,18 @@
-"""Patches of images as the rows of a matrix, and back: convolutions of any dimension."""
+"""Patches of images, whole as rows of a matrix or tap by tap, in any dimension."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Geometry", "blocks", "fold", "patches"]
+__all__ = ["Geometry", "blocks", "padded", "patches", "windows"]
 
-BLOCK_ELEMENTS = 1 << 22  # of one block of patches: 16 MB of float32
+BLOCK_ELEMENTS = 1 << 17  # half a megabyte of float32, which caches hold
 
 
 class Geometry(NamedTuple):
@@ -53,22 +53,19 @@ def patches(x: Tensor, geometry: Geometry) -> Tensor:
     return view.reshape(x.shape[0] * math.prod(out), x.shape[1] * geometry.taps)
 
 
-def fold(rows: Tensor, shape: torch.Size, geometry: Geometry) -> Tensor:
-    """The adjoint of :func:`patches`: sums ``rows`` into an image batch of ``shape``."""
-    size = tuple(shape[2:])
-    padded = [n + 2 * p for n, p in zip(size, geometry.padding, strict=True)]
-    out = geometry.output_size(size)
-    image = rows.new_zeros(*shape[:2], *padded)
-    taps = rows.reshape(shape[0], *out, shape[1], geometry.taps).movedim(len(out) + 1, 1)
-    offsets = torch.cartesian_prod(*(torch.arange(k) for k in geometry.kernel))
-    for tap, offset in enumerate(offsets.reshape(geometry.taps, -1).tolist()):
-        window = tuple(
+def padded(x: Tensor, geometry: Geometry) -> Tensor:
+    """``x`` (batch, channels, ...) with zeros around it, as (batch, ..., channels) in memory."""
+    around = [p for p in reversed(geometry.padding) for _ in range(2)]
+    return F.pad(x.movedim(1, -1).contiguous(), [0, 0, *around])
+
+
+def windows(image: Tensor, geometry: Geometry, out: tuple[int, ...]) -> Iterator[Tensor]:
+    """What each tap of the kernel sees of a :func:`padded` image, (batch, *out, channels) views."""
+    for offset in product(*map(range, geometry.kernel)):
+        yield image[(slice(None), *(
             slice(o * d, o * d + (n - 1) * s + 1, s)
             for o, d, n, s in zip(offset, geometry.dilation, out, geometry.stride, strict=True)
-        )
-        image[(..., *window)] += taps[..., tap]
-    inner = tuple(slice(p, p + n) for p, n in zip(geometry.padding, size, strict=True))
-    return image[(..., *inner)].contiguous()
+        ))]  # fmt: skip
 
 
 def blocks(batch: int, elements: int) -> Iterator[slice]:

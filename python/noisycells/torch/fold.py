@@ -1,0 +1,142 @@
+"""Fold batch normalisation into the layers before it, and what that does to their noise."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from ..crossbar import Crossbar, CrossbarSpec
+from ..devices import Device
+from .crossbar_layers import CrossbarLayer
+
+__all__ = ["fold_batchnorm"]
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@torch.no_grad()
+def fold_batchnorm(
+    model: nn.Module,
+    device: Device,
+    spec: CrossbarSpec | None = None,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Fold every batch normalisation, as it is in ``eval()``, into the layer before it, in place.
+
+    The layer's output channels are scaled, each by its own factor, and its bias takes the rest;
+    the normalisation becomes :class:`torch.nn.Identity`. Channels whose weights differ in size
+    share one w_max with ``mapping="tensor"``, so folding changes the noise per weight: the result
+    says how much. Before :func:`~noisycells.torch.convert`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    device : Device
+    spec : CrossbarSpec, optional
+        That the noise is measured with.
+    pairs : iterable of (str, str), optional
+        Names of layers and their batch normalisations. None finds them with :mod:`torch.fx`.
+    seed : int
+        Of the chips that the noise is measured on.
+
+    Returns
+    -------
+    list of dict
+        For each pair ``layer``, ``batchnorm``, and ``noise_before`` and ``noise_after``: root mean
+        square of the programming errors over that of the weights, both behind the batch
+        normalisation.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be traced, a pair is not of a layer and a batch normalisation with
+        running statistics, or a layer is a crossbar layer already; the model is then left as it
+        was.
+    """
+    found = _found_pairs(model) if pairs is None else list(pairs)
+    modules = dict(model.named_modules())
+    for layer, norm in found:
+        _check_pair(layer, modules.get(layer), norm, modules.get(norm))
+    rows = []
+    for name, norm_name in found:
+        layer, norm = cast(Any, modules[name]), cast(Any, modules[norm_name])
+        deviation = (norm.running_var + norm.eps).sqrt()
+        factor = (1 if norm.weight is None else norm.weight) / deviation
+        before = _noise(layer, device, spec, name, factor, seed)
+        fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+        weight, bias = fuse(
+            layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
+            norm.bias,
+        )  # fmt: skip
+        layer.weight.copy_(weight)
+        if layer.bias is None:
+            layer.bias = nn.Parameter(bias.clone(), requires_grad=layer.weight.requires_grad)
+        else:
+            layer.bias.copy_(bias)
+        model.set_submodule(norm_name, nn.Identity())
+        after = _noise(layer, device, spec, name, torch.ones_like(factor), seed)
+        rows.append({
+            "layer": name, "batchnorm": norm_name, "noise_before": before, "noise_after": after,
+        })  # fmt: skip
+    return rows
+
+
+def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
+    try:
+        graph = fx.Tracer().trace(copy.copy(model))
+    except Exception as error:
+        raise ValueError(
+            "model: expected one that torch.fx can trace, or pairs=[(layer, batchnorm), ...]; "
+            f"tracing ended with: {error}"
+        ) from error
+    modules = dict(model.named_modules())
+    uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    pairs = []
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], _NORMS):
+            continue
+        before = node.args[0] if node.args else None
+        if (
+            isinstance(before, fx.Node)
+            and before.op == "call_module"
+            and isinstance(modules[cast(str, before.target)], _LAYERS)
+            and len(before.users) == uses[before.target] == uses[node.target] == 1
+        ):
+            pairs.append((str(before.target), str(node.target)))
+    return pairs
+
+
+def _check_pair(name: str, layer: nn.Module | None, norm_name: str, norm: nn.Module | None) -> None:
+    if not isinstance(layer, _LAYERS) or isinstance(layer, CrossbarLayer):
+        raise ValueError(
+            f"pairs: expected {name!r} to be a digital linear layer or convolution, "
+            f"got {type(layer).__name__}"
+        )
+    if not isinstance(norm, _NORMS) or norm.running_var is None:
+        raise ValueError(
+            f"pairs: expected {norm_name!r} to be a batch normalisation with running statistics, "
+            f"got {type(norm).__name__}"
+        )
+
+
+def _noise(
+    layer: Any, device: Device, spec: CrossbarSpec | None, name: str, factor: Tensor, seed: int
+) -> float:
+    """Programming errors over weights, after the outputs are scaled by ``factor``."""
+    weights = layer.weight.detach().flatten(1).float().cpu().numpy()
+    groups = getattr(layer, "groups", 1)
+    noisy = np.concatenate(
+        [Crossbar(w, device, spec, name).program(seed).weights() for w in np.split(weights, groups)]
+    )
+    scaled = factor.float().cpu().numpy()[:, None].astype(np.float64)
+    signal = np.mean(np.square(weights * scaled))
+    return float(np.sqrt(np.mean(np.square((noisy - weights) * scaled)) / signal))
