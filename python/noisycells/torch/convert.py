@@ -127,8 +127,7 @@ def restore(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         linear_parts.put_together(module)
         if hasattr(module, "_fast_path"):
-            vars(module).update(module._fast_path)
-            del module._fast_path
+            vars(module).update(vars(module).pop("_fast_path"))
     return model
 
 

@@ -260,12 +260,12 @@ def _inputs_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometr
             of_tap = weight[:, (tap - tile.start) % geometry.taps :: geometry.taps]
             part = (masked @ of_tap).reshape(*seen.shape[:-1], -1)
             summed[..., some] += part * inside[..., some]
-    inner = (slice(p, p + n) for p, n in zip(geometry.padding, x.shape[2:], strict=True))
-    return total[(slice(None), *inner)].movedim(-1, 1).contiguous()
+    inner = [slice(p, p + n) for p, n in zip(geometry.padding, x.shape[2:], strict=True)]
+    return total[tuple([slice(None), *inner])].movedim(-1, 1)
 
 
 def _channels(tile: slice, tap: int, taps: int) -> slice:
-    """Channels whose inputs under a tap are in the tile; inputs are numbered channel * taps + tap."""
+    """Channels whose input ``channel * taps + tap`` is in the tile."""
     return slice(max(0, -(-(tile.start - tap) // taps)), -(-(tile.stop - tap) // taps))
 
 

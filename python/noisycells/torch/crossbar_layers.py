@@ -13,7 +13,6 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable
-from functools import lru_cache
 from itertools import count
 from typing import Any, cast
 
@@ -97,7 +96,7 @@ class CrossbarLayer(nn.Module):
     # ----------------------------------------------------------------- what layers differ in
 
     def matrix(self) -> Tensor:
-        """The weights as (out, in) of a linear layer or (out, in / groups, ...) of a convolution."""
+        """The weights, (out, in) of a linear layer, (out, in / groups, ...) of a convolution."""
         return self.weight
 
     def geometry(self) -> Geometry | None:
@@ -277,7 +276,7 @@ class CrossbarLayer(nn.Module):
             if chip_ranges[g, -1] != _NONE:
                 arrays["adc_range"] = chip_ranges[g, 1:]
             array = self._from_state(
-                g, arrays, int(self.chip_seed.item()) & (1 << 64) - 1, seconds, chip_ranges[g, 0]
+                g, arrays, _unsigned(self.chip_seed), seconds, chip_ranges[g, 0]
             )
             if seconds is not None and self.spec.drift_compensation != "none":
                 array.at(seconds, extrapolate=True)  # measures the compensation again, the same
@@ -402,14 +401,18 @@ class CrossbarLayer(nn.Module):
         if self.chip_seed is None or self.chip_seconds is None:
             life = "NOT PROGRAMMED"
         else:
-            life = f"programmed with seed {self.chip_seed.item() & (1 << 64) - 1}"
+            life = f"programmed with seed {_unsigned(self.chip_seed)}"
             if not math.isnan(seconds := self.chip_seconds.item()):
                 life += f", {seconds:g} s ago"
         digital = type(self).digital_class.extra_repr(self)
         return f"{digital}, {self.analog.name}, {life}"
 
 
-class CrossbarLinear(CrossbarLayer, nn.Linear):
+def _unsigned(seed: Tensor) -> int:
+    return int(seed.item()) & (1 << 64) - 1
+
+
+class CrossbarLinear(CrossbarLayer, nn.Linear):  # type: ignore[misc]
     """:class:`torch.nn.Linear` on a noisy crossbar; see :class:`CrossbarLayer`.
 
     Parameters
@@ -483,7 +486,7 @@ class _CrossbarConv(CrossbarLayer):
     padding: str | tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
-    padding_mode: str
+    padding_mode: Any
     _reversed_padding_repeated_twice: list[int]
 
     def _pads_before(self) -> bool:

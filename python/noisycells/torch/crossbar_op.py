@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -306,11 +306,8 @@ def _fresh(
 
 
 def _require_ranges(spec: CrossbarSpec, dac: float | None, adc: Any) -> None:
-    for name, value, found in (
-        ("dac_range", spec.dac_range, dac),
-        ("adc_range", spec.adc_range, adc),
-    ):
-        if value == "calibrated" and found is None:
+    for name, found in (("dac_range", dac), ("adc_range", adc)):
+        if getattr(spec, name) == "calibrated" and found is None:
             raise ValueError(
                 f"{name}: expected calibrate() before a product where the range is 'calibrated'"
             )
@@ -380,19 +377,19 @@ def _core_product(
     x: Tensor, packed: Packed, bias: Tensor | None, geometry: Geometry | None, seed: int, save: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Rows of y, and masks; by the compiled core."""
-    offset = None if bias is None else bias.contiguous().numpy()
-    if geometry is None:
-        images, size = x, (len(x),)
-    else:
-        lead = (1,) * (3 - len(geometry.kernel))
-        images = x.reshape(*x.shape[:2], *lead, *x.shape[2:])
-        size = (len(x), *lead, *geometry.output_size(tuple(x.shape[2:])))
+    size: list[int] = [len(x)]
+    if geometry is not None:
+        lead = [1] * (3 - len(geometry.kernel))
+        size += [*lead, *geometry.output_size(tuple(x.shape[2:]))]
+        x = x.reshape(*x.shape[:2], *lead, *x.shape[2:])
     y = torch.empty(*size, packed.n)
     inside = None
     if save and packed.spec.adc_bits is not None:
         inside = packed.inside(math.prod(size))
     if y.numel():
-        values = images.contiguous().numpy()
+        values, offset = x.contiguous().numpy(), None
+        if bias is not None:
+            offset = bias.contiguous().numpy()
         if geometry is None:
             packed.product(values, y.numpy(), seed, offset, inside)
         else:
@@ -400,10 +397,14 @@ def _core_product(
     return y.reshape(-1, packed.n), None if inside is None else torch.from_numpy(inside)
 
 
-def _cubic(geometry: Geometry) -> list[Any]:
+Triple = tuple[int, int, int]
+
+
+def _cubic(geometry: Geometry) -> tuple[Triple, Triple, Triple, Triple]:
     """The geometry with three dimensions."""
     missing = 3 - len(geometry.kernel)
-    return [(one,) * missing + values for one, values in zip((1, 1, 0, 1), geometry, strict=True)]
+    filled = [(one,) * missing + v for one, v in zip((1, 1, 0, 1), geometry, strict=True)]
+    return cast("tuple[Triple, Triple, Triple, Triple]", tuple(filled))
 
 
 def _product(
@@ -596,7 +597,7 @@ def _crossbar_gradient_fake(
 
 def _gradient(
     ctx: Any, grad: Tensor, weight: Tensor | None, row: Tensor | None, ranges: Tensor | None,
-    need_weight: bool, bias: int,
+    need_weight: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     x, planes, inside = ctx.saved_tensors[:3]
     need_x = ctx.needs_input_grad[0]
@@ -605,7 +606,7 @@ def _gradient(
         of_x, of_weight = torch.ops.noisycells.crossbar_gradient.default(
             grad, x, planes, inside, weight, row, ranges, ctx.circuit, need_x, need_weight
         )
-    if ctx.needs_input_grad[bias]:
+    if ctx.needs_input_grad[2]:
         channels = 1 if parse(ctx.circuit).geometry is not None else grad.ndim - 1
         of_bias = grad.sum([d for d in range(grad.ndim) if d != channels])
     return of_x if need_x else None, of_weight if need_weight else None, of_bias
@@ -620,7 +621,7 @@ def _save_fresh(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 def _fresh_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     *_, weight, ranges = ctx.saved_tensors
     need = ctx.needs_input_grad[1]
-    of_x, of_weight, of_bias = _gradient(ctx, grad, weight, None, ranges, need, 2)
+    of_x, of_weight, of_bias = _gradient(ctx, grad, weight, None, ranges, need)
     if of_weight is not None:
         of_weight = of_weight.reshape(weight.shape)
     return of_x, of_weight, of_bias, None, None, None, None
@@ -634,7 +635,7 @@ def _save_programmed(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ..
 
 def _programmed_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
     _, _, _, ranges, *row = ctx.saved_tensors
-    of_x, _, of_bias = _gradient(ctx, grad, None, row[0] if row else None, ranges, False, 2)
+    of_x, _none, of_bias = _gradient(ctx, grad, None, row[0] if row else None, ranges, False)
     return of_x, [None] * (2 + 1 + len(row)), of_bias, None, None, None, None
 
 

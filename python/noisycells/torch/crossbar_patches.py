@@ -62,10 +62,11 @@ def padded(x: Tensor, geometry: Geometry) -> Tensor:
 def windows(image: Tensor, geometry: Geometry, out: tuple[int, ...]) -> Iterator[Tensor]:
     """What each tap of the kernel sees of a :func:`padded` image, (batch, *out, channels) views."""
     for offset in product(*map(range, geometry.kernel)):
-        yield image[(slice(None), *(
+        taken = [
             slice(o * d, o * d + (n - 1) * s + 1, s)
             for o, d, n, s in zip(offset, geometry.dilation, out, geometry.stride, strict=True)
-        ))]  # fmt: skip
+        ]
+        yield image[tuple([slice(None), *taken])]
 
 
 def blocks(batch: int, elements: int) -> Iterator[slice]:

@@ -73,8 +73,8 @@ def take_apart(module: nn.Module) -> None:
             setattr(module, bias, None)
     if isinstance(module, nn.MultiheadAttention):
         # Not a plain Linear there, but one in all that it does.
-        module.out_proj.__class__ = nn.Linear
-        module.__class__ = AttentionOfLinears
+        cast(Any, module.out_proj).__class__ = nn.Linear
+        cast(Any, module).__class__ = AttentionOfLinears
     else:
         cast(Any, module).mode_of_linears = cast(nn.RNNBase, module).mode
         module.__class__ = RecurrenceOfLinears
@@ -83,7 +83,7 @@ def take_apart(module: nn.Module) -> None:
 def put_together(module: nn.Module) -> None:
     """Undo :func:`take_apart`; the linear layers must be digital again."""
     if isinstance(module, AttentionOfLinears):
-        module.__class__ = nn.MultiheadAttention
+        cast(Any, module).__class__ = nn.MultiheadAttention
         module.out_proj.__class__ = nn.modules.linear.NonDynamicallyQuantizableLinear
         names = ["in_proj"] if hasattr(module, "in_proj") else ["q_proj", "k_proj", "v_proj"]
         for name in names:
@@ -107,6 +107,11 @@ def put_together(module: nn.Module) -> None:
 
 class AttentionOfLinears(nn.MultiheadAttention):
     """:class:`torch.nn.MultiheadAttention` whose products are those of its linear layers."""
+
+    in_proj: nn.Linear
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
 
     def forward(  # type: ignore[override]
         self,
@@ -132,21 +137,21 @@ class AttentionOfLinears(nn.MultiheadAttention):
         q = batch_first(query)
         k = q if same else batch_first(key)
         v = k if same_value else batch_first(value)
-        heads = [
+        q, k, v = (
             p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in self._projected(q, k, v)
-        ]
-        mask = self._mask(heads[0], attn_mask, key_padding_mask, batched)
+        )
+        mask = self._mask(q, attn_mask, key_padding_mask, batched)
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            scores = heads[0] @ heads[1].mT * self.head_dim**-0.5
+            scores = q @ k.mT * self.head_dim**-0.5
             weights = (scores if mask is None else scores + mask).softmax(-1)
             weights = F.dropout(weights, dropout)
-            y = weights @ heads[2]
+            y = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
             weights = weights if batched else weights.squeeze(0)
         else:
-            y = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
         return (y.movedim(0, axis) if batched else y.squeeze(0)), weights
 
