@@ -398,12 +398,13 @@ class Device:
             False,
             threads_argument(num_threads),
         )
-        std = np.sqrt(self._read_variance_at(g.astype(np.float64))).astype(np.float32)
-        return g + std * noise
+        noise *= np.sqrt(self._read_variance_at(g))
+        return g + noise
 
-    def _read_variance_at(self, g: F64) -> F64:
+    def _read_variance_at(self, g: Any) -> Any:
+        """At float32 or float64 conductances, in their dtype."""
         c0, c1, c2 = self.read_variance
-        return np.maximum(c0 + c1 * g + c2 * g**2, 0.0)
+        return np.maximum((c2 * g + c1) * g + c0, 0.0)
 
     def _targets(self, name: str, values: npt.ArrayLike, extrapolate: bool) -> F32:
         target = _finite(name, values)
