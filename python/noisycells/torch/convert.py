@@ -16,6 +16,7 @@ from ..crossbar.report import counters
 from ..devices import Device
 from ..random import check_seed
 from . import linear_parts
+from .crossbar_circuit import describe
 from .crossbar_layers import (
     CrossbarConv1d,
     CrossbarConv2d,
@@ -103,7 +104,7 @@ def convert(
         raise ValueError("model: expected at least one layer to convert, got none")
     specs = [_spec_of(spec, c.layer, c.name) for c in chosen]
     for candidate, one in zip(chosen, specs, strict=True):
-        CrossbarLinear(1, 1, device=device, spec=one, name=candidate.name)  # checks all three
+        describe(device, one, candidate.name)  # checks all three
     _warn_unsupported(model, filter_fn)
     for whole in {id(c.whole): c.whole for c in chosen if c.whole is not None}.values():
         linear_parts.take_apart(whole)

@@ -6,8 +6,10 @@ import json
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from .. import devices
-from ..crossbar import CrossbarSpec
+from ..crossbar import Crossbar, CrossbarSpec
 from ..devices import Device
 from ..random import stream
 from .crossbar_patches import Geometry
@@ -47,7 +49,14 @@ def describe(
     geometry: Geometry | None = None,
     groups: int = 1,
 ) -> str:
-    """The string of a layer, JSON with sorted keys."""
+    """The string of a layer, JSON with sorted keys.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If device, spec or name is not one, or the device cannot do what the spec says.
+    """
+    Crossbar(np.ones((1, 1), np.float32), device, spec, name)  # checks them
     what = {
         "device": device.to_dict(),
         "spec": spec.to_dict(),

@@ -128,7 +128,7 @@ class CrossbarLayer(nn.Module):
 
     def become(self, analog: Device, spec: CrossbarSpec | None, name: str) -> None:
         """Set up a module of the digital class as a layer of this one."""
-        Crossbar(np.ones((1, 1), np.float32), analog, spec, name)  # checks the three
+        describe(analog, CrossbarSpec() if spec is None else spec, name)  # checks the three
         self.analog, self.spec = analog, CrossbarSpec() if spec is None else spec
         self._handle = _Handle()
         self._warned = False

@@ -250,7 +250,7 @@ def _moved(packed: Packed, like: Tensor) -> operations.Array:
     variances = [p.variance for p in planes if p.variance is not None]
 
     def tensor(array: Any) -> Tensor:
-        return torch.as_tensor(array, dtype=like.dtype, device=like.device)
+        return like.new_tensor(array)
 
     adc = packed.ranges.adc if packed.spec.adc_bits is not None else None
     return operations.Array(
@@ -596,20 +596,23 @@ def _crossbar_gradient_fake(
 
 
 def _gradient(
-    ctx: Any, grad: Tensor, weight: Tensor | None, row: Tensor | None, ranges: Tensor | None,
-    need_weight: bool,
+    ctx: Any, grad: Tensor, saved: Sequence[Tensor], weight: Tensor | None, row: Tensor | None,
+    ranges: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    x, planes, inside = ctx.saved_tensors[:3]
-    need_x = ctx.needs_input_grad[0]
+    """Of the inputs, the weights where they are given, and the bias."""
+    need_x, need_weight = ctx.needs_input_grad[0], weight is not None and ctx.needs_input_grad[1]
     of_x = of_weight = of_bias = None
     if need_x or need_weight:
         of_x, of_weight = torch.ops.noisycells.crossbar_gradient.default(
-            grad, x, planes, inside, weight, row, ranges, ctx.circuit, need_x, need_weight
+            grad, *saved, weight, row, ranges, ctx.circuit, need_x, need_weight
         )
     if ctx.needs_input_grad[2]:
         channels = 1 if parse(ctx.circuit).geometry is not None else grad.ndim - 1
         of_bias = grad.sum([d for d in range(grad.ndim) if d != channels])
     return of_x if need_x else None, of_weight if need_weight else None, of_bias
+
+
+# Saved tensors are taken once in a backward: checkpointing allows no more.
 
 
 def _save_fresh(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -619,9 +622,8 @@ def _save_fresh(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 
 
 def _fresh_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
-    *_, weight, ranges = ctx.saved_tensors
-    need = ctx.needs_input_grad[1]
-    of_x, of_weight, of_bias = _gradient(ctx, grad, weight, None, ranges, need)
+    *saved, weight, ranges = ctx.saved_tensors
+    of_x, of_weight, of_bias = _gradient(ctx, grad, saved, weight, None, ranges)
     if of_weight is not None:
         of_weight = of_weight.reshape(weight.shape)
     return of_x, of_weight, of_bias, None, None, None, None
@@ -631,12 +633,15 @@ def _save_programmed(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ..
     x, chip, _, _, ctx.circuit, _, _ = inputs
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(x, *output[1:], *chip[2:])
+    ctx.chip_tensors = len(chip)
 
 
 def _programmed_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
-    _, _, _, ranges, *row = ctx.saved_tensors
-    of_x, _none, of_bias = _gradient(ctx, grad, None, row[0] if row else None, ranges, False)
-    return of_x, [None] * (2 + 1 + len(row)), of_bias, None, None, None, None
+    x, planes, inside, ranges, *row = ctx.saved_tensors
+    of_x, _weight, of_bias = _gradient(
+        ctx, grad, (x, planes, inside), None, row[0] if row else None, ranges
+    )
+    return of_x, [None] * ctx.chip_tensors, of_bias, None, None, None, None
 
 
 # --------------------------------------------------------------------------- vmap
@@ -650,10 +655,13 @@ def _one_by_one(name: str) -> Any:
 
     def rule(info: Any, dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
         operator = getattr(torch.ops.noisycells, name).default
-        found = [
-            operator(*(_element(a, d, i) for a, d in zip(arguments, dims, strict=True)))
-            for i in range(info.batch_size)
-        ]
+        found = []
+        for i in range(info.batch_size):
+            one = [_element(a, d, i) for a, d in zip(arguments, dims, strict=True)]
+            if name != "crossbar_gradient":  # batched tensors do not tell that they need gradients
+                need = any(isinstance(a, Tensor) and a.requires_grad for a in one)
+                one[-1] = one[-1] or (need and torch.is_grad_enabled())
+            found.append(operator(*one))
         outputs = tuple(torch.stack(part) for part in zip(*found, strict=True))
         return outputs, (0,) * len(outputs)
 

@@ -116,7 +116,7 @@ def _slices(level: Tensor, spec: CrossbarSpec) -> list[Tensor]:
 
 def _program(targets: Tensor, device: Device, random: torch.Generator) -> Tensor:
     p = device.programming()
-    table = torch.from_numpy(p.table).to(targets)
+    table = targets.new_tensor(p.table)
     position = ((targets - p.x0) * p.inv_dx).clamp_(0, len(table) - 1)
     index = position.int().clamp_(max=len(table) - 2)
     fraction = position - index
