@@ -458,6 +458,26 @@ def test_error_budget_names_everything() -> None:
     )
 
 
+def test_error_budget_of_a_pruned_layer() -> None:
+    """Both ways to leave the devices of zero weights, whichever the array has."""
+    w, x = weights(60, 400), inputs(300, 400)
+    w *= np.random.default_rng(5).random(w.shape) < 0.2
+    device = nc.devices.gaussian(0.3, g_min=5.0, reset=(1.0, 0.05))
+    zero = (x**2 @ (w.T == 0)).mean() * np.abs(w).max() ** 2 / 20**2
+    power = ((x @ w.T) ** 2).mean()
+    found = []
+    for choice in ("programmed", "reset"):
+        spec = replace(IDEAL, zero_weights=choice)
+        found.append(nc.Crossbar(w, device, spec).program(1).error_budget(x))
+        for name, std in (("programmed", 0.3), ("reset", 0.05)):
+            expected = 10 * math.log10(power / (2 * std**2 * zero))
+            assert found[-1][f"zero_weights_{name}"] == pytest.approx(expected, abs=0.3)
+    assert found[1]["programming"] > found[0]["programming"] + 3
+    only = nc.Crossbar(w, PCM, IDEAL).program(1).error_budget(x)
+    assert "zero_weights_programmed" in only
+    assert "zero_weights_reset" not in only
+
+
 # --------------------------------------------------------------------------- state
 
 

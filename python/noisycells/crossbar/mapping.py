@@ -144,7 +144,7 @@ def program(
     """Conductances of one chip as programmed, uS, float32 (slices, devices, 2, out, in).
 
     Devices of ``layer.reset`` are drawn from N(mean, std^2) of the device's RESET state, not
-    below 0.
+    below 0; they may be stuck as the others.
     """
     g = np.empty(shape(layer, spec), np.float32) if out is None else out
     threads, tables = threads_argument(num_threads), _programming(device)
@@ -218,7 +218,8 @@ def _reset(device: Device) -> _core.Programming:
     assert device.reset is not None
     mean, std = device.reset
     table = np.array([[mean, 0, std, 0]] * 2, np.float32)
-    return _bind_programming(reference.Programming(table, 0.0, 1.0, 0.0, device.g_max))
+    full = device.programming()
+    return _bind_programming(full._replace(table=table, x0=0.0, inv_dx=1.0, low=0.0))
 
 
 def _bind_programming(p: reference.Programming) -> _core.Programming:

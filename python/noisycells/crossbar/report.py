@@ -116,10 +116,12 @@ def error_budget(array: Crossbar, x: F32, seed: int) -> dict[str, float]:
     Returns
     -------
     dict of float
-        Those that the array has of ``weight_slices`` (rounding), ``programming`` (stuck and
-        RESET devices included), ``drift`` (all that time does; without compensation),
-        ``drift_compensated``, ``ir_drop``, ``dac``, ``weight_noise``, ``output_noise``, ``adc``;
-        and ``all``.
+        Of these, what the array has: ``weight_slices`` and ``dac`` (rounding); ``programming``
+        (stuck and RESET devices included); ``zero_weights_programmed`` and
+        ``zero_weights_reset`` (what the devices of weights that are 0 do to the products either
+        way, on the same chip; the latter where the device's RESET state is known); ``drift`` (all
+        that time does, without compensation) and ``drift_compensated``; ``ir_drop``;
+        ``weight_noise`` and ``output_noise`` (of reads); ``adc``; and ``all``.
     """
     spec, layer, device = array.spec, array.layer, array.device
     ranges = array.packed.ranges
@@ -154,7 +156,14 @@ def error_budget(array: Crossbar, x: F32, seed: int) -> dict[str, float]:
         found[name] = snr_db(base, product(packed(conductances, spec)))
 
     if array.programmed is not None:
+        assert array.seed is not None
         alone("programming", array.programmed, ideal)
+        zero = array.weight == 0
+        choices = ("programmed", "reset") if device.reset is not None else ("programmed",)
+        for choice in choices if zero.any() else ():
+            other = mapping.Layer.of(array.weight, replace(spec, zero_weights=choice))
+            chip = mapping.program(other, device, spec, array.seed, array.stream)
+            alone(f"zero_weights_{choice}", np.where(zero, chip, targets), ideal)
     if array.seconds is not None:
         assert array.seed is not None
         aged = mapping.age(
