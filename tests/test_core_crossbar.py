@@ -32,6 +32,7 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 SEED, STREAM, CELL = 2**64 - 22, 33 << 40, 5
 EDGES = (1, 63, 64, 65, 130)  # panels hold 64 outputs; kernels step by up to 64 rows
+NARROW = (15, 16, 17, 31, 32, 33)  # fewer outputs share their noise in narrower patches
 
 # Other processors' baseline has fused multiply-adds.
 BASELINE_FUSES = platform.machine().lower() not in ("x86_64", "amd64")
@@ -158,22 +159,48 @@ def core_age(case: Weights, name: str, threads: int = 0) -> F32:
     return out
 
 
-POLARITIES = [(columns, sign) for columns in (False, True) for sign in (1, -1)]
-polarities = pytest.mark.parametrize(("columns", "sign"), POLARITIES)
-
-
-@polarities
 @pytest.mark.parametrize("name", PROGRAMMING)
-def test_program_equals_reference(simd_level: str, name: str, columns: bool, sign: int) -> None:
-    case = Weights(13, 97, columns, sign)
-    same_bits(core_program(case, name), programmed(case, name))
+def test_program_equals_reference(simd_level: str, name: str) -> None:
+    for columns, sign in product((False, True), (1, -1)):
+        case = Weights(13, 97, columns, sign)
+        same_bits(core_program(case, name), programmed(case, name))
 
 
-@polarities
 @pytest.mark.parametrize("name", AGEING)
-def test_age_equals_reference(simd_level: str, name: str, columns: bool, sign: int) -> None:
-    case = Weights(11, 83, columns, sign)
-    same_bits(core_age(case, name), aged(case, name))
+def test_age_equals_reference(simd_level: str, name: str) -> None:
+    for columns, sign in product((False, True), (1, -1)):
+        case = Weights(11, 83, columns, sign)
+        same_bits(core_age(case, name), aged(case, name))
+
+
+@cache
+def programmed_pair(case: Weights, name: str) -> tuple[F32, F32, F32]:
+    """Weights, some of them 0, and the conductances of both polarities on their own."""
+    w, inverse = arrays(case)
+    w = w.copy()
+    w[0, ::7], w[-1, ::5] = 0.0, -0.0
+    plus, minus = (reference.targets(w, inverse[:, None], s, G_MIN, SPAN) for s in (1, -1))
+    first, second = (reference.Draw(SEED, STREAM, CELL + i) for i in (0, 1))
+    device = PROGRAMMING[name]
+    return w, reference.program(plus, device, first), reference.program(minus, device, second)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("name", PROGRAMMING)
+def test_pairs_equal_two_polarities(simd_level: str, name: str, columns: bool) -> None:
+    """The negative one is drawn as the next cell."""
+    for n, k in ((1, 1), (13, 97), (2, 1025), (3, 3001), (1400, 3)):
+        case = Weights(n, k, columns)
+        w, *expected = programmed_pair(case, name)
+        for threads in (1, 7):
+            made = [guarded((n, k), np.float32) for _ in range(2)]
+            _core.program_pair(
+                w, arrays(case)[1], G_MIN, SPAN, made[0][1], made[1][1],
+                bound_programming(PROGRAMMING[name]), SEED, STREAM, CELL, threads,
+            )  # fmt: skip
+            for (memory, got), wanted in zip(made, expected, strict=True):
+                memory.check()
+                same_bits(got, wanted)
 
 
 def test_device_cases_reach_what_they_should() -> None:
@@ -495,7 +522,7 @@ noises = pytest.mark.parametrize("noise", NOISES)
 def test_outputs_and_inputs_at_the_edges_of_panels(
     simd_level: str, kernel: str, noise: str
 ) -> None:
-    for n, k in product(EDGES, EDGES):
+    for n, k in (*product(EDGES, EDGES), *product(NARROW, (40,))):
         check(Case(kernel, 5, n, k, 64, adc=31, noise=noise, bias=n % 2 == 0))
 
 
@@ -504,12 +531,13 @@ def test_outputs_and_inputs_at_the_edges_of_panels(
 def test_every_batch_is_the_beginning_of_a_longer_one(
     simd_level: str, kernel: str, noise: str
 ) -> None:
-    case = Case(kernel, 130, 3, 7, 4, adc=31, noise=noise)
-    made, x, (y, inside, _) = layer(case), inputs(case), expected(case)
-    array = made.pack()
-    for batch in range(131):
-        got = made.product(array, x[:batch], 1 if batch % 16 else 7)
-        same(got, (y[:batch], inside[:, :batch], 0))
+    for n, batches in ((3, range(131)), (20, range(0, 131, 7)), (70, range(0, 131, 11))):
+        case = Case(kernel, 130, n, 7, 4, adc=31, noise=noise)
+        made, x, (y, inside, _) = layer(case), inputs(case), expected(case)
+        array = made.pack()
+        for batch in batches:
+            got = made.product(array, x[:batch], 1 if batch % 16 else 7)
+            same(got, (y[:batch], inside[:, :batch], 0))
 
 
 @kernels
@@ -707,12 +735,12 @@ def test_zeros(simd_level: str, kernel: str, noise: str) -> None:
 
 @kernels
 @pytest.mark.parametrize("noise", ["none", "both"])
-@pytest.mark.parametrize("size", [1e-45, 1e-42, 1e-38, 1e-30, 1e30, 1e37, 1e38, 3.4e38])
-def test_inputs_of_any_size(simd_level: str, kernel: str, noise: str, size: float) -> None:
-    for fixed, row_scale in product((None, 1e-30, 1e30, 3e38), (False, True)):
+def test_inputs_of_any_size(simd_level: str, kernel: str, noise: str) -> None:
+    sizes = (1e-45, 1e-42, 1e-38, 1e-30, 1e30, 1e37, 1e38, 3.4e38)
+    for size, fixed, row_scale in product(sizes, (None, 1e-30, 1e30, 3e38), (False, True)):
         if row_scale and size > 1e38:
             continue  # infinite after the scales
-        # An ideal DAC passes infinity on.
+        # With a DAC: an ideal one passes infinity on.
         case = Case(kernel, 7, 9, 40, 16, 127, noise=noise, fixed=fixed, row_scale=row_scale)
         made, x = layer(case), inputs(case)
         x = np.clip(x, -1, 1) * np.float32(size)
@@ -858,6 +886,7 @@ class Convolution(NamedTuple):
     padding: Three = (0, 0, 0)
     dilation: Three = (1, 1, 1)
     batch: int = 2
+    slice_bits: int = 2
 
 
 CONVOLUTIONS = {
@@ -874,7 +903,10 @@ CONVOLUTIONS = {
     "3d": Convolution((4, 5, 6), 2, (2, 3, 2)),
     "3d, all": Convolution((7, 6, 8), 2, (3, 2, 3), (2, 1, 3), (2, 1, 3), (2, 3, 1)),
     "3d, steps in depth": Convolution((5, 3, 3), 2, (2, 2, 2), (2, 1, 1), (1, 0, 1)),
-    "many patches": Convolution((1, 16, 16), 3, (1, 3, 3), padding=(0, 1, 1), batch=3),
+    "lines of 4": Convolution((1, 5, 9), 2, (1, 2, 4), padding=(0, 1, 3)),
+    "lines of 9": Convolution((1, 5, 9), 2, (1, 2, 9), padding=(0, 1, 3)),
+    # Of more patches than are prepared at once.
+    "many": Convolution((1, 27, 27), 3, (1, 3, 3), padding=(0, 1, 1), batch=3, slice_bits=1),
 }
 
 
@@ -897,10 +929,8 @@ def images(c: Convolution) -> F32:
 def convolution_case(c: Convolution, kernel: str, noise: str) -> Case:
     batch = int(np.prod(patches(images(c), c).shape[:4]))
     k = c.channels * int(np.prod(c.kernel))
-    return Case(
-        kernel, batch, 5, k, 16, 15, 2, 31, noise, fixed=1.5 if noise == "weight" else None,
-        row_scale=True, bias=True,
-    )  # fmt: skip
+    fixed = 1.5 if noise == "weight" else None
+    return Case(kernel, batch, 5, k, 16, 15, c.slice_bits, 31, noise, ("+-",), fixed, True, True)
 
 
 @cache
@@ -924,21 +954,19 @@ def core_convolve(c: Convolution, kernel: str, noise: str, threads: int = 1) -> 
 
 @kernels
 @pytest.mark.parametrize("noise", ["none", "weight", "both"])
-@pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_convolutions_are_products_of_patches(
-    simd_level: str, kernel: str, noise: str, name: str
-) -> None:
-    c = CONVOLUTIONS[name]
-    for threads in THREADS if name == "many patches" else (1,):
-        got = core_convolve(c, kernel, noise, threads)
-        same(got, convolved(c, kernel, noise, fuses() or kernel != "float32"))
+def test_convolutions_are_products_of_patches(simd_level: str, kernel: str, noise: str) -> None:
+    for name, c in CONVOLUTIONS.items():
+        for threads in THREADS if name == "many" else (1,):
+            got = core_convolve(c, kernel, noise, threads)
+            same(got, convolved(c, kernel, noise, fuses() or kernel != "float32"))
 
 
 triples = st.tuples(*[st.integers(1, 3)] * 3)
 
 
 @given(
-    st.tuples(*[st.integers(1, 7)] * 3), st.integers(1, 3), triples, triples,
+    st.tuples(*[st.integers(1, 7)] * 3), st.integers(1, 3),
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 10)), triples,
     st.tuples(*[st.integers(0, 3)] * 3), triples, st.integers(0, 2),
 )  # fmt: skip
 @settings(deadline=None, derandomize=True, max_examples=100)
@@ -1020,6 +1048,14 @@ def good_program(**changed: Any) -> None:
         "out": F((3, 4)), "device": PLAIN, "seed": 1, "stream": 2, "cell": 3, **changed,
     }  # fmt: skip
     _core.program(**arguments)
+
+
+def good_pair(**changed: Any) -> None:
+    arguments = {
+        "weights": F((3, 4)), "inverse": F(3), "g_min": 0.0, "span": 1.0, "positive": F((3, 4)),
+        "negative": F((3, 4)), "device": PLAIN, "seed": 1, "stream": 2, "cell": 3, **changed,
+    }  # fmt: skip
+    _core.program_pair(**arguments)
 
 
 def good_age(**changed: Any) -> None:
@@ -1113,6 +1149,14 @@ VALUE_ERRORS: list[tuple[str, Callable[[], Any]]] = [
             ("array is not writeable", lambda c=call: c(out=frozen(3, 4))),
         )
     ],
+    ("weights: expected 2 dimensions", lambda: good_pair(weights=F(12))),
+    (r"positive: expected shape \(3, 4\)", lambda: good_pair(positive=F((4, 3)))),
+    (r"negative: expected shape \(3, 4\)", lambda: good_pair(negative=F(12))),
+    ("inverse: expected 1 or 3 elements, got 2", lambda: good_pair(inverse=F(2))),
+    ("cell: expected 0 to 65535, got -1", lambda: good_pair(cell=-1)),
+    ("cell: expected 0 to 65535, got 65536", lambda: good_pair(cell=65535)),
+    ("array is not writeable", lambda: good_pair(positive=frozen(3, 4))),
+    ("array is not writeable", lambda: good_pair(negative=frozen(3, 4))),
     (r"programmed: expected shape \(3, 4\)", lambda: good_age(programmed=F((3, 5)))),
     (r"programmed: expected shape \(3, 4\)", lambda: good_age(programmed=F(12))),
     # arrays
@@ -1222,7 +1266,15 @@ def test_value_errors(message: str, call: Callable[[], Any]) -> None:
 
 
 def test_the_good_calls_are_good() -> None:
-    for call in (good_program, good_age, good_array, good_pack, good_product, good_convolve):
+    for call in (
+        good_program,
+        good_pair,
+        good_age,
+        good_array,
+        good_pack,
+        good_product,
+        good_convolve,
+    ):
         call()
     good_pack(variance=True)
     good_product(packed_array(integer=False), dac_levels=32767, slice_bits=15, steps=F(4) + 1,
@@ -1237,6 +1289,7 @@ TYPE_ERRORS: list[Callable[[], Any]] = [
         lambda call=call, name=name, value=value: call(**{name: value})
         for call, names in (
             (good_program, ("weights", "out")),
+            (good_pair, ("weights", "positive", "negative")),
             (good_age, ("weights", "programmed", "out")),
             (good_pack, ("positive", "negative")),
         )
