@@ -149,6 +149,7 @@ int main(int argc, char** argv) {
   channel_tests();
   codec_tests();
   bitpack_tests();
+  crossbar_tests();
   parallel_tests();
   std::fprintf(stderr, "%ld checks, %d failures\n", checks, failures);
   return failures == 0 ? 0 : 1;

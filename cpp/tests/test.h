@@ -18,6 +18,7 @@ void random_tests(const std::string& known_answers);
 void channel_tests();
 void codec_tests();
 void bitpack_tests();
+void crossbar_tests();
 void parallel_tests();
 
 extern int failures;
