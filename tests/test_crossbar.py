@@ -235,6 +235,25 @@ def test_a_chip_is_a_function_of_its_seed_and_the_time(spec: nc.CrossbarSpec) ->
         assert (other.conductances != xb.programmed).mean() > 0.4  # zero targets may agree at 0
 
 
+@pytest.mark.parametrize("name", nc.devices.names())
+def test_every_preset(name: str) -> None:
+    """Devices compute, as far in time as they were measured; storage cells refuse by name."""
+    device = nc.devices.get(name)
+    if isinstance(device, nc.Channel):
+        with pytest.raises(TypeError, match=f"device: .* got the channel {device.name!r}, which"):
+            nc.Crossbar(weights(), device)  # type: ignore[arg-type]
+        return
+    spec = nc.CrossbarSpec(read_noise="weight", drift_compensation="global")
+    xb = nc.Crossbar(weights(), device, spec, name).program(1)
+    snr = [xb.report(inputs())["snr_db"]]
+    for seconds in device.time_range or (0.0, 1e9):
+        snr.append(xb.at(seconds).report(inputs())["snr_db"])
+    assert min(snr) > 3
+    if device.time_range is not None:
+        with pytest.raises(ValueError, match=r"^seconds: "):
+            xb.at(1.01 * device.time_range[1] + 1)
+
+
 def test_reads_are_fresh() -> None:
     xb = nc.Crossbar(weights(), PCM, replace(IDEAL, read_noise="weight")).program(5)
     one, two = xb.matmul(inputs(), 1), xb.matmul(inputs(), 2)
