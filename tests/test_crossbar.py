@@ -355,6 +355,31 @@ def test_read_outs_are_at_full_scale(kind: str, dac_range: Any) -> None:
     assert found.mean() == pytest.approx(expected.mean(), rel=0.1)
 
 
+@pytest.mark.parametrize("adc_per", ["difference", "polarity"])
+@pytest.mark.parametrize("adc_range", ["weights", "calibrated"])
+def test_read_outs_fit_the_adc(adc_per: str, adc_range: str) -> None:
+    """Sparse inputs leave calibrated ranges far below the sums of inputs all at full scale.
+
+    All conductances halve, so the gain is 2; the error is that of 8-bit codes over 128 read-outs.
+    With read-outs of all rows and a calibrated range the gain would be 1.7 or less.
+    """
+    w, x = weights(40, 300), np.maximum(inputs(200, 300) - 1.5, 0)
+    spec = nc.CrossbarSpec(
+        rows=128, dac_range="calibrated", adc_range=adc_range, adc_per=adc_per,
+        drift_compensation="global",
+    )  # fmt: skip
+    xb = nc.Crossbar(w, nc.devices.ideal(), spec).calibrate(x).program(1)
+    g = xb.conductances
+    fresh, aged = (
+        Packed(c, xb.device, spec, xb.layer.scales, xb.packed.ranges) for c in (g, g / 2)
+    )
+    every = compensation.spacing(fresh)
+    assert every >= 3
+    gain = compensation.gain(*(compensation.measure(p, 1, every) for p in (fresh, aged)), spec)
+    assert gain is not None
+    np.testing.assert_allclose(gain, 2, rtol=0.02)
+
+
 def test_compensation_needs_calibrated_ranges() -> None:
     spec = nc.CrossbarSpec(adc_range="calibrated", drift_compensation="global")
     xb = nc.Crossbar(weights(), PCM, spec).program(1)

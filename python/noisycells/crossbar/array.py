@@ -94,7 +94,8 @@ class Crossbar:
         self.seconds: float | None = None
         self._calibration = Ranges()
         self._packed: Packed | None = None
-        self._reference: NDArray[np.float64] | None = None
+        self._reference: NDArray[np.float64] | None = None  # of the compensation, with:
+        self._spacing = 1
         self._warned = False
 
     # ----------------------------------------------------------------- life cycle
@@ -181,9 +182,10 @@ class Crossbar:
         if self._reference is None:
             fresh = self._pack(self.programmed, packed.ranges, num_threads)
             seed = random.fold_in(self.seed, _time_bits(None))
-            self._reference = compensation.measure(fresh, seed, num_threads)
+            self._spacing = compensation.spacing(fresh)
+            self._reference = compensation.measure(fresh, seed, self._spacing, num_threads)
         seed = random.fold_in(self.seed, _time_bits(seconds))
-        now = compensation.measure(packed, seed, num_threads)
+        now = compensation.measure(packed, seed, self._spacing, num_threads)
         return compensation.gain(self._reference, now, self.spec)
 
     def calibrate(self, x: ArrayLike, quantile: float = 1.0) -> Crossbar:

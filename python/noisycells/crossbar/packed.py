@@ -197,6 +197,12 @@ class Packed:
         for positive, negative, variance in self._planes():
             yield Plane(plane_values(positive, negative, self.inverse_span), variance)
 
+    def expected_sums(self) -> F64:
+        """Of :func:`weights_ranges`, for each plane and tile; float64 (planes * tiles,)."""
+        span, rows = self.inverse_span, self.spec.rows
+        found = [weights_ranges(plus, minus, span, rows) for plus, minus, _ in self._planes()]
+        return np.concatenate(found)
+
     def weights(self) -> F32:
         """The weights that the conductances stand for, digital factors included; (out, in)."""
         total = np.zeros((self.n, self.k), np.float32)
