@@ -327,7 +327,7 @@ def product(
     index = noise_index(np.arange(len(x))[:, None], np.arange(n)[None, :], n)
     length = int(index.max(initial=-1)) + 1
     levels = 127 if spec.int8 else WEIGHT_LEVELS
-    passes = []
+    passes: list[NDArray[np.bool_]] = []
     total = np.zeros((len(x), n), np.float32)
     for shift, digit, slice_factor in input_slices(spec):
         a = codes
