@@ -366,13 +366,13 @@ def _recording(seen: dict[CrossbarLayer, list[list[Tensor]]], share: int) -> Ite
 def estimate(
     model: nn.Module, spec: Specs | None = None, filter_fn: Filter | None = None
 ) -> list[dict[str, Any]]:
-    """What :func:`convert` would make of a model, or what a converted model has; a dry run.
+    """What a converted model has, or what :func:`convert` would make of a model; a dry run.
 
     Parameters
     ----------
     model : torch.nn.Module
     spec, filter_fn
-        As for :func:`convert`; layers that are converted have their own.
+        As for :func:`convert`; not used where the model has crossbar layers.
 
     Returns
     -------
@@ -382,7 +382,9 @@ def estimate(
         arrays; ``programmed``. Layers with weights that stay digital have ``tiles`` 0.
     """
     rows = []
-    chosen = {c.name: c.layer for c in _chosen(model, filter_fn)} | _layers(model)
+    chosen: dict[str, nn.Module] = {**_layers(model)}
+    if not chosen:
+        chosen = {c.name: c.layer for c in _chosen(model, filter_fn)}
     for name, layer in chosen.items():
         converted = isinstance(layer, CrossbarLayer)
         one = layer.spec if isinstance(layer, CrossbarLayer) else _spec_of(spec, layer, name)
