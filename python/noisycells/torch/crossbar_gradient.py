@@ -9,6 +9,7 @@ the gradient.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -56,11 +57,15 @@ def pack_mask(inside: Tensor) -> Tensor:
     return (padded.unflatten(-1, (-1, 8)) * weights).sum(-1, dtype=torch.uint8)
 
 
+@lru_cache(maxsize=256)
+def _all_inside(n: int, device: torch.device) -> Tensor:
+    return pack_mask(torch.ones(n, dtype=torch.bool, device=device))
+
+
 def _masked(grad: Tensor, bits: Tensor) -> Tensor:
     """``grad`` (batch, out) where the bits (batch, bytes) are set, and 0 elsewhere."""
     n = grad.shape[1]
-    full = pack_mask(torch.ones(n, dtype=torch.bool, device=grad.device))
-    if torch.equal(bits, full.expand_as(bits)):
+    if torch.equal(bits, _all_inside(n, grad.device).expand_as(bits)):
         return grad
     shifts = torch.arange(8, dtype=torch.uint8, device=grad.device)
     mask = (bits.unsqueeze(-1) >> shifts).bitwise_and_(1).flatten(1)[:, :n]
@@ -167,9 +172,11 @@ def _scaled(masked: Tensor, scale: Tensor | float | None, spec: CrossbarSpec) ->
 
 def _shared(totals: Tensor, product: Product) -> Tensor:
     """Of the weights, from those of the planes (planes, out, in) at what was driven."""
-    grad_weight = torch.zeros_like(totals[0])
-    for total, share in zip(totals, product.shares, strict=True):
-        grad_weight += total * share
+    parts = [
+        total if isinstance(share, float) and share == 1 else total * share
+        for total, share in zip(totals, product.shares, strict=True)
+    ]
+    grad_weight = sum(parts[1:], parts[0])
     if product.row is None or not product.spec.dac_levels:
         return grad_weight
     return grad_weight / _undriven_as_one(product.row)

@@ -195,7 +195,8 @@ def _computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, T
 class _Chip(NamedTuple):
     """Packed arrays, one for each group, and what they were packed from."""
 
-    stamp: tuple[Any, ...]
+    stamp: list[tuple[int, int]]
+    circuit: Circuit
     packed: list[Packed]
     elsewhere: dict[tuple[torch.device, torch.dtype], list[operations.Array]]
 
@@ -208,16 +209,15 @@ def forget(handle: int) -> None:
     _chips.pop(handle, None)
 
 
-def _stamp(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-    return tuple(
-        (t.data_ptr(), t.device, t.shape, -1 if t.is_inference() else t._version) for t in tensors
-    )
+def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Other where the tensors are others, or were written to (but in inference mode)."""
+    return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors]
 
 
 def _programmed(chip: Sequence[Tensor], circuit: Circuit, handle: int) -> _Chip:
     known = _chips.get(handle)
-    stamp = (_stamp(chip), circuit)
-    if known is not None and known.stamp == stamp:
+    stamp = _stamp(chip)
+    if known is not None and known.stamp == stamp and known.circuit is circuit:
         return known
     conductances, scale, ranges, *row = (t.detach().cpu().numpy() for t in chip)
     packed = [
@@ -231,7 +231,7 @@ def _programmed(chip: Sequence[Tensor], circuit: Circuit, handle: int) -> _Chip:
         )
         for g in range(circuit.groups)
     ]
-    found = _Chip(stamp, packed, {})
+    found = _Chip(stamp, circuit, packed, {})
     if handle >= 0:
         _chips[handle] = found
     return found
@@ -352,25 +352,31 @@ def _outputs(
     """y, the planes and the packed masks of all groups."""
     groups, geometry = circuit.groups, circuit.geometry
     x = x.detach()
-    parts = x.chunk(groups, 1) if geometry is not None else [x.reshape(-1, x.shape[-1])]
-    biases = [None] * groups if bias is None else bias.detach().chunk(groups)
+    bias = None if bias is None else bias.detach()
+    rows = x if geometry is not None or x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    parts: Sequence[Tensor] = [rows] if groups == 1 else rows.chunk(groups, 1)
+    biases: Sequence[Tensor | None] = [bias] * groups if bias is None else [bias]
+    if bias is not None and groups > 1:
+        biases = bias.chunk(groups)
     found = [
         _product(part, array, b, geometry, fold_in(seed, stream), save)
         if isinstance(array, operations.Array)
         else _core_product(part, array, b, geometry, seed, save)
         for part, array, b, stream in zip(parts, arrays, biases, circuit.streams, strict=True)
     ]
-    rows = torch.cat([y for y, _ in found], dim=1) if groups > 1 else found[0][0]
-    if geometry is None:
-        y = rows.reshape(*x.shape[:-1], rows.shape[1])
-    else:
+    y = found[0][0] if groups == 1 else torch.cat([y for y, _ in found], dim=1)
+    if geometry is not None:
         size = geometry.output_size(tuple(x.shape[2:]))
-        y = rows.reshape(len(x), *size, rows.shape[1]).movedim(-1, 1)
+        y = y.reshape(x.shape[0], *size, y.shape[1]).movedim(-1, 1)
+    elif x.ndim != 2:
+        y = y.reshape(*x.shape[:-1], y.shape[1])
+    none = torch.empty(0, dtype=torch.uint8, device=x.device)
     if not save:
-        return y, x.new_empty(0), x.new_empty(0, dtype=torch.uint8)
+        return y, torch.empty(0, dtype=x.dtype, device=x.device), none
     masks = [inside for _, inside in found if inside is not None]
-    inside = torch.cat(masks) if masks else x.new_empty(0, dtype=torch.uint8)
-    return y, torch.cat([_planes(array) for array in arrays], dim=1), inside
+    inside = masks[0] if len(masks) == 1 else torch.cat(masks) if masks else none
+    planes = [_planes(array) for array in arrays]
+    return y, planes[0] if groups == 1 else torch.cat(planes, dim=1), inside
 
 
 def _core_product(
@@ -394,7 +400,9 @@ def _core_product(
             packed.product(values, y.numpy(), seed, offset, inside)
         else:
             packed.convolve(values, y.numpy(), *_cubic(geometry), seed, offset, inside)
-    return y.reshape(-1, packed.n), None if inside is None else torch.from_numpy(inside)
+    if geometry is not None:
+        y = y.reshape(-1, packed.n)
+    return y, None if inside is None else torch.from_numpy(inside)
 
 
 Triple = tuple[int, int, int]
