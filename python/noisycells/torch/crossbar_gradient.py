@@ -12,6 +12,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,8 +123,16 @@ def linear_gradient(
                     steps = _scaled(masked, scale, spec)
                     totals[q, :, tile].addmm_(steps.T, codes[s][:, tile])
     if grad_x is not None and spec.dac_levels and full_scale is not None:
-        grad_x.masked_fill_(driven.abs() > full_scale, 0)
+        grad_x = _unclipped(grad_x, driven, full_scale)
     return grad_x, None if totals is None else _shared(totals, product)
+
+
+def _unclipped(grad: Tensor, driven: Tensor, full_scale: float) -> Tensor:
+    """``grad`` where the DAC did not clip, and 0 elsewhere, in one pass."""
+    beyond = math.nextafter(full_scale, math.inf)
+    if grad.dtype is torch.float32:
+        beyond = float(np.nextafter(np.float32(full_scale), np.float32(np.inf)))
+    return torch.ops.aten.hardtanh_backward(grad, driven, -beyond, beyond)
 
 
 def _by_tile(
@@ -198,52 +207,61 @@ def convolution_gradient(
 
     ``grad``: (batch, out, ...), fastest with the channels last in memory.
     """
+    spec = product.spec
     rows = grad.movedim(1, -1).reshape(-1, grad.shape[1])
+    by_row = spec.dac_levels > 0 and product.row is not None
+    by_patch = spec.dac_levels > 0 and (by_row or product.full_scale is None)
     grad_x = grad_weight = None
-    if need_x:
-        by_row = product.spec.dac_levels and product.row is not None
-        clips = by_row and product.full_scale is not None
-        way = _inputs_by_taps if clips else _inputs_by_convolutions
-        grad_x = way(rows, x, product, geometry)
-    if need_weight:
-        grad_weight = _weights_by_taps(rows, x, product, geometry)
+    if need_x and by_row and product.full_scale is not None:
+        grad_x, need_x = _inputs_by_taps(rows, x, product, geometry), False
+    if need_weight and by_patch:
+        grad_weight, need_weight = _weights_by_taps(rows, x, product, geometry), False
+    if need_x or need_weight:
+        of_x, of_weight = _by_convolutions(rows, x, product, geometry, need_x, need_weight)
+        grad_x = of_x if need_x else grad_x
+        grad_weight = of_weight if need_weight else grad_weight
     return grad_x, grad_weight
 
 
-def _inputs_by_convolutions(
-    rows: Tensor, x: Tensor, product: Product, geometry: Geometry
-) -> Tensor:
-    """With each input clipped once: the gradients of a convolution for every tile.
+def _by_convolutions(
+    rows: Tensor, x: Tensor, product: Product, geometry: Geometry, need_x: bool, need_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """With each input converted once: the gradients of a convolution for every tile.
 
     A tile of rows covers some of the channels, those at its ends in part.
     """
-    spec, full_scale, taps = product.spec, product.full_scale, geometry.taps
+    spec, taps = product.spec, geometry.taps
+    full_scale = product.full_scale if spec.dac_levels else None
     out = geometry.output_size(tuple(x.shape[2:]))
+    images = _codes(x, full_scale, None, spec) if need_weight else [x] * spec.input_slices
     grad_x: Tensor | None = None
+    totals = x.new_zeros(product.planes.shape) if need_weight else None
     for s, (_, _, factor) in enumerate(input_slices(spec)):
         for q, plane in enumerate(product.planes):
             for tile, masked in _by_tile(rows, product.inside, s, q, product):
                 first, last = tile.start // taps, -(-tile.stop // taps)
+                inner = slice(tile.start - first * taps, tile.stop - first * taps)
                 weight = plane.new_zeros(len(plane), (last - first) * taps)
-                weight[:, tile.start - first * taps : tile.stop - first * taps] = plane[:, tile]
-                if factor != 1:
-                    weight *= factor
-                part = torch.ops.aten.convolution_backward(
+                weight[:, inner] = plane[:, tile] * factor if factor != 1 else plane[:, tile]
+                of_x, of_weight, _ = torch.ops.aten.convolution_backward(
                     masked.reshape(len(x), *out, -1).movedim(-1, 1),
-                    x[:, first:last],
+                    images[s][:, first:last],
                     weight.reshape(len(weight), last - first, *geometry.kernel),
                     None, geometry.stride, geometry.padding, geometry.dilation, False,
-                    [0] * len(out), 1, [True, False, False],
-                )[0]  # fmt: skip
-                if grad_x is None and part.shape == x.shape:
-                    grad_x = part
-                else:
+                    [0] * len(out), 1, [need_x, need_weight, False],
+                )  # fmt: skip
+                if totals is not None:
+                    totals[q, :, tile] += of_weight.flatten(1)[:, inner]
+                if grad_x is None and need_x and of_x.shape == x.shape:
+                    grad_x = of_x
+                elif need_x:
                     grad_x = torch.zeros_like(x) if grad_x is None else grad_x
-                    grad_x[:, first:last] += part
-    assert grad_x is not None
-    if spec.dac_levels and full_scale is not None:
-        grad_x.masked_fill_(x.abs() > full_scale, 0)
-    return grad_x
+                    grad_x[:, first:last] += of_x
+    if grad_x is not None and full_scale is not None:
+        grad_x = _unclipped(grad_x, x, full_scale)
+    if totals is None:
+        return grad_x, None
+    return grad_x, _shared(_scaled(totals, full_scale, spec), product)
 
 
 def _inputs_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometry) -> Tensor:
@@ -277,7 +295,10 @@ def _channels(tile: slice, tap: int, taps: int) -> slice:
 
 
 def _weights_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometry) -> Tensor:
-    """Tap by tap and in small blocks of the batch, so that patches are never in memory."""
+    """With inputs that are converted differently in each patch.
+
+    Tap by tap and in small blocks of the batch, so that patches are never in memory.
+    """
     spec, taps = product.spec, geometry.taps
     out = geometry.output_size(tuple(x.shape[2:]))
     image = padded(x, geometry)
@@ -289,7 +310,9 @@ def _weights_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geomet
     for block in blocks(len(x), positions * channels):
         part = slice(block.start * positions, block.stop * positions)
         inside = product.inside[:, part] if product.inside.numel() else product.inside
-        scale = _patch_scale(image[block], product, geometry, out)
+        scale: Tensor | float | None = product.full_scale
+        if scale is None:
+            scale = _patch_scale(image[block], product, geometry, out)
         flat = scale.reshape(-1, 1) if isinstance(scale, Tensor) else scale
         passing = [
             (s, q, tile, _scaled(masked, flat, spec).T)
@@ -308,20 +331,17 @@ def _weights_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geomet
 
 def _patch_scale(
     image: Tensor, product: Product, geometry: Geometry, out: tuple[int, ...]
-) -> Tensor | float | None:
-    """Full scale of the DAC at each patch, (batch, *out, 1) or one number; None without a DAC."""
-    if not product.spec.dac_levels or product.full_scale is not None:
-        return product.full_scale if product.spec.dac_levels else None
-    largest = None
+) -> Tensor:
+    """Largest magnitude of each patch, (batch, *out, 1)."""
     if product.row is None:
-        image = image.abs().amax(-1, keepdim=True)
-        seen = list(windows(image, geometry, out))
+        seen = list(windows(image.abs().amax(-1, keepdim=True), geometry, out))
     else:
         scales = product.row.unflatten(0, (-1, geometry.taps)).T
         seen = [
             (w * r).abs().amax(-1, keepdim=True)
             for w, r in zip(windows(image, geometry, out), scales, strict=True)
         ]
-    for window in seen:
-        largest = window if largest is None else torch.maximum(largest, window)
+    largest = seen[0]
+    for window in seen[1:]:
+        largest = torch.maximum(largest, window)
     return largest

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 __all__ = ["Geometry", "blocks", "padded", "patches", "windows"]
 
-BLOCK_ELEMENTS = 1 << 17  # half a megabyte of float32, which caches hold
+BLOCK_ELEMENTS = 1 << 16  # a quarter of a megabyte of float32, which caches hold
 
 
 class Geometry(NamedTuple):
