@@ -155,8 +155,9 @@ CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int p
       variance_(variance), kernels_(&kernels()) {
   padded_k_ = 0;
   for (int t = 0; t < tiles_; ++t) padded_k_ += padded_rows(t);
-  weight_bytes_ = integer ? kGroup * (narrow ? kernels_->code_bytes : 2) : kGroup * 4;
-  variance_bytes_ = !variance ? 0 : integer ? kGroup * kernels_->code_bytes : kGroup * 4;
+  const int float_bytes = kernels_->float_bytes * kernels_->float_parts;
+  weight_bytes_ = kGroup * (!integer ? float_bytes : narrow ? kernels_->code_bytes : 2);
+  variance_bytes_ = kGroup * (!variance ? 0 : integer ? kernels_->code_bytes : float_bytes);
   group_bytes_ = planes * padded_k_ * (weight_bytes_ + variance_bytes_);
   memory_.reset(new char[static_cast<std::size_t>(groups_ * group_bytes_) + kAlign]);
   panels_ = aligned(memory_.get());
@@ -168,7 +169,7 @@ int CrossbarArray::tile_rows(int tile) const {
 }
 
 int CrossbarArray::padded_rows(int tile) const {
-  const int step = integer_ ? kernels_->row_step : 1;
+  const int step = integer_ ? kernels_->row_step : kernels_->float_row_step;
   return (tile_rows(tile) + step - 1) / step * step;
 }
 
@@ -218,6 +219,8 @@ struct CrossbarArray::Block {
   std::ptrdiff_t capacity;      // vectors
   std::ptrdiff_t code_stride;   // bytes a vector
   std::ptrdiff_t square_stride;
+  int code_bytes;               // of one part of an input
+  int parts, square_parts;      // of an input in the float products
   char* codes;
   char* squares;
   float* ranges;
@@ -243,18 +246,18 @@ void CrossbarArray::prepare(const float* input, std::ptrdiff_t row, const Produc
     const std::ptrdiff_t at = s * block.capacity + row;
     char* codes = block.codes + at * block.code_stride;
     char* squares = how.weight_noise ? block.squares + at * block.square_stride : nullptr;
-    if (!integer_) {
-      kernels_->dac_float(input, how.row_scale, k_, dac, reinterpret_cast<float*>(codes),
-                          reinterpret_cast<float*>(squares));
-      continue;
-    }
     std::ptrdiff_t offset = 0;
-    for (int t = 0; t < tiles_; offset += padded_rows(t), ++t) {
+    for (int t = 0; t < tiles_; offset += padded_rows(t) * block.code_bytes, ++t) {
       const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(t) * rows_;
-      const std::ptrdiff_t square_at = offset * kernels_->code_bytes;
-      kernels_->dac(input + from, how.row_scale ? how.row_scale + from : nullptr, tile_rows(t),
-                    padded_rows(t), dac, codes + offset * kernels_->code_bytes,
-                    squares ? squares + square_at : nullptr, padded_k_);
+      const float* scale = how.row_scale ? how.row_scale + from : nullptr;
+      char* square_at = squares ? squares + offset : nullptr;
+      if (integer_)
+        kernels_->dac(input + from, scale, tile_rows(t), padded_rows(t), dac, codes + offset,
+                      square_at, padded_k_);
+      else
+        kernels_->dac_float(input + from, scale, tile_rows(t), padded_rows(t), dac, block.parts,
+                            block.square_parts, padded_k_ * block.code_bytes, codes + offset,
+                            square_at);
     }
   }
 }
@@ -265,8 +268,15 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   const int digit = how.slice_bits ? (1 << how.slice_bits) - 1
                     : how.dac_levels ? how.dac_levels : 1;
   Block block;
-  block.code_stride = stride(padded_k_ * (integer_ ? kernels_->code_bytes : 4));
-  block.square_stride = how.weight_noise ? stride(padded_k_ * (integer_ ? 2 : 4)) : 0;
+  block.code_bytes = integer_ ? kernels_->code_bytes : kernels_->float_bytes;
+  const int most = integer_ ? 1 : kernels_->float_parts;
+  // A part holds 8 bits.
+  block.parts = std::min(most, how.dac_levels == 0 ? 3 : how.dac_levels <= 256 ? 1 : 2);
+  block.square_parts = std::min(most, how.dac_levels != 0 && how.dac_levels <= 256 ? 2 : 3);
+  block.code_stride = stride(padded_k_ * block.code_bytes * block.parts);
+  block.square_stride =
+      how.weight_noise ? stride(padded_k_ * (integer_ ? 2 : block.code_bytes * block.square_parts))
+                       : 0;
   const std::ptrdiff_t vector_bytes = slices * (block.code_stride + block.square_stride);
   const std::ptrdiff_t parts = threads > 0 ? threads : get_num_threads();
   std::ptrdiff_t chunk = std::max<std::ptrdiff_t>(1, parts * kChunkBytes / std::max<std::ptrdiff_t>(vector_bytes, 1));
@@ -282,7 +292,6 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   if (patches) images = std::make_unique<Images>(x, *patches, batch, threads);
 
   const int noise_width = n_ <= 16 ? 16 : n_ <= 32 ? 32 : kGroup;
-  const int code_bytes = integer_ ? kernels_->code_bytes : 4;
   const std::ptrdiff_t inside_bytes = (n_ + 7) / 8;
   std::atomic<std::int64_t> clipped{0};
   std::atomic<bool> finite{true};
@@ -312,6 +321,7 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
                  });
     if (!finite) return -1;
 
+    const std::ptrdiff_t part_stride = padded_k_ * block.code_bytes;
     const std::ptrdiff_t row_blocks = (vectors + kRowBlock - 1) / kRowBlock;
     parallel_for(groups_ * row_blocks, 1, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       alignas(kAlign) float total[kRowBlock * kGroup];
@@ -333,18 +343,17 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
           for (int plane = 0; plane < planes_; ++plane) {
             std::ptrdiff_t offset = 0;
             for (int t = 0; t < tiles_; offset += padded_rows(t), ++t, ++pass) {
-              const char* codes = block.codes + at * block.code_stride + offset * code_bytes;
+              const char* codes = block.codes + at * block.code_stride + offset * block.code_bytes;
               const char* squared =
-                  block.squares + at * block.square_stride + offset * code_bytes;
+                  block.squares + at * block.square_stride + offset * block.code_bytes;
               const int rows = padded_rows(t);
               const char* weights = panel(group, plane, t, false);
               if (integer_)
                 kernels_->multiply(codes, block.code_stride, m, weights, rows, columns,
                                    narrow_, sums);
               else
-                kernels_->multiply_float(reinterpret_cast<const float*>(codes),
-                                         block.code_stride, m,
-                                         reinterpret_cast<const float*>(weights), rows, columns,
+                kernels_->multiply_float(codes, block.code_stride, part_stride, block.parts, m,
+                                         weights, rows, columns,
                                          reinterpret_cast<float*>(sums));
               if (how.weight_noise) {
                 const char* variances = panel(group, plane, t, true);
@@ -352,10 +361,8 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
                   kernels_->multiply_squares(squared, block.square_stride, padded_k_, m,
                                              variances, rows, columns, squares);
                 else
-                  kernels_->multiply_float(reinterpret_cast<const float*>(squared),
-                                           block.square_stride, m,
-                                           reinterpret_cast<const float*>(variances), rows,
-                                           columns,
+                  kernels_->multiply_float(squared, block.square_stride, part_stride,
+                                           block.square_parts, m, variances, rows, columns,
                                            reinterpret_cast<float*>(squares));
               }
               const double levels = !integer_ ? 1 : narrow_ ? kNarrowLevels : kWeightLevels;

@@ -38,8 +38,8 @@ bool runs_amx() {
 #if defined(__linux__)
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  constexpr unsigned tile = 1u << 24, int8 = 1u << 25;
-  if (!(d & tile) || !(d & int8)) return false;
+  constexpr unsigned bfloat16 = 1u << 22, tile = 1u << 24, int8 = 1u << 25;
+  if (!(d & bfloat16) || !(d & tile) || !(d & int8)) return false;
   constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
   return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #else

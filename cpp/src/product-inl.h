@@ -58,15 +58,9 @@ NC_INLINE I input_code(F x, const Dac& dac) {
   return (digits ^ sign) - sign;
 }
 
-void dac_float(const float* x, const float* row_scale, std::ptrdiff_t n, const Dac& dac,
-               float* values, float* squares) {
-  const Scaled input{x, row_scale, n};
-  for (std::ptrdiff_t i = 0; i < n; i += W) {
-    const F x_i = input.at(i);
-    const F v = dac.top ? to_float(input_code(x_i, dac)) : scaled_input(x_i, dac);
-    store_first(values + i, v, n - i);
-    if (squares) store_first(squares + i, v * v, n - i);
-  }
+// The input of a float product.
+NC_INLINE F input_value(F x, const Dac& dac) {
+  return dac.top ? to_float(input_code(x, dac)) : scaled_input(x, dac);
 }
 
 // ---------------------------------------------------------------- weights
@@ -129,24 +123,25 @@ NC_INLINE void in_row_blocks(int m, F_ f) {
 #include "product_vector-inl.h"
 #endif
 
-// Float panels: NR outputs side by side, row after row.
 void pack(const float* positive, const float* negative, std::ptrdiff_t ld, int columns, int rows,
           float inverse_span, int levels, void* panel, float* peak) {
   if (!levels) {
-    auto* out = static_cast<float*>(panel);
-    alignas(64) float part[kWidest];
-    for (int c = 0; c < kGroup; ++c) {
-      peak[c] = 1;
-      for (int from = 0; from < rows; from += kIntegerRows) {
-        const int n = rows - from < kIntegerRows ? rows - from : kIntegerRows;
-        const std::ptrdiff_t at = c * ld + from;
-        if (c < columns)
-          weights_of(positive + at, negative ? negative + at : nullptr, n, inverse_span, part);
-        float* to = out + static_cast<std::ptrdiff_t>(c / kColumns) * rows * kColumns + c % kColumns;
-        for (int k = 0; k < n; ++k)
-          to[static_cast<std::ptrdiff_t>(from + k) * kColumns] = c < columns ? part[k] : 0.0f;
+    for (int from = 0; from < rows; from += kIntegerRows) {
+      const int n = rows - from < kIntegerRows ? rows - from : kIntegerRows;
+      alignas(64) float values[kGroup * kWidest];
+      for (int c = 0; c < kGroup; ++c) {
+        float* to = values + c * kWidest;
+        int k = 0;
+        if (c < columns) {
+          const std::ptrdiff_t at = c * ld + from;
+          weights_of(positive + at, negative ? negative + at : nullptr, n, inverse_span, to);
+          k = (n + W - 1) / W * W;  // beyond the tile's rows, values are 0
+        }
+        for (; k < n + kFloatRowStep; k += W) store(to + k, set(0.0f));
       }
+      arrange_float(values, from, n, rows, panel);
     }
+    for (int c = 0; c < kGroup; ++c) peak[c] = 1;
     return;
   }
   const int padded = (rows + kRowStep - 1) / kRowStep * kRowStep;
@@ -174,44 +169,6 @@ void pack(const float* positive, const float* negative, std::ptrdiff_t ld, int c
     for (; k < padded; k += W) store_i16(to + k, set_i(0));
   }
   arrange(codes, padded, levels, panel);
-}
-
-// ---------------------------------------------------------------- float products
-
-template <int R>
-NC_INLINE void multiply_float_rows(const float* a, std::ptrdiff_t stride, const float* panel,
-                                   int rows, float* sums) {
-  F total[R][2];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = set(0.0f);
-  for (int k = 0; k < rows; ++k) {
-    const F b0 = load(panel + k * kColumns), b1 = load(panel + k * kColumns + W);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const F x = set(a[r * stride + k]);
-      total[r][0] = multiply_add(x, b0, total[r][0]);
-      total[r][1] = multiply_add(x, b1, total[r][1]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    store(sums + r * kGroup, total[r][0]);
-    store(sums + r * kGroup + W, total[r][1]);
-  }
-}
-
-void multiply_float(const float* values, std::ptrdiff_t stride, int m, const float* panel,
-                    int rows, int columns, float* sums) {
-  stride /= static_cast<std::ptrdiff_t>(sizeof(float));
-  for (int c = 0; c < columns; c += kColumns) {
-    const float* part = panel + static_cast<std::ptrdiff_t>(c) * rows;
-    in_row_blocks(m, [&](int from, int r) {
-      with_rows<kRowsAtOnce>(r, [&](auto R) {
-        multiply_float_rows<R.value>(values + from * stride, stride, part, rows,
-                                     sums + from * kGroup + c);
-      });
-    });
-  }
 }
 
 // ---------------------------------------------------------------- reading out

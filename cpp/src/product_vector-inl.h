@@ -3,6 +3,7 @@
 // output two rows.
 
 constexpr int kRowStep = 2, kCodeBytes = 2;
+constexpr int kFloatRowStep = 1, kFloatBytes = 4, kFloatParts = 1;
 constexpr int kColumns = 2 * W;
 
 void enter() {}
@@ -78,4 +79,63 @@ void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel
 void multiply_squares(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t, int m,
                       const void* panel, int rows, int columns, std::int32_t* sums) {
   multiply(squares, stride, m, panel, rows, columns, false, sums);
+}
+
+void dac_float(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t,
+               const Dac& dac, int, int, std::ptrdiff_t, void* values, void* squares) {
+  const Scaled input{x, row_scale, n};
+  for (std::ptrdiff_t i = 0; i < n; i += W) {
+    const F v = input_value(input.at(i), dac);
+    store_first(static_cast<float*>(values) + i, v, n - i);
+    if (squares) store_first(static_cast<float*>(squares) + i, v * v, n - i);
+  }
+}
+
+// Rows from .. from + n of kGroup outputs, kWidest apart, into a panel of `rows`.
+void arrange_float(const float* values, int from, int n, int rows, void* panel) {
+  auto* out = static_cast<float*>(panel) + static_cast<std::ptrdiff_t>(from) * kColumns;
+  for (int c = 0; c < kGroup; c += kColumns, out += static_cast<std::ptrdiff_t>(rows) * kColumns)
+    for (int half = 0; half < kColumns; half += W)
+      for (int k = 0; k < n; k += W) {
+        F block[W];
+        for (int j = 0; j < W; ++j) block[j] = load(values + (c + half + j) * kWidest + k);
+        transpose(block);
+        for (int i = 0; i < W && k + i < n; ++i) store(out + (k + i) * kColumns + half, block[i]);
+      }
+}
+
+template <int R>
+NC_INLINE void multiply_float_rows(const float* a, std::ptrdiff_t stride, const float* panel,
+                                   int rows, float* sums) {
+  F total[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = set(0.0f);
+  for (int k = 0; k < rows; ++k) {
+    const F b0 = load(panel + k * kColumns), b1 = load(panel + k * kColumns + W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const F x = set(a[r * stride + k]);
+      total[r][0] = multiply_add(x, b0, total[r][0]);
+      total[r][1] = multiply_add(x, b1, total[r][1]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    store(sums + r * kGroup, total[r][0]);
+    store(sums + r * kGroup + W, total[r][1]);
+  }
+}
+
+void multiply_float(const void* values, std::ptrdiff_t stride, std::ptrdiff_t, int, int m,
+                    const void* panel, int rows, int columns, float* sums) {
+  stride /= static_cast<std::ptrdiff_t>(sizeof(float));
+  for (int c = 0; c < columns; c += kColumns) {
+    const float* part = static_cast<const float*>(panel) + static_cast<std::ptrdiff_t>(c) * rows;
+    in_row_blocks(m, [&](int from, int r) {
+      with_rows<kRowsAtOnce>(r, [&](auto R) {
+        multiply_float_rows<R.value>(static_cast<const float*>(values) + from * stride, stride,
+                                     part, rows, sums + from * kGroup + c);
+      });
+    });
+  }
 }

@@ -184,8 +184,10 @@ struct Kernels {
               const Target& target, const Ageing& device, const Draw& draw, std::int64_t index);
 
   // Products. A tile's rows are padded to a multiple of row_step with zeros; input codes take
-  // code_bytes each, their squares 2. enter and leave stand around a thread's products.
-  int row_step, code_bytes;
+  // code_bytes each, their squares 2. In the float products rows are padded to float_row_step,
+  // and numbers are made of float_parts parts of float_bytes each. enter and leave stand around
+  // a thread's products.
+  int row_step, code_bytes, float_row_step, float_bytes, float_parts;
   void (*enter)();
   void (*leave)();
 
@@ -197,8 +199,11 @@ struct Kernels {
   // n inputs of one tile -> codes and, where asked, squares: `padded` of each are written.
   void (*dac)(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
               const Dac& dac, void* codes, void* squares, std::ptrdiff_t squares_stride);
-  void (*dac_float)(const float* x, const float* row_scale, std::ptrdiff_t n, const Dac& dac,
-                    float* values, float* squares);
+  // The same for float products; parts lie part_stride bytes apart, `parts` and `square_parts` of
+  // them are written.
+  void (*dac_float)(const float* x, const float* row_scale, std::ptrdiff_t n,
+                    std::ptrdiff_t padded, const Dac& dac, int parts, int square_parts,
+                    std::ptrdiff_t part_stride, void* values, void* squares);
 
   // Weights of one tile, `columns` <= kGroup rows of ld floats each -> a panel and each column's
   // peak. negative may be null. levels == 0: float32 panels.
@@ -211,8 +216,10 @@ struct Kernels {
                    int columns, bool narrow, std::int32_t* sums);
   void (*multiply_squares)(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t high, int m,
                            const void* panel, int rows, int columns, std::int32_t* sums);
-  void (*multiply_float)(const float* values, std::ptrdiff_t stride, int m, const float* panel,
-                         int rows, int columns, float* sums);
+  // parts: of the inputs that are not 0.
+  void (*multiply_float)(const void* values, std::ptrdiff_t stride, std::ptrdiff_t part_stride,
+                         int parts, int m, const void* panel, int rows, int columns,
+                         float* sums);
 
   // Noise, ADC and digital accumulation of one pass: total (m, kGroup). `sums` and `squares` are
   // int32 where integer. noise_width: outputs of a patch of normals; the first patch starts at
