@@ -8,6 +8,7 @@ once in 1e5 times.
 from __future__ import annotations
 
 import json
+import mmap
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,27 @@ from normal_statistics import p_of_kolmogorov, upper_tail
 from numpy.typing import NDArray
 
 import noisycells as nc
-from noisycells import benchmarks, reference
-from noisycells.benchmarks import CASES, Case, channels, measure, memory
+from noisycells import _core, benchmarks, reference
+from noisycells.benchmarks import (
+    CASES,
+    Case,
+    channels,
+    crossbar,
+    layers,
+    measure,
+    measure_crossbar,
+    memory,
+    timing,
+)
 from noisycells.benchmarks.cases import least_share, least_speedup, most_time
 from noisycells.benchmarks.contenders import OURS, Contenders, chunks
-from noisycells.benchmarks.limits import limits
+from noisycells.benchmarks.limits import limits, peak
 from noisycells.benchmarks.pipeline import Job
 
 F64 = NDArray[np.float64]
 
 N = 20_000
+TINY = crossbar.Shape(70, 300, 40)
 LIMIT = 1e-7
 BY_NAME = {case.name: case for case in CASES}
 NAMES = list(BY_NAME)
@@ -192,6 +204,21 @@ def test_limits_do_what_they_say() -> None:
             limit.call()
 
 
+@pytest.mark.parametrize("integer", [False, True])
+def test_peaks_count_their_operations(integer: bool) -> None:
+    before = nc.simd_level()
+    for level in nc.available_simd_levels():
+        nc.set_simd_level(level)
+        try:
+            one = _core.multiply_adds(integer, 10, 1)
+            assert one > 0 and _core.multiply_adds(integer, 30, 1) == 3 * one
+            assert _core.multiply_adds(integer, 10, 3) in (3 * one, one)  # one: the serial backend
+            limit = peak(integer, 1)
+            assert limit.amount > one / 1e9 and limit.call() == round(limit.amount * 1e9)
+        finally:
+            nc.set_simd_level(before)
+
+
 # ----------------------------------------------------------------- goals
 
 
@@ -205,6 +232,9 @@ def test_goals() -> None:
     assert least_speedup("avx512", "channel", "numpy tuned", 1) is None
     assert (most_time("avx512", "collapse"), most_time("avx512", "literal")) == (1.05, 2.8)
     assert most_time("avx512", "Channel.sample") is None
+    for level in ("avx512_vnni", "amx"):
+        assert least_speedup(level, "normals", "numpy", 1) == 15
+        assert (most_time(level, "literal"), least_share(level, "unpack")) == (2.8, 0.75)
     assert least_share("avx512", "pack") == 0.75 and least_share("baseline", "pack") is None
 
 
@@ -224,10 +254,13 @@ def test_every_goal_belongs_to_a_rival() -> None:
 @pytest.fixture(scope="module")
 def whole_run() -> dict[str, Any]:
     steps: list[None] = []
-    found = benchmarks.run(
-        threads=(1, 2), shrink=4096, rounds=2, progress=lambda: steps.append(None)
-    )
-    assert len(steps) == 2 * len(CASES) + 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "_SHORT", 0)
+        patch.setattr(timing, "_REST", 0)
+        found = benchmarks.run(
+            threads=(1, 2), shrink=4096, rounds=2, progress=lambda: steps.append(None)
+        )
+    assert len(steps) == benchmarks.steps(2, 4096)
     return found
 
 
@@ -281,14 +314,54 @@ def check_verdict(figures: dict[str, Any], met: bool) -> None:
     assert figures["met"] is (None if figures["goal"] is None else met)
 
 
+def test_crossbar_rows(whole_run: dict[str, Any]) -> None:
+    torch_cases = {"peers", "training", "calls"}
+    expected = [case.name for case in measure_crossbar.cases(4096)]
+    rows = whole_run["crossbar"]
+    for threads in (1, 2):
+        some = [row for row in rows if row["threads"] == threads]
+        assert list(dict.fromkeys(row["case"] for row in some)) == expected
+        jobs = [(row["level"], row["job"]) for row in some if row["case"] == "512x1024x1024"]
+        best = nc.simd_level()
+        assert {(best, f"{k} {m}") for k in crossbar.KERNELS for m in crossbar.MODES} <= set(jobs)
+        if best == "amx":
+            assert ("avx512_vnni", "int16 weight noise") in jobs
+    for row in rows:
+        check_crossbar_row(row)
+        assert (row["limit"] is None) == (row["case"] in torch_cases)
+
+
+def check_crossbar_row(row: dict[str, Any]) -> None:
+    """Ratios and verdicts follow from the figures."""
+    ours = row["ours"]["median_ms"]
+    assert 0 < row["ours"]["min_ms"] <= ours
+    if limit := row["limit"]:
+        assert limit["name"] in ("memcpy", "Philox", "integer", "float32")
+        check_verdict(limit, limit["share"] >= (limit["goal"] or 0))
+        assert limit["share"] > 0 and limit["rate"] > 0
+    for rival in row["rivals"]:
+        if "missing" in rival:
+            assert rival["missing"].endswith("not installed") or rival["missing"] == "has none"
+        elif "time" in rival:
+            assert rival["time"] == pytest.approx(ours / rival["median_ms"])
+            check_verdict(rival, rival["time"] <= (rival["goal"] or 0))
+        else:
+            assert rival["speedup"] == pytest.approx(rival["median_ms"] / ours)
+            check_verdict(rival, rival["speedup"] >= (rival["goal"] or 0))
+
+
 def test_table(whole_run: dict[str, Any]) -> None:
     text = benchmarks.render(whole_run)
     assert "Sizes divided by 4096" in text and "2 threads: memcpy" in text
-    assert all(len(line) <= 130 for line in text.splitlines())
+    assert all(len(line) <= 132 for line in text.splitlines())
     for case in CASES:
         assert sum(line.startswith(case.title + " ") for line in text.splitlines()) == 2
-    rivals = [rival for row in whole_run["rows"] for rival in row["rivals"]]
-    judged = [*rivals, *(row["limit"] for row in whole_run["rows"]), *whole_run["memory"]]
+    rows = whole_run["rows"] + whole_run["crossbar"]
+    rivals = [rival for row in rows for rival in row["rivals"]]
+    limits = [row["limit"] for row in rows if row["limit"]]
+    judged = [*rivals, *limits, *whole_run["memory"]]
+    for case in measure_crossbar.cases(4096):
+        assert f"\n{case.title}, {nc.simd_level()}\n" in text
     assert text.count(" MISSED") == sum(figures.get("met") is False for figures in judged)
     assert text.count(" met") == sum(figures.get("met") is True for figures in judged)
 
@@ -296,10 +369,17 @@ def test_table(whole_run: dict[str, Any]) -> None:
 def test_table_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(measure, "CASES", (BY_NAME["normals"],))
+    levels = ["baseline"]
+    small = crossbar.CrossbarCase("a", "a", "batch", lambda *_: crossbar.products(TINY, levels))
+    monkeypatch.setattr(measure_crossbar, "CASES", (small, *layers.CASES))
     found = benchmarks.run(threads=[1], shrink=4096, rounds=1)
     assert found["machine"]["torch"] is None
     assert found["rows"][0]["rivals"][1] == {"name": "torch", "missing": "torch not installed"}
-    assert benchmarks.render(found).count("torch not installed") == 2
+    assert {row["case"] for row in found["crossbar"]} == {"a"}
+    for row in found["crossbar"]:
+        linear, _, tiles = row["rivals"]
+        assert linear["missing"] == tiles["missing"] == "torch not installed"
+    assert "torch not installed" in benchmarks.render(found)
 
 
 def test_settings_are_as_before(thread_setting: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,6 +393,7 @@ def test_settings_are_as_before(thread_setting: None, monkeypatch: pytest.Monkey
         return 3 if torch is None else torch.get_num_threads()
 
     monkeypatch.setattr(measure, "CASES", (Case("a", "a", 1 << 16, prepare, (), 1, 1),))
+    monkeypatch.setattr(measure_crossbar, "CASES", ())
     nc.set_num_threads(5)
     before = (nc.simd_level(), nc.get_num_threads(), torch_threads())
     lowest = nc.available_simd_levels()[0]
@@ -325,7 +406,7 @@ def test_settings_are_as_before(thread_setting: None, monkeypatch: pytest.Monkey
 def test_following_the_runtime_is_as_before(thread_setting: None) -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl")
     nc.set_num_threads(0)
-    with measure.num_threads(3):
+    with timing.num_threads(3):
         assert nc.get_num_threads() == 3
     with threadpoolctl.threadpool_limits(1):
         assert nc.threading_backend() != "openmp" or nc.get_num_threads() == 1
@@ -356,12 +437,20 @@ linux = pytest.mark.skipif(
 @linux
 def test_peak_sees_what_is_not_returned() -> None:
     size = 64_000_000
-    returned, extra = memory.peak(lambda: [np.ones(size, np.uint8)])
+
+    def ones() -> Any:
+        """Not from memory that the allocator still holds."""
+        array = np.frombuffer(mmap.mmap(-1, size), np.uint8)
+        array.fill(1)
+        return array
+
+    returned, extra = memory.peak(lambda: [ones()])
     assert returned == size and extra < 2e6
 
     def with_a_temporary() -> list[Any]:
-        temporary = np.ones(size, np.uint8)
-        return [temporary + np.uint8(1)]
+        temporary, result = ones(), ones()
+        result += temporary
+        return [result]
 
     returned, extra = memory.peak(with_a_temporary)
     assert returned == size and abs(extra - size) < 2e6

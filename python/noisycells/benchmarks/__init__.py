@@ -14,10 +14,16 @@ buffers reused; torch with as many threads as we have (numpy has one). "numpy" a
 plain ways: ``np.interp``, ``index``, ``lerp``, ``where``, shift and or. The goals are set against
 these. "tuned" is what more work gets out of the library: float32 tables with steps, the fastest
 of its gathers, four codes in a word, and parts that stay in the caches.
+
+On crossbars the rivals are products without noise, torch's ``F.linear`` and numpy's BLAS with as
+many threads as we have; the same noisy job written tile by tile in torch; torch's own step of
+training; and other simulators, where they are installed. Short calls are measured several at a
+time. The limits are, besides memory and Philox, multiply-adds in registers, of float32 and of
+integers as the SIMD level has them.
 """
 
 from .cases import CASES, Case
-from .measure import QUICK, run
+from .measure import QUICK, run, steps
 from .report import render
 
-__all__ = ["CASES", "QUICK", "Case", "render", "run"]
+__all__ = ["CASES", "QUICK", "Case", "render", "run", "steps"]

@@ -9,7 +9,7 @@ from .. import devices
 from . import bits, channels, pipeline
 from .contenders import OWN, Contenders
 
-__all__ = ["CASES", "Case", "least_share", "least_speedup", "most_time"]
+__all__ = ["CASES", "Case", "family", "least_share", "least_speedup", "most_time"]
 
 
 @dataclass(frozen=True)
@@ -126,17 +126,22 @@ _TIMES: dict[str, dict[str, float]] = {
 _SHARES = {"avx512": {"pack": 0.75, "unpack": 0.75}, "avx2": {"pack": 0.75, "unpack": 0.75}}
 
 
+def family(level: str) -> str:
+    """The SIMD level whose goals are those of ``level``."""
+    return "avx512" if level in ("avx512_vnni", "amx") else level
+
+
 def least_speedup(level: str, case: str, rival: str, threads: int) -> float | None:
     """The goal against a rival, at a SIMD level; None where there is none."""
-    goals = _SPEEDUPS.get(level, {}).get((case, rival))
+    goals = _SPEEDUPS.get(family(level), {}).get((case, rival))
     return None if goals is None or threads > 2 else goals[threads - 1]
 
 
 def most_time(level: str, case: str) -> float | None:
     """The goal relative to the package's own rival."""
-    return _TIMES.get(level, {}).get(case)
+    return _TIMES.get(family(level), {}).get(case)
 
 
 def least_share(level: str, case: str) -> float | None:
     """The goal relative to the limit of the machine."""
-    return _SHARES.get(level, {}).get(case)
+    return _SHARES.get(family(level), {}).get(case)

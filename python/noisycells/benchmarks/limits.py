@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from .. import _core
 from .contenders import Call
 
-__all__ = ["Limit", "limits"]
+__all__ = ["Limit", "limits", "peak"]
 
 
 class Limit(NamedTuple):
@@ -54,6 +55,20 @@ def limits(
             lambda: _core.random_words(words, 1, 0, 0), len(words) / 1e9, "Gwords/s"
         )
     return found
+
+
+def peak(integer: bool, threads: int, least_seconds: float = 0.002) -> Limit:
+    """Multiply-adds in registers, at the SIMD level in use.
+
+    ``integer``: those of 16-bit integers, else of float32.
+    """
+    rounds, seconds = 1000, 0.0
+    while seconds < least_seconds:
+        rounds *= 2
+        start = time.perf_counter()
+        operations = _core.multiply_adds(integer, rounds, threads)
+        seconds = time.perf_counter() - start
+    return Limit(lambda: _core.multiply_adds(integer, rounds, threads), operations / 1e9, "Gop/s")
 
 
 def _copy(size: int, threads: int) -> Call:

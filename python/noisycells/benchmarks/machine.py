@@ -12,7 +12,7 @@ import numpy as np
 from .. import _core, runtime
 from .contenders import torch_or_none
 
-__all__ = ["machine"]
+__all__ = ["blas", "machine"]
 
 
 def machine() -> dict[str, Any]:
@@ -30,7 +30,22 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": None if torch is None else torch.__version__,
+        "blas": blas(),
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE"),
     }
+
+
+def blas() -> str | None:
+    """What numpy multiplies matrices with, and for which processor; None if that is not known."""
+    try:
+        from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    found.sort(key=lambda pool: "numpy" not in pool["filepath"])
+    if not found:
+        return None
+    return f"{found[0]['internal_api']} {found[0]['version']} {found[0].get('architecture', '')}"
 
 
 def _cpu() -> str:

@@ -1,21 +1,22 @@
-"""Timing: contenders and limits in turn, round after round."""
+"""All cases, their limits and their goals."""
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import runtime
 from .cases import CASES, Case, least_share, least_speedup, most_time
-from .contenders import OURS, OWN, Call, torch_or_none
+from .contenders import OURS, OWN
 from .limits import limits
 from .machine import machine
+from .measure_crossbar import cases as crossbar_cases
+from .measure_crossbar import rows as crossbar_rows
 from .memory import extra_memory
+from .timing import simd_level, times
 
-__all__ = ["QUICK", "ROUNDS", "num_threads", "run", "simd_level"]
+__all__ = ["QUICK", "ROUNDS", "run", "steps"]
 
 ROUNDS = 7
 
@@ -48,13 +49,14 @@ def run(
     rounds : int
         Times that each contender runs.
     progress : callable
-        Called ``len(CASES) * len(threads) + 1`` times.
+        Called :func:`steps` times.
 
     Returns
     -------
     dict
         Of plain values, for JSON: ``machine``, ``shrink``, ``rounds``, ``limits`` (one for each
-        number of threads), ``rows`` (one for each case and number of threads) and ``memory``.
+        number of threads), ``rows`` (one for each case and number of threads), ``crossbar`` (rows
+        for each case, number of threads and way to do it) and ``memory``.
 
     Raises
     ------
@@ -75,6 +77,7 @@ def run(
             "rounds": rounds,
             "limits": [],
             "rows": [],
+            "crossbar": [],
         }
         for count in threads:
             result["limits"].append(_limits_row(_LIMIT_SIZE // shrink, count, rounds))
@@ -82,64 +85,26 @@ def run(
                 size = case.size // shrink // 4 * 4
                 result["rows"].append(_row(case, size, count, rounds))
                 progress()
+            for crossbar_case in crossbar_cases(shrink):
+                result["crossbar"] += crossbar_rows(crossbar_case, shrink, count, rounds)
+                progress()
         result["memory"] = extra_memory(max(_MEMORY_SIZE // shrink, _LEAST_MEMORY_SIZE))
         progress()
     return result
 
 
-@contextmanager
-def simd_level(level: str | None) -> Iterator[None]:
-    """Another SIMD level for a while."""
-    before = runtime.simd_level()
-    if level is not None:
-        runtime.set_simd_level(level)
-    try:
-        yield
-    finally:
-        runtime.set_simd_level(before)
-
-
-@contextmanager
-def num_threads(threads: int) -> Iterator[None]:
-    """As many threads here and in torch for a while."""
-    torch = torch_or_none()
-    ours, theirs = runtime.get_num_threads(), 0 if torch is None else torch.get_num_threads()
-    runtime.set_num_threads(0)
-    if runtime.get_num_threads() == ours:
-        ours = 0  # follow the threading runtime again
-    runtime.set_num_threads(threads)
-    if torch is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        runtime.set_num_threads(ours)
-        if torch is not None:
-            torch.set_num_threads(theirs)
-
-
-def _times(calls: Mapping[str, Call], threads: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds that each call took in each round."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    with num_threads(threads):
-        for call in calls.values():
-            call()
-        for _ in range(rounds):
-            for name, call in calls.items():
-                call()  # its data in the caches and its threads awake, as in a loop of its own
-                start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
-    return times
+def steps(threads: int, shrink: int) -> int:
+    """Of the progress of a run with so many numbers of threads."""
+    return threads * (len(CASES) + len(crossbar_cases(shrink))) + 1
 
 
 def _limits_row(size: int, threads: int, rounds: int) -> dict[str, Any]:
     """What the machine can do: copying, filling, random words; no cases."""
     found = limits(size, reads=4, writes=4, draws=1, threads=threads)
     found |= limits(size, reads=0, writes=4, draws=0, threads=threads)
-    times = _times({name: limit.call for name, limit in found.items()}, threads, rounds)
+    taken = times({name: limit.call for name, limit in found.items()}, threads, rounds)
     rates = {
-        name: {"rate": limit.amount / statistics.median(times[name]), "unit": limit.unit}
+        name: {"rate": limit.amount / statistics.median(taken[name]), "unit": limit.unit}
         for name, limit in found.items()
     }
     return {"threads": threads, **rates}
@@ -151,15 +116,15 @@ def _row(case: Case, size: int, threads: int, rounds: int) -> dict[str, Any]:
     bounds = limits(size, reads=case.reads, writes=case.writes, draws=case.draws, threads=threads)
     contenders = case.prepare(size)
     calls = contenders | {name: bound.call for name, bound in bounds.items()}
-    times = _times(calls, threads, rounds)
-    median = {name: statistics.median(taken) for name, taken in times.items()}
+    taken = times(calls, threads, rounds)
+    median = {name: statistics.median(seconds) for name, seconds in taken.items()}
 
     def figures(name: str) -> dict[str, Any]:
         nanoseconds = 1e9 / size
         return {
             "name": name,
             "median_ns": median[name] * nanoseconds,
-            "min_ns": min(times[name]) * nanoseconds,
+            "min_ns": min(taken[name]) * nanoseconds,
         }
 
     def rival(name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = ["render"]
 
+_CROSSBAR = "{:<20}{:>8} {:<24} {:<25} {:<25} {}"
 _ROW = "{:<25} {:>5}  {:<16} {:<15}  {:<13} {:<16} {:>7}  {}"
 
 
@@ -34,9 +35,50 @@ def render(result: dict[str, Any]) -> str:
         for row in result["rows"]:
             if row["threads"] == threads:
                 lines += _lines(row)
+        lines += _crossbar([row for row in result["crossbar"] if row["threads"] == threads])
     lines += ["", "Memory beyond what is returned:"]
     lines += map(_memory, result["memory"])
     return "\n".join(lines)
+
+
+def _crossbar(rows: list[dict[str, Any]]) -> list[str]:
+    """A table for each case and SIMD level."""
+    if not rows:
+        return []
+    lines = [
+        "",
+        "Crossbars: ms, medians; for a rival without noise our time over its, else the reverse",
+    ]
+    key = None
+    for row in rows:
+        if (row["title"], row["level"]) != key:
+            key = row["title"], row["level"]
+            names = [rival["name"].partition(",")[0] for rival in row["rivals"]]
+            lines += ["", f"{row['title']}, {row['level']}"]
+            lines.append(_CROSSBAR.format("", "", "limit", *_three(names)).rstrip())
+        ours = f"{row['ours']['median_ms']:.3g}"
+        cells = _three([_crossbar_rival(rival) for rival in row["rivals"]])
+        lines.append(_CROSSBAR.format(row["job"], ours, _limit(row["limit"]), *cells).rstrip())
+    return lines
+
+
+def _three(cells: list[str]) -> list[str]:
+    return (cells + [""] * 3)[:3]
+
+
+def _limit(limit: dict[str, Any] | None) -> str:
+    if limit is None:
+        return ""
+    share, goal = f"{limit['share']:.0%} {limit['name']}", limit["goal"]
+    return share if goal is None else f"{share} " + _goal(f">={goal:.0%}", limit["met"])
+
+
+def _crossbar_rival(rival: dict[str, Any]) -> str:
+    if "missing" in rival:
+        return str(rival["missing"])[:25]
+    sign, ratio = ("<=", f"{rival['time']:.2f}") if "time" in rival else (">=", _times(rival))
+    figures, goal = f"{rival['median_ms']:.3g}: {ratio}", rival["goal"]
+    return figures if goal is None else f"{figures} " + _goal(f"{sign}{goal:g}", rival["met"])
 
 
 def _lines(row: dict[str, Any]) -> list[str]:

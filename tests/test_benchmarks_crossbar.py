@@ -1,0 +1,263 @@
+"""Benchmarks of crossbars: rivals do the same job, and goals belong to somebody.
+
+Nothing here looks at a time. Seeds are fixed; the bounds of statistical tests are at five standard
+errors or more (p < 1e-6) and there are fewer than 30 of them, so that under other seeds the file
+would raise a false alarm less than once in 1e4 times.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+from normal_statistics import p_of_kolmogorov, upper_tail
+from numpy.typing import NDArray
+
+import noisycells as nc
+from noisycells.benchmarks import crossbar, crossbar_goals, layers, measure_crossbar, peers, timing
+from noisycells.benchmarks.crossbar import MODES, Field, Shape
+from noisycells.crossbar import Packed, reference
+from noisycells.devices.pcm import JOSHI_STD
+
+torch = pytest.importorskip("torch")
+
+F64 = NDArray[np.float64]
+TINY = Shape(70, 300, 40)
+FIELDS = {
+    "batch": lambda levels: crossbar.products(TINY, levels),
+    "convolution": lambda levels: crossbar.products(TINY, levels),
+    "vector": lambda levels: crossbar.products(TINY._replace(batch=1), levels),
+    "fresh": lambda levels: crossbar.fresh(TINY, levels),
+    "program": lambda _: crossbar.programming(64, 300),
+    "peers": lambda _: layers.products(TINY),
+    "training": lambda _: layers.training(2),
+    "calls": lambda _: layers.small_calls(),
+}
+
+
+def result(call: Any) -> F64:
+    """What a contender returns, the second time: buffers are in use again."""
+    call()
+    return np.asarray(call()).astype(np.float64)
+
+
+def job_results(field: Field) -> dict[str, list[F64]]:
+    """By name of the job, at each of its levels."""
+    found: dict[str, list[F64]] = {}
+    for job in field.jobs:
+        with timing.simd_level(job.level):
+            found.setdefault(job.name, []).append(result(job.call))
+    return found
+
+
+def rms(x: F64) -> float:
+    return float(np.sqrt(np.mean(x * x)))
+
+
+@pytest.fixture(scope="module")
+def products() -> Field:
+    """At every level there is."""
+    return crossbar.products(TINY, nc.available_simd_levels()[::-1])
+
+
+@pytest.fixture(scope="module")
+def ours(products: Field) -> dict[str, list[F64]]:
+    return job_results(products)
+
+
+def test_noiseless_products_are_those_of_the_rivals(
+    products: Field, ours: dict[str, list[F64]]
+) -> None:
+    linear, blas = result(products.rivals["F.linear"]), result(products.rivals["numpy"])
+    assert rms(linear - blas) < 1e-5 * rms(linear)
+    tiles = result(products.rivals["tile by tile, ADC only"])
+    assert rms(tiles - linear) < 0.05 * rms(linear)  # codes of 8 bits
+    for kernel, levels in (("int16", len(nc.available_simd_levels())), ("float32", 1), ("int8", 1)):
+        found = ours[f"{kernel} ADC only"]
+        assert len(found) == levels
+        for y in found:
+            # Where sums are rounded otherwise, some are on another side of a step.
+            assert rms(y - tiles) < (0.03 if kernel == "int8" else 0.003) * rms(linear)
+
+
+@pytest.mark.parametrize("mode", ["output noise", "weight noise"])
+def test_noise_is_that_of_the_rivals(
+    products: Field, ours: dict[str, list[F64]], mode: str
+) -> None:
+    """Root mean squares of 2800 errors each agree within 10 %, 5 standard errors."""
+    tiles = result(products.rivals[f"tile by tile, {mode}"])
+    error = tiles - result(products.rivals["tile by tile, ADC only"])
+    assert abs(error.mean()) < 5 * rms(error) / math.sqrt(error.size)
+    converters = rms(
+        result(products.rivals["tile by tile, ADC only"]) - result(products.rivals["F.linear"])
+    )
+    assert rms(error) > 1.5 * converters  # so that noise is what is compared
+    for kernel in crossbar.KERNELS:
+        for y, clean in zip(ours[f"{kernel} {mode}"], ours[f"{kernel} ADC only"], strict=True):
+            assert rms(y - clean) == pytest.approx(rms(error), rel=0.1)
+
+
+def test_rivals_draw_new_noise_each_time(products: Field) -> None:
+    for mode in ("output noise", "weight noise"):
+        call = products.rivals[f"tile by tile, {mode}"]
+        assert rms(result(call) - result(call)) > 0
+
+
+def test_programmed_devices_have_the_same_moments() -> None:
+    n, k = 64, 300
+    field = crossbar.programming(n, k)
+    layer, _ = crossbar.conductances(n, k)
+    pcm, weights = crossbar.device(), layer.slices[0]
+    (job,) = field.jobs
+    calls = {"ours": lambda: job.call()[0, 0], **field.rivals}
+    assert set(calls) == {"ours", "torch", "torch tuned"}
+    at_zero = {}
+    for name, call in calls.items():
+        g = result(call)
+        assert g.shape == (2, n, k) and g.min() >= 0
+        assert not np.array_equal(g[0], g[1])
+        at_zero[name] = g[1][weights > 0]
+        for polarity, sign in ((0, 1), (1, -1)):
+            target = reference.targets(weights, layer.inverse[:, None], sign, 0.0, pcm.g_max)
+            inside = target > 6  # uS, where nothing is clipped at 0
+            r = target[inside].astype(np.float64) / pcm.g_max
+            z = (g[polarity][inside] - target[inside]) / np.polyval(JOSHI_STD[::-1], r)
+            judge_normal(z)
+    for name in ("torch", "torch tuned"):
+        a, b = at_zero["ours"], at_zero[name]
+        assert abs(a.mean() - b.mean()) < 6 * a.std() * math.sqrt(2 / len(a))
+
+
+def judge_normal(z: F64) -> None:
+    """Kolmogorov's test that ``z`` is standard normal, p > 1e-7."""
+    assert len(z) > 1000
+    exact = np.array([1 - upper_tail(v) for v in np.sort(z)])
+    steps = np.arange(len(z) + 1) / len(z)
+    distance = max(np.abs(exact - steps[:-1]).max(), np.abs(exact - steps[1:]).max())
+    assert p_of_kolmogorov(float(distance), len(z)) > 1e-7
+
+
+def test_fresh_products_are_those_of_the_weights() -> None:
+    field = crossbar.fresh(TINY, nc.available_simd_levels()[-1:])
+    linear = result(field.rivals["F.linear"])
+    noisy = result(field.rivals["W + s randn"])
+    assert 0 < rms(noisy - linear) < 0.5 * rms(linear)
+    for found in job_results(field).values():
+        for y in found:
+            assert 0 < rms(y - linear) < 0.5 * rms(linear)
+
+
+def test_training_steps_train() -> None:
+    field = layers.training(2)
+    for call in (field.jobs[0].call, field.rivals["plain torch"]):
+        with timing.num_threads(1):
+            losses = [float(call()) for _ in range(8)]
+        assert all(math.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
+    for peer in peers.PEERS[:2]:
+        assert (peer in field.rivals) != (peer in field.absent)
+
+
+def test_small_calls_are_those_of_one_layer() -> None:
+    field = layers.small_calls()
+    linear = result(field.rivals["F.linear"])
+    assert np.array_equal(result(field.rivals["F.linear and backward"]), linear)
+    for job in field.jobs:
+        assert 0 < rms(result(job.call) - linear) < rms(linear)
+
+
+# ----------------------------------------------------------------- other simulators
+
+
+def test_peers_agree_or_say_why_not() -> None:
+    field = layers.products(TINY)
+    (y,) = job_results(field)["int16 ADC only"]
+    for job in field.jobs:
+        for name in job.rivals:
+            assert (name in field.rivals) != (name in field.absent)
+    for name, call in field.rivals.items():
+        assert rms(result(call) - y) < 0.3 * rms(y), name
+
+
+def test_peers_that_fail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Any:
+        raise RuntimeError("no such parameter\nand more")
+
+    broken: Any = types.ModuleType("simulator")
+    broken.CrossSimParameters = refuse
+    monkeypatch.setitem(sys.modules, "simulator", broken)
+    for name in ("aihwkit", "aihwkit_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    layer, g = crossbar.conductances(8, 20)
+    packed = Packed(g, crossbar.device(), crossbar.spec_of("int16", "output noise"), layer.scales)
+    x = np.ones((2, 20), np.float32)
+    found, absent = peers.products(torch, x, packed.weights(), packed)
+    assert not found and absent.pop("CrossSim, ADC only") == "failed: no such parameter"
+    assert len(absent) == 4 and set(absent.values()) == {"not installed"}
+
+
+# ----------------------------------------------------------------- goals and limits
+
+
+def test_goals_are_those_of_the_issue_of_each_kind() -> None:
+    most, least = crossbar_goals.most_time, crossbar_goals.least_speedup
+    for level in ("avx512", "avx512_vnni", "amx"):
+        assert most(level, "batch", "int16 ADC only", "F.linear", 1) == 0.35
+        assert most(level, "batch", "float32 weight noise", "F.linear", 2) == 1.3
+        assert most(level, "batch", "int16 output noise", "numpy", 2) == 0.80
+        assert most(level, "fresh", "int16 ADC only", "F.linear", 1) == 0.40
+        tiles = "tile by tile, output noise"
+        assert least(level, "convolution", "int16 output noise", tiles, 1) == 3.7
+        assert crossbar_goals.least_peak(level, "512x1024x1024", "int16 ADC only") == 0.70
+    assert most("avx2", "vector", "int16 weight noise", "F.linear", 2) == 0.7
+    assert least("avx2", "batch", "int16 ADC only", "tile by tile, ADC only", 2) is None
+    assert most("baseline", "batch", "int16 ADC only", "F.linear", 1) is None
+    assert most("avx512", "batch", "int8 ADC only", "F.linear", 1) is None
+    assert most("avx512", "batch", "int16 ADC only", "F.linear", 3) is None
+    assert most("avx512", "training", "batch 128", "plain torch", 1) == 2.5
+    assert least("avx512", "program", "two devices a weight", "torch", 2) == 8
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_every_goal_has_its_job_and_rival(kind: str) -> None:
+    jobs = FIELDS[kind](nc.available_simd_levels()[-1:]).jobs
+    pairs = {(kind, job.name, rival) for job in jobs for rival in job.rivals}
+    for table, noiseless in ((crossbar_goals._TIMES, True), (crossbar_goals._SPEEDUPS, False)):
+        for goals in table.values():
+            some = {key for key in goals if key[0] == kind}
+            assert some <= pairs
+            assert all((rival in crossbar_goals.NOISELESS) == noiseless for *_, rival in some)
+
+
+def test_every_case_has_a_kind_that_is_known() -> None:
+    assert {case.kind for case in measure_crossbar.CASES} == set(FIELDS)
+    names = [case.name for case in measure_crossbar.CASES]
+    assert len(set(names)) == len(names)
+    for peaks in crossbar_goals._PEAKS.values():
+        assert {case for case, _ in peaks} <= set(names)
+
+
+def test_work_counts_what_a_product_takes() -> None:
+    clean, noisy, exact = (crossbar.work(TINY, "int16", mode) for mode in MODES)
+    assert clean.operations == noisy.operations == 2 * 70 * 300 * 40
+    assert exact.operations == 2 * clean.operations
+    assert (clean.draws, noisy.draws) == (0, 70 * 40 * 2)
+    assert clean.reads == 4 * 70 * 300 + 2 * 300 * 40 and clean.writes == 4 * 70 * 40
+
+
+def test_calls_run_at_their_level_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+    naps: list[float] = []
+    monkeypatch.setattr(timing.time, "sleep", naps.append)
+    lowest, highest = nc.available_simd_levels()[0], nc.simd_level()
+
+    def call(name: str) -> Any:
+        return lambda: seen.append((name, nc.simd_level()))
+
+    taken = timing.times({"a": call("a"), "b": call("b")}, 1, 2, levels={"a": lowest}, pools=["b"])
+    assert set(seen) == {("a", lowest), ("b", highest)} and nc.simd_level() == highest
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 2, "b": 2}
+    assert len(naps) == 4
