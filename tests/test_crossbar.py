@@ -361,7 +361,7 @@ def test_read_outs_fit_the_adc(adc_per: str, adc_range: str) -> None:
     """Sparse inputs leave calibrated ranges far below the sums of inputs all at full scale.
 
     All conductances halve, so the gain is 2; the error is that of 8-bit codes over 128 read-outs.
-    With read-outs of all rows and a calibrated range the gain would be 1.7 or less.
+    With read-outs of all rows and a calibrated range the gain would be 1.2.
     """
     w, x = weights(40, 300), np.maximum(inputs(200, 300) - 1.5, 0)
     spec = nc.CrossbarSpec(

