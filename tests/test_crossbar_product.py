@@ -124,7 +124,7 @@ def test_products_are_those_of_the_reference(case: Any) -> None:
     expected = reference_result(xb, x, seed ^ 5)
     y = xb.matmul(x, seed ^ 5)
     how = reference_spec(xb)
-    if how.integer or nc.simd_level() != "baseline":
+    if how.integer or nc.simd_level() not in ("baseline", "amx"):  # see reference.tile_sums
         np.testing.assert_array_equal(y, expected.y)
         report = xb.report(x, seed ^ 5)
         assert report["dac_clipping_percent"] == pytest.approx(100 * expected.clipped / x.size)
