@@ -353,6 +353,8 @@ def check_crossbar_row(row: dict[str, Any]) -> None:
 def test_table(whole_run: dict[str, Any]) -> None:
     text = benchmarks.render(whole_run)
     assert "Sizes divided by 4096" in text and "2 threads: memcpy" in text
+    assert f"numpy multiplies with {whole_run['machine']['blas'] or 'a BLAS'}" in text
+    assert text.count("Peaks, Gop/s: ") == 2
     assert all(len(line) <= 132 for line in text.splitlines())
     for case in CASES:
         assert sum(line.startswith(case.title + " ") for line in text.splitlines()) == 2

@@ -18,6 +18,8 @@ def render(result: dict[str, Any]) -> str:
         f"{m['compiler']}, {m['threading']}, OMP_WAIT_POLICY {m['omp_wait_policy'] or 'not set'}",
         f"noisycells {m['noisycells']}, Python {m['python']}, numpy {m['numpy']}, "
         f"torch {m['torch'] or 'not installed'}",
+        f"numpy multiplies with {m['blas'] or 'a BLAS not known without threadpoolctl'}; "
+        f"OPENBLAS_CORETYPE {m['openblas_coretype'] or 'not set'}",
         f"ns an element, median (minimum) of {result['rounds']} rounds; limit: share of what the "
         "machine can do, measured in the same rounds",
     ]
@@ -48,6 +50,7 @@ def _crossbar(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "",
         "Crossbars: ms, medians; for a rival without noise our time over its, else the reverse",
+        f"Peaks, Gop/s: {_peaks(rows)}",
     ]
     key = None
     for row in rows:
@@ -60,6 +63,16 @@ def _crossbar(rows: list[dict[str, Any]]) -> list[str]:
         cells = _three([_crossbar_rival(rival) for rival in row["rivals"]])
         lines.append(_CROSSBAR.format(row["job"], ours, _limit(row["limit"]), *cells).rstrip())
     return lines
+
+
+def _peaks(rows: list[dict[str, Any]]) -> str:
+    """The fastest multiply-adds seen beside any case."""
+    found: dict[str, float] = {}
+    for row in rows:
+        if row["limit"] and row["limit"]["name"] in ("float32", "integer"):
+            name = f"{row['limit']['name']} at {row['level']}"
+            found[name] = max(found.get(name, 0), row["limit"]["rate"])
+    return ", ".join(f"{name} {rate:.4g}" for name, rate in found.items()) or "not measured"
 
 
 def _three(cells: list[str]) -> list[str]:
