@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -507,3 +508,25 @@ def test_transformers_noise(language_model: Any) -> None:
     nct.at(nct.program(nct.convert(model, PCM), 1), 60)
     error = (model(ids)[0] - want).std() / want.std()
     assert 0.001 < error < 1
+
+
+def test_converted_models_are_copied_moved_and_pickled() -> None:
+    torch.manual_seed(0)
+    for model, inputs in (
+        (network(), (images(),)),
+        (nn.LSTM(5, 7, num_layers=2), (torch.randn(4, 3, 5),)),
+        (nn.MultiheadAttention(8, 2), [torch.randn(3, 2, 8)] * 3),
+    ):
+        nct.at(nct.program(nct.convert(model, PCM), 1), 60)
+        model.eval()
+        want = model(*inputs)
+        for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            got = copied(*inputs)
+            torch.testing.assert_close(got, want, rtol=0, atol=0)
+            nct.restore(copied)
+            assert not any(isinstance(m, nct.CrossbarLayer) for m in copied.modules())
+        model.to(torch.bfloat16)
+        moved = model(*(x.bfloat16() for x in inputs))
+        first = [r[0] if isinstance(r, tuple) else r for r in (moved, want)]
+        assert first[0].dtype is torch.bfloat16
+        torch.testing.assert_close(first[0].float(), first[1], rtol=0.2, atol=0.2)

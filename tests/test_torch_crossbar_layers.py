@@ -432,3 +432,17 @@ def test_autocast() -> None:
     assert y.dtype is torch.bfloat16
     y.float().sum().backward()
     assert a[0].weight.grad.isfinite().all() and a[1].weight.grad.any()
+
+
+def test_default_dtype_does_not_matter() -> None:
+    a, x = layer(nc.CrossbarSpec(dac_range="calibrated", read_noise="both")), inputs()
+    a.calibrate([x])
+    want = a(x, KEY)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(a(x, KEY), want)
+        a.calibrate([x])
+        a.program(1)
+        assert a.eval()(x, KEY).dtype is torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

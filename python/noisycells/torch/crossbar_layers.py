@@ -315,7 +315,7 @@ class CrossbarLayer(nn.Module):
 
     @staticmethod
     def _range_row(dac: float | None, adc: Any, passes: int) -> Tensor:
-        row = torch.full((1 + passes,), _NONE)
+        row = torch.full((1 + passes,), _NONE, dtype=torch.float32, device="cpu")
         if dac is not None:
             row[0] = dac
         if adc is not None:

@@ -70,7 +70,8 @@ def crossbar_linear(
 
     Gradients are those at the noisy weights, straight through converters inside their ranges and
     zero outside; none flow through scales, ranges and the strength of the noise. Under
-    :func:`torch.func.vmap`, a batch of keys is a batch of chips.
+    :func:`torch.func.vmap`, a batch of keys is a batch of chips. :func:`torch.func.grad` does not
+    take operators that are registered through :mod:`torch.library`; ``backward`` does.
 
     Parameters
     ----------
@@ -388,7 +389,7 @@ def _core_product(
         lead = [1] * (3 - len(geometry.kernel))
         size += [*lead, *geometry.output_size(tuple(x.shape[2:]))]
         x = x.reshape(*x.shape[:2], *lead, *x.shape[2:])
-    y = torch.empty(*size, packed.n)
+    y = x.new_empty(*size, packed.n)
     inside = None
     if save and packed.spec.adc_bits is not None:
         inside = packed.inside(math.prod(size))
