@@ -312,7 +312,7 @@ void products_on_threads() {
     c.integer = kind < 2;
     c.batch = 150;
     c.n = kind == 0 ? 70 : 20;
-    c.k = 3000;
+    c.k = 1600;
     c.rows = 500;
     c.slice_bits = 1;
     c.adc = 63;
