@@ -25,8 +25,9 @@ from ..crossbar import Crossbar, CrossbarSpec
 from ..crossbar.array import STATE_VERSION
 from ..devices import Device
 from ..random import STREAM_VERSION, check_seed
+from .crossbar_arrays import forget
 from .crossbar_circuit import array_name, describe
-from .crossbar_op import forget, fresh_product, new_key, programmed_product
+from .crossbar_op import fresh_product, new_key, programmed_product
 from .crossbar_patches import Geometry, patches
 
 __all__ = [
@@ -489,6 +490,17 @@ class _CrossbarConv(CrossbarLayer):
     padding_mode: Any
     _reversed_padding_repeated_twice: list[int]
 
+    def __init__(
+        self,
+        *arguments: Any,
+        device: Device,
+        spec: CrossbarSpec | None = None,
+        name: str = "",
+        **keywords: Any,
+    ) -> None:
+        cast(Any, self.digital_class).__init__(self, *arguments, **keywords)
+        self.become(device, spec, name)
+
     def _pads_before(self) -> bool:
         """Whether the operator, which pads with zeros on both sides alike, cannot pad."""
         both = self._reversed_padding_repeated_twice
@@ -523,12 +535,6 @@ class _CrossbarConv(CrossbarLayer):
         return super().forward(x, key)
 
 
-def _conv_init(base: type[nn.Module], layer: Any, arguments: Any, device: Device, spec: Any,
-               name: str, keywords: dict[str, Any]) -> None:  # fmt: skip
-    base.__init__(layer, *arguments, **keywords)
-    layer.become(device, spec, name)
-
-
 class CrossbarConv1d(_CrossbarConv, nn.Conv1d):
     """:class:`torch.nn.Conv1d` on noisy crossbars, one for each group.
 
@@ -537,12 +543,6 @@ class CrossbarConv1d(_CrossbarConv, nn.Conv1d):
     """
 
     digital_class = nn.Conv1d
-
-    def __init__(
-        self, *arguments: Any, device: Device, spec: CrossbarSpec | None = None, name: str = "",
-        **keywords: Any,
-    ) -> None:  # fmt: skip
-        _conv_init(nn.Conv1d, self, arguments, device, spec, name, keywords)
 
 
 class CrossbarConv2d(_CrossbarConv, nn.Conv2d):
@@ -554,12 +554,6 @@ class CrossbarConv2d(_CrossbarConv, nn.Conv2d):
 
     digital_class = nn.Conv2d
 
-    def __init__(
-        self, *arguments: Any, device: Device, spec: CrossbarSpec | None = None, name: str = "",
-        **keywords: Any,
-    ) -> None:  # fmt: skip
-        _conv_init(nn.Conv2d, self, arguments, device, spec, name, keywords)
-
 
 class CrossbarConv3d(_CrossbarConv, nn.Conv3d):
     """:class:`torch.nn.Conv3d` on noisy crossbars, one for each group.
@@ -569,9 +563,3 @@ class CrossbarConv3d(_CrossbarConv, nn.Conv3d):
     """
 
     digital_class = nn.Conv3d
-
-    def __init__(
-        self, *arguments: Any, device: Device, spec: CrossbarSpec | None = None, name: str = "",
-        **keywords: Any,
-    ) -> None:  # fmt: skip
-        _conv_init(nn.Conv3d, self, arguments, device, spec, name, keywords)

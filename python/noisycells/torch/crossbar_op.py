@@ -14,21 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..crossbar import CrossbarSpec, Packed, Ranges, mapping
+from ..crossbar import CrossbarSpec, mapping
 from ..devices import Device
-from ..random import fold_in
-from . import crossbar_operations as operations
-from .crossbar_circuit import Circuit, describe, parse
+from .crossbar_arrays import fresh_arrays, outputs, programmed_arrays
+from .crossbar_circuit import describe, parse
 from .crossbar_gradient import Product, convolution_gradient, linear_gradient
-from .crossbar_patches import Geometry, blocks, patches
 
-__all__ = ["crossbar_linear", "forget", "fresh_product", "new_key", "programmed_product"]
+__all__ = ["crossbar_linear", "fresh_product", "new_key", "programmed_product"]
 
 _library = torch.library.Library("noisycells", "FRAGMENT")
 _MASK = (1 << 64) - 1
@@ -190,253 +187,6 @@ def _computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, T
     return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
-# --------------------------------------------------------------------------- the arrays
-
-
-class _Chip(NamedTuple):
-    """Packed arrays, one for each group, and what they were packed from."""
-
-    stamp: list[tuple[int, int]]
-    circuit: Circuit
-    packed: list[Packed]
-    elsewhere: dict[tuple[torch.device, torch.dtype], list[operations.Array]]
-
-
-_chips: dict[int, _Chip] = {}
-
-
-def forget(handle: int) -> None:
-    """Free what is kept under a handle."""
-    _chips.pop(handle, None)
-
-
-def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Other where the tensors are others, or were written to (but in inference mode)."""
-    return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors]
-
-
-def _programmed(chip: Sequence[Tensor], circuit: Circuit, handle: int) -> _Chip:
-    known = _chips.get(handle)
-    stamp = _stamp(chip)
-    if known is not None and known.stamp == stamp and known.circuit is circuit:
-        return known
-    conductances, scale, ranges, *row = (t.detach().cpu().numpy() for t in chip)
-    packed = [
-        Packed(
-            np.ascontiguousarray(conductances[g]),
-            circuit.device,
-            circuit.spec,
-            mapping.Scales(scale[g], row[0][g] if row else None),
-            _ranges(ranges[g]),
-            stream=circuit.streams[g],
-        )
-        for g in range(circuit.groups)
-    ]
-    found = _Chip(stamp, circuit, packed, {})
-    if handle >= 0:
-        _chips[handle] = found
-    return found
-
-
-def _elsewhere(chip: _Chip, like: Tensor) -> list[operations.Array]:
-    """Arrays for torch operations on that device."""
-    where = (like.device, like.dtype)
-    if where not in chip.elsewhere:
-        chip.elsewhere[where] = [_moved(packed, like) for packed in chip.packed]
-    return chip.elsewhere[where]
-
-
-def _moved(packed: Packed, like: Tensor) -> operations.Array:
-    planes = list(packed.planes())
-    variances = [p.variance for p in planes if p.variance is not None]
-
-    def tensor(array: Any) -> Tensor:
-        return like.new_tensor(array)
-
-    adc = packed.ranges.adc if packed.spec.adc_bits is not None else None
-    return operations.Array(
-        packed.spec,
-        tensor(np.stack([p.values for p in planes])),
-        tensor(np.stack(variances)) if variances else None,
-        packed.plane_factors.tolist(),
-        tensor(packed.scales.output),
-        None if packed.scales.row is None else tensor(packed.scales.row),
-        packed.ranges.dac,
-        None if adc is None else tensor(adc),
-    )
-
-
-def _ranges(ranges: Any) -> Ranges:
-    """Of one group, ``ranges`` (1 + passes,); -1 stands for none."""
-    dac, adc = float(ranges[0]), ranges[1:]
-    return Ranges(dac if dac > 0 else None, adc if adc[0] >= 0 else None)
-
-
-def _fresh(
-    weight: Tensor, ranges: Tensor | None, circuit: Circuit, seed: int
-) -> list[Packed] | list[operations.Array]:
-    """Program every group; Packed where the core computes."""
-    n = len(weight) // circuit.groups
-    matrix = weight.detach().reshape(len(weight), -1)
-    given = None if ranges is None else ranges.detach().cpu().numpy()
-    if _core_takes(weight):
-        weights = matrix.contiguous().numpy()
-        return [
-            _fresh_packed(weights[g * n : (g + 1) * n], given, circuit, g, seed)
-            for g in range(circuit.groups)
-        ]
-    if not matrix.isfinite().all():
-        raise ValueError("weight: expected finite values, got NaN or infinity")
-    arrays = []
-    for g, stream in enumerate(circuit.streams):
-        dac, adc = Ranges() if given is None else _ranges(given[g])
-        if isinstance(circuit.spec.dac_range, float):
-            dac = circuit.spec.dac_range
-        _require_ranges(circuit.spec, dac, adc)
-        arrays.append(
-            operations.programmed(
-                matrix[g * n : (g + 1) * n],
-                circuit.device,
-                circuit.spec,
-                operations.generator(weight.device, fold_in(seed, stream)),
-                dac,
-                None if adc is None else torch.from_numpy(adc).to(matrix),
-            )
-        )
-    return arrays
-
-
-def _require_ranges(spec: CrossbarSpec, dac: float | None, adc: Any) -> None:
-    for name, found in (("dac_range", dac), ("adc_range", adc)):
-        if getattr(spec, name) == "calibrated" and found is None:
-            raise ValueError(
-                f"{name}: expected calibrate() before a product where the range is 'calibrated'"
-            )
-
-
-def _fresh_packed(weights: Any, given: Any, circuit: Circuit, group: int, seed: int) -> Packed:
-    layer = mapping.Layer.of(weights, circuit.spec)
-    if not np.isfinite(layer.scales.output).all():
-        raise ValueError("weight: expected finite values, got NaN or infinity")
-    stream = circuit.streams[group]
-    conductances = mapping.program(layer, circuit.device, circuit.spec, seed, stream)
-    ranges = Ranges() if given is None else _ranges(given[group])
-    return Packed(conductances, circuit.device, circuit.spec, layer.scales, ranges, stream=stream)
-
-
-def _core_takes(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype is torch.float32
-
-
-# --------------------------------------------------------------------------- products
-
-
-def _planes(array: Packed | operations.Array) -> Tensor:
-    """Noisy weights of each plane, (planes, out, in)."""
-    if isinstance(array, operations.Array):
-        return array.weights()
-    scale = array.scales.output[:, None]
-    if array.scales.row is not None:
-        scale = scale * array.scales.row
-    planes = zip(array.planes(), array.plane_factors, strict=True)
-    return torch.from_numpy(np.stack([p.values * (scale * factor) for p, factor in planes]))
-
-
-def _outputs(
-    x: Tensor,
-    arrays: Sequence[Packed | operations.Array],
-    bias: Tensor | None,
-    circuit: Circuit,
-    seed: int,
-    save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the planes and the packed masks of all groups."""
-    groups, geometry = circuit.groups, circuit.geometry
-    x = x.detach()
-    bias = None if bias is None else bias.detach()
-    rows = x if geometry is not None or x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    parts: Sequence[Tensor] = [rows] if groups == 1 else rows.chunk(groups, 1)
-    biases: Sequence[Tensor | None] = [bias] * groups if bias is None else [bias]
-    if bias is not None and groups > 1:
-        biases = bias.chunk(groups)
-    found = [
-        _product(part, array, b, geometry, fold_in(seed, stream), save)
-        if isinstance(array, operations.Array)
-        else _core_product(part, array, b, geometry, seed, save)
-        for part, array, b, stream in zip(parts, arrays, biases, circuit.streams, strict=True)
-    ]
-    y = found[0][0] if groups == 1 else torch.cat([y for y, _ in found], dim=1)
-    if geometry is not None:
-        size = geometry.output_size(tuple(x.shape[2:]))
-        y = y.reshape(x.shape[0], *size, y.shape[1]).movedim(-1, 1)
-    elif x.ndim != 2:
-        y = y.reshape(*x.shape[:-1], y.shape[1])
-    none = torch.empty(0, dtype=torch.uint8, device=x.device)
-    if not save:
-        return y, torch.empty(0, dtype=x.dtype, device=x.device), none
-    masks = [inside for _, inside in found if inside is not None]
-    inside = masks[0] if len(masks) == 1 else torch.cat(masks) if masks else none
-    planes = [_planes(array) for array in arrays]
-    return y, planes[0] if groups == 1 else torch.cat(planes, dim=1), inside
-
-
-def _core_product(
-    x: Tensor, packed: Packed, bias: Tensor | None, geometry: Geometry | None, seed: int, save: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Rows of y, and masks; by the compiled core."""
-    size: list[int] = [len(x)]
-    if geometry is not None:
-        lead = [1] * (3 - len(geometry.kernel))
-        size += [*lead, *geometry.output_size(tuple(x.shape[2:]))]
-        x = x.reshape(*x.shape[:2], *lead, *x.shape[2:])
-    y = x.new_empty(*size, packed.n)
-    inside = None
-    if save and packed.spec.adc_bits is not None:
-        inside = packed.inside(math.prod(size))
-    if y.numel():
-        values, offset = x.contiguous().numpy(), None
-        if bias is not None:
-            offset = bias.contiguous().numpy()
-        if geometry is None:
-            packed.product(values, y.numpy(), seed, offset, inside)
-        else:
-            packed.convolve(values, y.numpy(), *_cubic(geometry), seed, offset, inside)
-    if geometry is not None:
-        y = y.reshape(-1, packed.n)
-    return y, None if inside is None else torch.from_numpy(inside)
-
-
-Triple = tuple[int, int, int]
-
-
-def _cubic(geometry: Geometry) -> tuple[Triple, Triple, Triple, Triple]:
-    """The geometry with three dimensions."""
-    missing = 3 - len(geometry.kernel)
-    filled = [(one,) * missing + v for one, v in zip((1, 1, 0, 1), geometry, strict=True)]
-    return cast("tuple[Triple, Triple, Triple, Triple]", tuple(filled))
-
-
-def _product(
-    x: Tensor,
-    array: operations.Array,
-    bias: Tensor | None,
-    geometry: Geometry | None,
-    seed: int,
-    save: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Rows of y, and masks; by torch operations."""
-    random = operations.generator(x.device, seed)
-    if geometry is None:
-        return operations.product(x, array, random, bias, save=save)
-    positions = math.prod(geometry.output_size(tuple(x.shape[2:])))
-    found = [
-        operations.product(patches(x[part], geometry), array, random, bias, save=save)
-        for part in blocks(len(x), positions * array.values.shape[2])
-    ]
-    masks = [inside for _, inside in found if inside is not None]
-    return torch.cat([y for y, _ in found]), torch.cat(masks, dim=1) if masks else None
-
-
 # --------------------------------------------------------------------------- the operators
 
 
@@ -457,7 +207,7 @@ def _crossbar_linear(
 ) -> tuple[Tensor, Tensor, Tensor]:
     what = parse(circuit)
     chip, read = _seeds(key)
-    return _outputs(x, _fresh(weight, ranges, what, chip), bias, what, read, save)
+    return outputs(x, fresh_arrays(weight, ranges, what, chip), bias, what, read, save)
 
 
 def _programmed_linear(
@@ -470,9 +220,8 @@ def _programmed_linear(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     what = parse(circuit)
-    found = _programmed(chip, what, handle)
-    arrays = found.packed if _core_takes(x) else _elsewhere(found, x)
-    return _outputs(x, arrays, bias, what, _seeds(key)[1], save)
+    arrays = programmed_arrays(chip, what, handle, x)
+    return outputs(x, arrays, bias, what, _seeds(key)[1], save)
 
 
 def _shapes(x: Tensor, n: int, k: int, circuit: str, save: bool) -> tuple[Tensor, Tensor, Tensor]:
