@@ -44,24 +44,27 @@ std::ptrdiff_t count_beyond(const float* x, const float* row_scale, std::ptrdiff
   return count;
 }
 
-NC_INLINE F scaled_input(F x, const Dac& dac) {
-  const F t = x * set(dac.inverse);
-  const F top = set(static_cast<float>(dac.top));
-  return dac.top ? min(max(t, set(0.0f) - top), top) : t;
-}
+// How inputs become codes, in registers: what is stored between them might otherwise be `dac`.
+struct Drive {
+  F inverse, low, high;
+  I digit;
+  int shift;
+  bool converts, slices;
+  NC_INLINE explicit Drive(const Dac& dac)
+      : inverse(set(dac.inverse)), low(set(-static_cast<float>(dac.top))),
+        high(set(static_cast<float>(dac.top))), digit(set_i(dac.digit)), shift(dac.shift),
+        converts(dac.top != 0), slices(dac.digit != 0) {}
 
-NC_INLINE I input_code(F x, const Dac& dac) {
-  const I q = round_even(scaled_input(x, dac));
-  if (!dac.digit) return q;
-  const I sign = shift_right_signed<31>(q);
-  const I digits = shift_right_by((q ^ sign) - sign, dac.shift) & set_i(dac.digit);
-  return (digits ^ sign) - sign;
-}
-
-// The input of a float product.
-NC_INLINE F input_value(F x, const Dac& dac) {
-  return dac.top ? to_float(input_code(x, dac)) : scaled_input(x, dac);
-}
+  NC_INLINE I code(F x) const {
+    const I q = round_even(min(max(x * inverse, low), high));
+    if (!slices) return q;
+    const I sign = shift_right_signed<31>(q);
+    const I digits = shift_right_by((q ^ sign) - sign, shift) & digit;
+    return (digits ^ sign) - sign;
+  }
+  // The input of a float product.
+  NC_INLINE F value(F x) const { return converts ? to_float(code(x)) : x * inverse; }
+};
 
 // ---------------------------------------------------------------- weights
 
@@ -199,7 +202,7 @@ struct Sums {
 };
 
 template <bool integer>
-NC_INLINE void read_as(const Sums& from, int m, int columns, const Read& read, const Draw& draw,
+NC_INLINE void read_as(const Sums from, int m, int columns, const Read read, const Draw& draw,
                        int noise_width, std::int64_t index, std::int64_t index_step,
                        float* total, std::uint8_t* inside, std::ptrdiff_t inside_stride) {
   alignas(64) float unit[kGroup], unit_variance[kGroup], z[kPatch];

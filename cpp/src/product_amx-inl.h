@@ -24,31 +24,39 @@ alignas(64) constexpr std::uint8_t kConfig[64] = {
 void enter() { _tile_loadconfig(kConfig); }
 void leave() { _tile_release(); }
 
-NC_INLINE void store_i8(void* p, I a) {
-  _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+// The lowest bytes of 64 integers from 0 to 255, or of as many signed ones.
+template <bool is_signed>
+NC_INLINE void store_bytes(void* p, const I (&a)[4]) {
+  const __m512i low = _mm512_packs_epi32(a[0].v, a[1].v);
+  const __m512i high = _mm512_packs_epi32(a[2].v, a[3].v);
+  const __m512i lanes = is_signed ? _mm512_packs_epi16(low, high) : _mm512_packus_epi16(low, high);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, lanes));
 }
 
 void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
          const Dac& dac, void* codes, void* squares, std::ptrdiff_t high) {
   const Scaled input{x, row_scale, n};
+  const Drive drive(dac);
   auto* to = static_cast<char*>(codes);
   auto* low = static_cast<char*>(squares);
-  std::ptrdiff_t i = 0;
-  for (; i < n; i += W) {  // what lies beyond n is 0
-    const I q = input_code(input.at(i), dac);
-    store_i8(to + i, q);
-    if (squares) {
-      const I square = round_even(to_float(q) * to_float(q));
-      store_i8(low + i, square);
-      store_i8(low + high + i, shift_right<8>(square));
+  for (std::ptrdiff_t i = 0; i < padded; i += kRowStep) {
+    I code[4], square[4], above[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const std::ptrdiff_t at = i + k * W;
+      code[k] = at < n ? drive.code(input.at(at)) : set_i(0);
     }
-  }
-  for (; i < padded; i += W) {
-    store_i8(to + i, set_i(0));
-    if (squares) {
-      store_i8(low + i, set_i(0));
-      store_i8(low + high + i, set_i(0));
+    store_bytes<true>(to + i, code);
+    if (!squares) continue;
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const I s = round_even(to_float(code[k]) * to_float(code[k]));
+      square[k] = s & set_i(0xFF);
+      above[k] = shift_right<8>(s);
     }
+    store_bytes<false>(low + i, square);
+    store_bytes<false>(low + high + i, above);
   }
 }
 
@@ -215,8 +223,9 @@ void dac_float(const float* x, const float* row_scale, std::ptrdiff_t n, std::pt
                const Dac& dac, int parts, int square_parts, std::ptrdiff_t part_stride,
                void* values, void* squares) {
   const Scaled input{x, row_scale, n};
+  const Drive drive(dac);
   for (std::ptrdiff_t i = 0; i < padded; i += W) {
-    const F v = i < n ? input_value(input.at(i), dac) : set(0.0f);
+    const F v = i < n ? drive.value(input.at(i)) : set(0.0f);
     store_parts(v, parts, part_stride, static_cast<char*>(values) + 2 * i);
     if (squares)
       store_parts(v * v, square_parts, part_stride, static_cast<char*>(squares) + 2 * i);

@@ -13,8 +13,9 @@ void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_
          const Dac& dac, void* codes, void* squares, std::ptrdiff_t) {
   alignas(64) std::int16_t code[kWidest], square[kWidest];
   const Scaled input{x, row_scale, n};
+  const Drive drive(dac);
   for (std::ptrdiff_t i = 0; i < n; i += W) {
-    const F v = to_float(input_code(input.at(i), dac));
+    const F v = to_float(drive.code(input.at(i)));
     store_i16(code + i, round_even(v));
     if (squares) store_i16(square + i, round_even(v * v));
   }
@@ -84,8 +85,9 @@ void multiply_squares(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t
 void dac_float(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t,
                const Dac& dac, int, int, std::ptrdiff_t, void* values, void* squares) {
   const Scaled input{x, row_scale, n};
+  const Drive drive(dac);
   for (std::ptrdiff_t i = 0; i < n; i += W) {
-    const F v = input_value(input.at(i), dac);
+    const F v = drive.value(input.at(i));
     store_first(static_cast<float*>(values) + i, v, n - i);
     if (squares) store_first(static_cast<float*>(squares) + i, v * v, n - i);
   }
