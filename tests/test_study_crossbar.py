@@ -127,26 +127,31 @@ def test_ideal_devices_and_converters_change_nothing(
     assert len(set(entry.accuracies)) == 1
 
 
-def test_converters_of_8_bits_cost_little_and_of_3_bits_much(
+def test_converters_of_8_bits_cost_little_and_of_2_bits_much(
     network: Network, digits: data.Dataset, entries: list[Entry]
 ) -> None:
-    """Everything is fixed by the seed but the rounding of the training: 8 bits moved 0.2 at most
-    over 20 seeds, 2 bits took 8 or more."""
+    """Only rounding in the training is not fixed. Of 12 seeds, 8 bits turned one image of 450 at
+    most, 2 bits took 82 % or more."""
     assert abs(entries[0].mean - network.pruned_accuracy) < 2
     coarse = dataclasses.replace(
         SETTINGS, spec=dataclasses.replace(SETTINGS.spec, dac_bits=2, adc_bits=2)
     )
     (entry,) = study.evaluate_devices(network, digits, [], coarse)
-    assert entry.mean < network.pruned_accuracy - 2
+    assert entry.mean < network.pruned_accuracy - 30
 
 
 def test_compensation_takes_back_drift(report: dict[str, Any]) -> None:
-    """A third of the conductance is lost in a day: 9.5 dB. What is left is the spread of drift."""
+    """A third of the conductance is lost in a day: 9.5 dB. What is left is the spread of drift.
+
+    Over 12 seeds of the training and the chips, drift cost 9.2 to 9.7 dB, compensation gave back
+    13.5 or more, the other errors cost 4 or more, ideal devices had 37 or more, and 0.24 % was
+    clipped at most.
+    """
     for layer in report["layers"]:
         budget = layer["snr_db"]
         if layer["device"] == PCM.name:
             assert layer["seconds"] == DAY and layer["compensation"] == "global"
-            assert budget["drift"] == pytest.approx(-20 * np.log10(1 / 3), abs=2)
+            assert budget["drift"] == pytest.approx(20 * np.log10(3), abs=2)
             assert budget["drift_compensated"] > budget["drift"] + 5
             assert budget["all"] < budget["programming"]
         else:
@@ -203,11 +208,14 @@ def test_reset_is_assumed_where_it_is_not_published(digits: data.Dataset, networ
 
 
 def test_zero_weights_left_reset(network: Network, digits: data.Dataset) -> None:
-    """With wild RESET devices half the weights are noise; programmed ones do not care."""
-    wild = devices.gaussian(0.0, reset=(0.0, 25.0))
+    """Wild RESET devices drown the weights; programmed ones do not care.
+
+    Over 16 seeds the difference was 84.5 with a standard deviation of 1.9.
+    """
+    wild = devices.gaussian(0.0, reset=(0.0, 1000.0))
     programmed, reset = study.evaluate_devices(network, digits, [wild], SETTINGS)[1:]
     assert (programmed.zero_weights, reset.zero_weights) == ("programmed", "reset")
-    assert reset.mean < programmed.mean - 10
+    assert reset.mean < programmed.mean - 30
 
 
 def test_network_without_pruning(digits: data.Dataset) -> None:
@@ -324,6 +332,11 @@ def test_plot(report: dict[str, Any]) -> None:
         if line.get_markerfacecolor() == "white"
     ]
     assert open_markers == [1] * 4
+
+
+def test_plot_of_ideal_devices_alone(report: dict[str, Any], entries: list[Entry]) -> None:
+    figure = study.plot({**report, "entries": [dataclasses.asdict(entries[0])]})
+    assert not any(axes.get_visible() for axes in figure.axes)
 
 
 @pytest.mark.parametrize(

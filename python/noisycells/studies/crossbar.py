@@ -681,8 +681,9 @@ def plot(report: dict[str, Any]) -> Figure:
     down = max(1, math.ceil(len(panels) / across))
     figure = Figure(figsize=(4 * across + 1, 3.2 * down + 0.6), layout="constrained")
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    times = _times(report)
     for axes, (device, entries) in zip(grid.flat, panels.items(), strict=False):
-        _panel(axes, entries, report["settings"]["compensation"])
+        _panel(axes, entries, report["settings"]["compensation"], times)
         axes.axhline(report["network"]["pruned_accuracy"], color="grey", ls=":", label="float32")
         axes.axhline(ideal[0], color="grey", ls="-.", lw=0.8, label="ideal devices")
         axes.set_title(device, fontsize=10)
@@ -690,10 +691,12 @@ def plot(report: dict[str, Any]) -> Figure:
         axes.set_visible(False)
     first = grid.flat[0]
     first.set_xscale("log")
-    times = [t for t in _times(report) if t is not None]
-    positions = [_position(t, times) for t in (None, *times)]
-    first.set_xticks(positions, [time_label(t) for t in (None, *times)], fontsize=7)
+    first.set_xticks([_position(t, times) for t in times], [time_label(t) for t in times])
     first.set_xticks([], minor=True)
+    first.set_ylim(bottom=_lowest(report))
+    for axes in grid.flat:
+        axes.tick_params(labelsize=7)
+        axes.tick_params("x", rotation=30)
     handles = {
         label: handle
         for axes in grid.flat
@@ -710,8 +713,12 @@ def plot(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, entries: list[dict[str, Any]], kinds: Sequence[str]) -> None:
-    times = sorted({e["seconds"] for e in entries if e["seconds"] is not None})
+def _panel(
+    axes: Axes,
+    entries: list[dict[str, Any]],
+    kinds: Sequence[str],
+    times: Sequence[float | None],
+) -> None:
     for zero_weights, (i, kind) in itertools.product(ZERO_WEIGHTS, enumerate(kinds)):
         row = [
             e for e in entries
@@ -724,7 +731,6 @@ def _panel(axes: Axes, entries: list[dict[str, Any]], kinds: Sequence[str]) -> N
         x = [_position(e["seconds"], times) for e in row]
         y = [e["mean"] for e in row]
         axes.errorbar(x, y, [e["half_width"] for e in row], fmt="none", ecolor=color, capsize=2)
-        # Extrapolated times are the last ones, or the first where 1 s was not measured.
         for known, style, fill in ((True, "-", color), (False, "--", "white")):
             points = [e["extrapolated"] != known for e in row]
             name = f"compensation: {kind}" + ", zero weights RESET" * reset
@@ -739,7 +745,17 @@ def _panel(axes: Axes, entries: list[dict[str, Any]], kinds: Sequence[str]) -> N
     axes.grid(alpha=0.3)
 
 
-def _position(seconds: float | None, times: Sequence[float]) -> float:
+def _lowest(report: dict[str, Any]) -> float:
+    """Where the axis of accuracies begins: what is extrapolated may fall far below the rest."""
+    top = report["network"]["pruned_accuracy"]
+    measured = [e for e in report["entries"] if not e["extrapolated"]]
+    lowest = min(top, *(e["mean"] - e["half_width"] for e in measured))
+    shown = lowest - 2 * (top - lowest)
+    everything = min(top, *(e["mean"] - e["half_width"] for e in report["entries"]))
+    return max(shown, everything) - 0.05 * (top - lowest)
+
+
+def _position(seconds: float | None, times: Sequence[float | None]) -> float:
     """Where a time stands on a logarithmic axis, which has no place for the moment of writing."""
-    first = next((t for t in times if t > 0), 1.0)
+    first = next((t for t in times if t), 1.0)
     return seconds or first / 30
