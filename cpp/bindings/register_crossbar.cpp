@@ -268,8 +268,13 @@ void register_crossbar(py::module_& m) {
             const float* plus = data(positive, "positive");
             const float* minus = data(negative, "negative");
             const float* var = data(variance, "variance");
-            py::gil_scoped_release release;
-            a.pack(plane, plus, minus, inverse_span, var, num_threads);
+            Floats reach(a.tiles());
+            float* to = reach.mutable_data();
+            {
+              py::gil_scoped_release release;
+              a.pack(plane, plus, minus, inverse_span, var, to, num_threads);
+            }
+            return reach;
           },
           py::arg("plane"), py::arg("positive").noconvert(), py::arg("negative").noconvert(),
           py::arg("inverse_span"), py::arg("variance").noconvert(), py::arg("num_threads") = 0)

@@ -186,12 +186,14 @@ float* CrossbarArray::peaks(std::ptrdiff_t group, int plane, int tile, bool vari
 }
 
 void CrossbarArray::pack(int plane, const float* positive, const float* negative,
-                         float inverse_span, const float* variance, int threads) {
+                         float inverse_span, const float* variance, float* reach,
+                         int threads) {
   if (!positive) {  // -(negative) inverse_span
     positive = negative;
     negative = nullptr;
     inverse_span = -inverse_span;
   }
+  std::vector<float> each(static_cast<std::size_t>(groups_ * tiles_));
   const int levels = !integer_ ? 0 : narrow_ ? kNarrowLevels : kWeightLevels;
   parallel_for(groups_ * tiles_, 1, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t i = begin; i < end; ++i) {
@@ -199,15 +201,19 @@ void CrossbarArray::pack(int plane, const float* positive, const float* negative
       const int tile = static_cast<int>(i % tiles_);
       const std::ptrdiff_t at = group * kGroup * k_ + static_cast<std::ptrdiff_t>(tile) * rows_;
       const int columns = static_cast<int>(std::min<std::ptrdiff_t>(kGroup, n_ - group * kGroup));
-      kernels_->pack(positive + at, negative ? negative + at : nullptr, k_, columns,
-                     tile_rows(tile), inverse_span, levels, panel(group, plane, tile, false),
-                     peaks(group, plane, tile, false));
+      each[static_cast<std::size_t>(i)] = kernels_->pack(
+          positive + at, negative ? negative + at : nullptr, k_, columns, tile_rows(tile),
+          inverse_span, levels, panel(group, plane, tile, false),
+          peaks(group, plane, tile, false));
       if (variance_)
         kernels_->pack(variance + at, nullptr, k_, columns, tile_rows(tile), 1.0f,
                        integer_ ? kVarianceLevels : 0, panel(group, plane, tile, true),
                        peaks(group, plane, tile, true));
     }
   });
+  std::fill(reach, reach + tiles_, 0.0f);
+  for (std::ptrdiff_t i = 0; i < groups_ * tiles_; ++i)
+    reach[i % tiles_] = std::max(reach[i % tiles_], each[static_cast<std::size_t>(i)]);
 }
 
 int CrossbarArray::slices(int dac_levels, int slice_bits) {

@@ -68,17 +68,47 @@ struct Drive {
 
 // ---------------------------------------------------------------- weights
 
-// One output's weights of a tile: (positive - negative) inverse_span, and their peak.
-NC_INLINE float weights_of(const float* positive, const float* negative, int rows,
-                           float inverse_span, float* values) {
-  I top = set_i(0);
-  for (int k = 0; k < rows; k += W) {
-    F v = load_first(positive + k, rows - k);
-    if (negative) v = v - load_first(negative + k, rows - k);
-    v = v * set(inverse_span);
-    store(values + k, v);
-    top = max_i(top, bits_of_magnitude(v));
+// Sums of an output's weights and of their squares, and how far its sums are to be expected to
+// reach (reference.reach). 16 partial sums at every level, so that all have the same bits.
+struct Moments {
+  float sum = 0, squares = 0;
+  NC_INLINE float reach() const {
+    const float either = kRangeSigmas * __builtin_sqrtf(squares * (1.0f / 3));
+    const float positive = (sum < 0 ? -sum : sum) * 0.5f +
+                           kRangeSigmas * __builtin_sqrtf(squares * (1.0f / 12));
+    return either > positive ? either : positive;
   }
+};
+
+NC_INLINE float sum_of_16(const F (&a)[16 / W]) {
+  alignas(64) float lanes[16];
+  for (int k = 0; k < 16 / W; ++k) store(lanes + k * W, a[k]);
+  for (int half = 8; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) lanes[k] = lanes[k] + lanes[k + half];
+  return lanes[0];
+}
+
+// One output's weights of a tile, (positive - negative) inverse_span, and their peak.
+NC_INLINE float weights_of(const float* positive, const float* negative, int rows,
+                           float inverse_span, float* values, Moments& moments) {
+  I top = set_i(0);
+  F sum[16 / W], squares[16 / W];
+  for (int k = 0; k < 16 / W; ++k) sum[k] = squares[k] = set(0.0f);
+  for (int k = 0; k < rows; k += 16)
+#pragma GCC unroll 4
+    for (int part = 0; part < 16 / W; ++part) {
+      const int i = k + part * W;
+      if (i >= rows) break;
+      F v = load_first(positive + i, rows - i);
+      if (negative) v = v - load_first(negative + i, rows - i);
+      v = v * set(inverse_span);
+      store(values + i, v);
+      top = max_i(top, bits_of_magnitude(v));
+      sum[part] = sum[part] + v;
+      squares[part] = squares[part] + v * v;
+    }
+  moments.sum = moments.sum + sum_of_16(sum);
+  moments.squares = moments.squares + sum_of_16(squares);
   const std::int32_t bits = largest(top);
   float peak;
   __builtin_memcpy(&peak, &bits, sizeof peak);
@@ -126,9 +156,11 @@ NC_INLINE void in_row_blocks(int m, F_ f) {
 #include "product_vector-inl.h"
 #endif
 
-void pack(const float* positive, const float* negative, std::ptrdiff_t ld, int columns, int rows,
-          float inverse_span, int levels, void* panel, float* peak) {
+float pack(const float* positive, const float* negative, std::ptrdiff_t ld, int columns, int rows,
+           float inverse_span, int levels, void* panel, float* peak) {
+  float reach = 0;
   if (!levels) {
+    Moments moments[kGroup];
     for (int from = 0; from < rows; from += kIntegerRows) {
       const int n = rows - from < kIntegerRows ? rows - from : kIntegerRows;
       alignas(64) float values[kGroup * kWidest];
@@ -137,15 +169,20 @@ void pack(const float* positive, const float* negative, std::ptrdiff_t ld, int c
         int k = 0;
         if (c < columns) {
           const std::ptrdiff_t at = c * ld + from;
-          weights_of(positive + at, negative ? negative + at : nullptr, n, inverse_span, to);
+          weights_of(positive + at, negative ? negative + at : nullptr, n, inverse_span, to,
+                     moments[c]);
           k = (n + W - 1) / W * W;  // beyond the tile's rows, values are 0
         }
         for (; k < n + kFloatRowStep; k += W) store(to + k, set(0.0f));
       }
       arrange_float(values, from, n, rows, panel);
     }
-    for (int c = 0; c < kGroup; ++c) peak[c] = 1;
-    return;
+    for (int c = 0; c < kGroup; ++c) {
+      peak[c] = 1;
+      const float r = moments[c].reach();
+      reach = r > reach ? r : reach;
+    }
+    return reach;
   }
   const int padded = (rows + kRowStep - 1) / kRowStep * kRowStep;
   alignas(64) std::int16_t codes[kGroup * kWidest];
@@ -161,8 +198,11 @@ void pack(const float* positive, const float* negative, std::ptrdiff_t ld, int c
           __builtin_prefetch(positive + at + ld + i);
           if (negative) __builtin_prefetch(negative + at + ld + i);
         }
+      Moments moments;
       peak[c] = weights_of(positive + at, negative ? negative + at : nullptr, rows, inverse_span,
-                           values);
+                           values, moments);
+      const float r = moments.reach();
+      reach = r > reach ? r : reach;
       const F inverse = set(inverse_of(peak[c], static_cast<float>(levels)));
       for (; k < rows; k += W)  // beyond the tile's rows, values are 0
         store_i16(to + k, weight_code(load(values + k), inverse, static_cast<float>(levels)));
@@ -172,6 +212,7 @@ void pack(const float* positive, const float* negative, std::ptrdiff_t ld, int c
     for (; k < padded; k += W) store_i16(to + k, set_i(0));
   }
   arrange(codes, padded, levels, panel);
+  return reach;
 }
 
 // ---------------------------------------------------------------- reading out

@@ -230,7 +230,8 @@ class CrossbarArray:
         inverse_span: float,
         variance: _F32 | None,
         num_threads: int = 0,
-    ) -> None: ...
+    ) -> _F32:
+        """Returns reference.reach of each tile."""
     def product(
         self,
         x: _F32,

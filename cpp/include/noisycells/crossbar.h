@@ -48,9 +48,10 @@ class CrossbarArray {
   CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes, bool integer,
                 bool narrow, bool variance);
 
-  // One plane's conductances, (n, k) each; negative and variance may be null.
+  // One plane's conductances, (n, k) each; negative and variance may be null. Writes to `reach`,
+  // one a tile, how far its sums are to be expected to reach.
   void pack(int plane, const float* positive, const float* negative, float inverse_span,
-            const float* variance, int threads);
+            const float* variance, float* reach, int threads);
 
   // x (batch, k), or where `patches` is given the images that its batch vectors are cut from
   // -> y (batch, n). Returns how many inputs the DAC clipped, or -1 where any is not finite

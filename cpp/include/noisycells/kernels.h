@@ -77,6 +77,7 @@ constexpr int kPatch = 256;  // normals that are drawn together: of several vect
 constexpr int kWeightLevels = 32767;
 constexpr int kNarrowLevels = 127;
 constexpr int kVarianceLevels = 255;
+constexpr float kRangeSigmas = 4;
 constexpr int kIntegerRows = 512;  // longest tile whose sums fit in 32 bits
 
 struct Limits {
@@ -206,9 +207,10 @@ struct Kernels {
                     std::ptrdiff_t part_stride, void* values, void* squares);
 
   // Weights of one tile, `columns` <= kGroup rows of ld floats each -> a panel and each column's
-  // peak. negative may be null. levels == 0: float32 panels.
-  void (*pack)(const float* positive, const float* negative, std::ptrdiff_t ld, int columns,
-               int rows, float inverse_span, int levels, void* panel, float* peak);
+  // peak; returns the furthest that sums are to be expected to reach, over the columns. negative
+  // may be null. levels == 0: float32 panels.
+  float (*pack)(const float* positive, const float* negative, std::ptrdiff_t ld, int columns,
+                int rows, float inverse_span, int levels, void* panel, float* peak);
 
   // Sums (m, kGroup), m <= kRowBlock, of input rows `stride` bytes apart times a panel's first
   // `columns` outputs. `rows`: of the tile, padded.

@@ -42,7 +42,7 @@ def spacing(packed: Packed) -> int:
     if packed.spec.adc_bits is None or adc is None:
         return 1
     # Expected sums are those of uniform inputs, whose variance is a third of that of signs.
-    excess = np.tile(packed.expected_sums(), packed.spec.input_slices) / adc
+    excess = np.tile(packed.expected_sums, packed.spec.input_slices) / adc
     return min(math.ceil(3 * float(excess.max()) ** 2), packed.k, READOUTS) or 1
 
 

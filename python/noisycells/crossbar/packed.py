@@ -21,12 +21,11 @@ from .mapping import Scales, slice_factors
 from .reference import Plane, dac, input_ranges, plane_values, tiles
 from .spec import CrossbarSpec
 
-__all__ = ["Packed", "Ranges", "read_variances", "weights_ranges"]
+__all__ = ["Packed", "Ranges", "read_variances"]
 
 F64 = NDArray[np.float64]
 Triple = tuple[int, int, int]
 
-RANGE_SIGMAS = 4.0
 BLOCK = 1 << 16  # elements
 SMALLEST_RANGE = np.float32(1e-6)  # of an ADC where all sums are 0, in full scale times w_max
 
@@ -40,41 +39,6 @@ class Ranges(NamedTuple):
 
     dac: float | None = None
     adc: F32 | None = None
-
-
-def weights_ranges(
-    positive: F32 | None, negative: F32 | None, inverse_span: float, rows: int
-) -> F64:
-    """Largest sums of each tile of a plane to be expected, in full scale times w_max.
-
-    4 standard deviations about the mean of the sums, for independent inputs uniform over [-1, 1]
-    or over [0, 1] of full scale, whichever reaches further, of the output that reaches furthest.
-
-    Parameters
-    ----------
-    positive, negative, inverse_span
-        Of :func:`~noisycells.crossbar.reference.plane_values`.
-    rows : int
-        Of a tile.
-
-    Returns
-    -------
-    float64 (tiles,)
-    """
-    first = positive if positive is not None else negative
-    assert first is not None
-    n, k = first.shape
-    starts = range(0, k, rows)
-    largest = np.zeros(len(starts))
-    for block in _blocks(n, k):
-        plus, minus = (None if g is None else g[block] for g in (positive, negative))
-        values = plane_values(plus, minus, inverse_span).astype(np.float64)
-        mean = np.abs(np.add.reduceat(values, starts, axis=1)) / 2
-        squares = np.add.reduceat(np.square(values, out=values), starts, axis=1)
-        signed = RANGE_SIGMAS * np.sqrt(squares / 3)
-        unsigned = mean + RANGE_SIGMAS * np.sqrt(squares / 12)
-        largest = np.maximum(largest, np.maximum(signed, unsigned).max(axis=0))
-    return largest
 
 
 def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, float]) -> F32:
@@ -135,6 +99,8 @@ class Packed:
         As given, or as derived from the spec and the conductances; still None where they have to
         be calibrated.
     plane_factors : float32 (planes,)
+    expected_sums : float32 (planes * tiles,)
+        :func:`reference.reach <noisycells.crossbar.reference.reach>` of each plane and tile.
     passes : int
     """
 
@@ -197,12 +163,6 @@ class Packed:
         for positive, negative, variance in self._planes():
             yield Plane(plane_values(positive, negative, self.inverse_span), variance)
 
-    def expected_sums(self) -> F64:
-        """Of :func:`weights_ranges`, for each plane and tile; float64 (planes * tiles,)."""
-        span, rows = self.inverse_span, self.spec.rows
-        found = [weights_ranges(plus, minus, span, rows) for plus, minus, _ in self._planes()]
-        return np.concatenate(found)
-
     def weights(self) -> F32:
         """The weights that the conductances stand for, digital factors included; (out, in)."""
         total = np.zeros((self.n, self.k), np.float32)
@@ -218,15 +178,14 @@ class Packed:
             self.n, self.k, spec.rows, len(self.plane_factors), spec.integer,
             spec.kernel == "int8", self.weight_noise,
         )  # fmt: skip
-        derive = spec.adc_bits is not None and spec.adc_range == "weights"
-        found = []
-        for i, (positive, negative, variance) in enumerate(self._planes()):
+        found = [
             array.pack(i, positive, negative, self.inverse_span, variance, threads)
-            if derive and self.ranges.adc is None:
-                found.append(weights_ranges(positive, negative, self.inverse_span, spec.rows))
-        if found:
-            adc = np.tile(np.maximum(np.concatenate(found), SMALLEST_RANGE), spec.input_slices)
-            self.ranges = self.ranges._replace(adc=adc.astype(np.float32))
+            for i, (positive, negative, variance) in enumerate(self._planes())
+        ]
+        self.expected_sums = np.concatenate(found)
+        if spec.adc_bits is not None and spec.adc_range == "weights" and self.ranges.adc is None:
+            adc = np.tile(np.maximum(self.expected_sums, SMALLEST_RANGE), spec.input_slices)
+            self.ranges = self.ranges._replace(adc=adc)
         return array
 
     # ----------------------------------------------------------------- ranges

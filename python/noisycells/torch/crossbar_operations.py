@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..crossbar import CrossbarSpec
 from ..crossbar.mapping import slice_factors
-from ..crossbar.packed import RANGE_SIGMAS, SMALLEST_RANGE
-from ..crossbar.reference import tiles
+from ..crossbar.packed import SMALLEST_RANGE
+from ..crossbar.reference import RANGE_SIGMAS, tiles
 from ..devices import Device
 from .crossbar_gradient import input_codes, input_digits, input_slices, pack_mask, vector_scale
 
@@ -179,8 +179,8 @@ def _ranges(array: Array) -> Tensor:
         for part in parts:
             squares = plane[:, part].square().sum(1)
             mean = plane[:, part].sum(1).abs() / 2
-            signed = RANGE_SIGMAS * (squares / 3).sqrt()
-            positive = mean + RANGE_SIGMAS * (squares / 12).sqrt()
+            signed = float(RANGE_SIGMAS) * (squares / 3).sqrt()
+            positive = mean + float(RANGE_SIGMAS) * (squares / 12).sqrt()
             found.append(torch.maximum(signed, positive).amax())
     return torch.stack(found).to(values.dtype).repeat(spec.input_slices)
 
