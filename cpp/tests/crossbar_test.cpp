@@ -215,11 +215,15 @@ class Layer {
     }
   }
 
-  CrossbarArray pack(int threads) const {
+  // reach: of each plane and tile, where asked for.
+  CrossbarArray pack(int threads, std::vector<float>* reach = nullptr) const {
     CrossbarArray a(c_.n, c_.k, c_.rows, c_.planes, c_.integer, c_.narrow, c_.weight_noise);
-    for (int p = 0; p < c_.planes; ++p)  // a difference, then the polarities on their own
+    std::vector<float> each(static_cast<std::size_t>(a.tiles()));
+    for (int p = 0; p < c_.planes; ++p) {  // a difference, then the polarities on their own
       a.pack(p, p == 2 ? nullptr : positive[p].data(), p == 1 ? nullptr : negative[p].data(),
-             0.125f, c_.weight_noise ? variance[p].data() : nullptr, threads);
+             0.125f, c_.weight_noise ? variance[p].data() : nullptr, each.data(), threads);
+      if (reach) reach->insert(reach->end(), each.begin(), each.end());
+    }
     return a;
   }
 
@@ -248,6 +252,12 @@ class Layer {
       CHECK(again == y, "masks change the outputs");
     });
     CHECK(clipped[0] == clipped[1], "masks change the count");
+    digest.add(at_every_level<float>("reach", steps.size(), [&](float* out) {
+      std::vector<float> reach;
+      pack(threads, &reach);
+      std::fill(out, out + steps.size(), 0.0f);
+      std::copy(reach.begin(), reach.end(), out);
+    }));
     digest.add(y);
     digest.add(inside);
     digest.add(&clipped[0], sizeof clipped[0]);

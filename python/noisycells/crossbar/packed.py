@@ -23,7 +23,6 @@ from .spec import CrossbarSpec
 
 __all__ = ["Packed", "Ranges", "read_variances"]
 
-F64 = NDArray[np.float64]
 Triple = tuple[int, int, int]
 
 BLOCK = 1 << 16  # elements
