@@ -86,27 +86,38 @@ class Images {
                                h * p.dilation[1] * row_ + w * p.dilation[2]);
   }
 
-  // Up to 3 floats more are written.
-  void gather(std::ptrdiff_t index, float* to) const {
-    const std::ptrdiff_t place = index % places_;
-    const std::ptrdiff_t w = place % p_.out[2], h = place / p_.out[2] % p_.out[1];
-    const std::ptrdiff_t d = place / (p_.out[2] * p_.out[1]);
-    const float* from = memory_.get() + index / places_ * image_ + d * p_.stride[0] * plane_ +
-                        h * p_.stride[1] * row_ + w * p_.stride[2];
-    if (length_ <= 4) {
-      for (const std::ptrdiff_t offset : offsets_) {
-        std::memcpy(to, from + offset, 4 * sizeof(float));
-        to += length_;
-      }
-      return;
-    }
-    for (const std::ptrdiff_t offset : offsets_) {
-      for (int i = 0; i < length_; i += 4) std::memcpy(to + i, from + offset + i, 4 * sizeof(float));
-      to += length_;
+  // Patches first .. first + count, one after the other; up to 3 floats more are written.
+  void gather(std::ptrdiff_t first, std::ptrdiff_t count, float* to) const {
+    while (count > 0) {
+      const std::ptrdiff_t place = first % places_;
+      const std::ptrdiff_t w = place % p_.out[2], h = place / p_.out[2] % p_.out[1];
+      const std::ptrdiff_t d = place / (p_.out[2] * p_.out[1]);
+      const float* from = memory_.get() + first / places_ * image_ + d * p_.stride[0] * plane_ +
+                          h * p_.stride[1] * row_ + w * p_.stride[2];
+      const std::ptrdiff_t along = std::min(count, p_.out[2] - w);  // the same line of the output
+      for (std::ptrdiff_t i = 0; i < along; ++i, from += p_.stride[2]) to = copy_lines(from, to);
+      first += along;
+      count -= along;
     }
   }
 
  private:
+  float* copy_lines(const float* from, float* to) const {
+    const int length = length_;
+    if (length == 3) {  // a constant step lets the next line's address be known at once
+      for (const std::ptrdiff_t offset : offsets_) {
+        std::memcpy(to, from + offset, 4 * sizeof(float));
+        to += 3;
+      }
+      return to;
+    }
+    for (const std::ptrdiff_t offset : offsets_) {
+      for (int i = 0; i < length; i += 4) std::memcpy(to + i, from + offset + i, 4 * sizeof(float));
+      to += length;
+    }
+    return to;
+  }
+
   Patches p_;
   std::ptrdiff_t row_, plane_, image_, places_;
   int length_;
@@ -236,7 +247,9 @@ void CrossbarArray::prepare(const float* input, std::ptrdiff_t row, const Produc
                             const Block& block, std::int64_t* clipped, bool* finite) const {
   const std::int32_t top = kernels_->peak(input, how.row_scale, k_);
   if (top >= 0x7F800000) *finite = false;
-  if (how.fixed_range > 0 && how.dac_levels)
+  std::int32_t limit;
+  std::memcpy(&limit, &how.fixed_range, sizeof limit);
+  if (how.fixed_range > 0 && how.dac_levels && top > limit)
     *clipped += kernels_->count_beyond(input, how.row_scale, k_, how.fixed_range);
   float range = how.fixed_range;
   if (!(range > 0)) std::memcpy(&range, &top, sizeof range);
@@ -316,8 +329,8 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
                      if (images) {
                        const std::ptrdiff_t i = (row - begin) % kGathered;
                        if (i == 0)
-                         for (std::ptrdiff_t r = row; r < std::min(row + kGathered, end); ++r)
-                           images->gather(first + r, gathered.data() + (r - row) * k_);
+                         images->gather(first + row, std::min(kGathered, end - row),
+                                        gathered.data());
                        input = gathered.data() + i * k_;
                      }
                      prepare(input, row, how, block, &count, &all_finite);
