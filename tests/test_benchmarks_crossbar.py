@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 import noisycells as nc
 from noisycells.benchmarks import crossbar, crossbar_goals, layers, measure_crossbar, peers, timing
 from noisycells.benchmarks.crossbar import MODES, Field, Shape
-from noisycells.crossbar import Packed, reference
+from noisycells.crossbar import Packed
 from noisycells.devices.pcm import JOSHI_STD
+from noisycells.reference import crossbar as reference
 
 torch = pytest.importorskip("torch")
 

@@ -1,4 +1,4 @@
-"""Devices and crossbar products: the compiled core equals crossbar/reference.py bit for bit.
+"""Devices and crossbar products: the compiled core equals reference/crossbar.py bit for bit.
 
 Every comparison runs at every SIMD level; the reference's answer is computed once a case. At the
 levels whose float sums round in another way than the definition's, tile_sums is replaced by that
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import noisycells as nc
 from noisycells import _core
-from noisycells.crossbar import reference
+from noisycells.reference import crossbar as reference
 from noisycells.reference import standard_normal
 
 F32 = NDArray[np.float32]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import noisycells as nc
-from noisycells.crossbar import reference
+from noisycells.reference import crossbar as reference
 
 F32 = NDArray[np.float32]
 

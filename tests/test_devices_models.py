@@ -20,9 +20,9 @@ import pytest
 import noisycells as nc
 from noisycells import devices, reference
 from noisycells.channel import Channel
-from noisycells.crossbar import reference as crossbar_reference
 from noisycells.devices import Device, flash
 from noisycells.devices.moments import exponential_moments, rectified_moments
+from noisycells.reference import crossbar as crossbar_reference
 
 LIMIT = 5.5
 DAY, YEAR = 86_400.0, 3.156e7

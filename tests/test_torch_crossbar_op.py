@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
-from noisycells.crossbar import reference  # noqa: E402
+from noisycells.reference import crossbar as reference  # noqa: E402
 from noisycells.torch.crossbar_circuit import describe  # noqa: E402
 from noisycells.torch.crossbar_op import fresh_product, programmed_product  # noqa: E402
 from noisycells.torch.crossbar_patches import Geometry, patches  # noqa: E402

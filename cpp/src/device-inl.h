@@ -1,4 +1,4 @@
-// Programming and ageing of devices (crossbar/reference.py). Blocks of at most kBlock elements.
+// Programming and ageing of devices (reference/crossbar.py). Blocks of at most kBlock elements.
 
 struct Lookup {  // positions in a table over one grid
   Rows rows;
@@ -90,7 +90,7 @@ void program_pair(const float* w, float* positive, float* negative, std::ptrdiff
   stick(negative, n, device.limits, next, index);
 }
 
-// exp(-x), x >= 0. Coefficients and error: crossbar/reference.py.
+// exp(-x), x >= 0. Coefficients and error: reference/crossbar.py.
 NC_INLINE F exp_minus(F x) {
   constexpr float c[] = {0x1.0000000p+0f, 0x1.62e4300p-1f, 0x1.ebfbdc0p-3f, 0x1.c6aee80p-5f,
                          0x1.3b2d4c0p-7f, 0x1.5f3e540p-10f, 0x1.41fbbc0p-13f};

@@ -1,5 +1,5 @@
 // Tiled products of input codes and packed weights, their noise, ADC and digital accumulation
-// (crossbar/reference.py). The driver, crossbar.cpp, cuts the work into panels and row blocks.
+// (reference/crossbar.py). The driver, crossbar.cpp, cuts the work into panels and row blocks.
 
 // ---------------------------------------------------------------- inputs
 

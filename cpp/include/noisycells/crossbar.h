@@ -1,5 +1,5 @@
 // Devices of a crossbar, and products with its packed conductances, in parallel. Definitions:
-// python/noisycells/crossbar/reference.py.
+// python/noisycells/reference/crossbar.py.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // What the compiled core computes, as plain data and one table of functions per SIMD level.
-// Definitions: python/noisycells/reference.py. Nothing here knows Python, threads or exceptions.
+// Definitions: python/noisycells/reference. Nothing here knows Python, threads or exceptions.
 #pragma once
 
 #include <cstddef>
@@ -68,7 +68,7 @@ struct CodecTables {
   std::int32_t width[kMaxRanges];  // bits per packed level
 };
 
-// ---- Crossbars (python/noisycells/crossbar/reference.py)
+// ---- Crossbars (python/noisycells/reference/crossbar.py)
 
 // Outputs whose weights are packed together, and most input rows multiplied with them at once.
 constexpr int kGroup = 64;

@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..reference import F32
-from .reference import tiles
+from ..reference.crossbar import tiles
 
 __all__ = ["effective_share"]
 

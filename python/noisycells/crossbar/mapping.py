@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..devices.device import Device
+from ..devices.device import Device, bind_ageing, bind_programming
 from ..reference import F32
+from ..reference import crossbar as reference
 from ..runtime import threads_argument
-from . import reference
 from .spec import CrossbarSpec
 
 __all__ = ["Layer", "Scales", "age", "program", "scales", "slice_factors", "targets"]
@@ -210,7 +210,7 @@ def _pairs(layer: Layer, g: F32) -> Iterator[tuple[int, F32, F32]]:
 
 @lru_cache(maxsize=16)
 def _programming(device: Device) -> _core.Programming:
-    return _bind_programming(device.programming())
+    return bind_programming(device.programming())
 
 
 @lru_cache(maxsize=16)
@@ -219,22 +219,9 @@ def _reset(device: Device) -> _core.Programming:
     mean, std = device.reset
     table = np.array([[mean, 0, std, 0]] * 2, np.float32)
     full = device.programming()
-    return _bind_programming(full._replace(table=table, x0=0.0, inv_dx=1.0, low=0.0))
-
-
-def _bind_programming(p: reference.Programming) -> _core.Programming:
-    stuck = p.stuck
-    return _core.Programming(
-        p.table, p.x0, p.inv_dx, p.low, p.high, (stuck.off, stuck.on),
-        (stuck.off_conductance, stuck.on_conductance),
-    )  # fmt: skip
+    return bind_programming(full._replace(table=table, x0=0.0, inv_dx=1.0, low=0.0))
 
 
 def _ageing(device: Device, seconds: float, extrapolate: bool) -> _core.Ageing | None:
-    a = device.ageing(seconds, extrapolate)
-    if a is None:
-        return None
-    return _core.Ageing(
-        a.relaxation, a.drift, a.flicker, a.x0, a.inv_dx, a.low, a.high,
-        (a.stuck.off, a.stuck.on), (a.stuck.off_conductance, a.stuck.on_conductance),
-    )  # fmt: skip
+    tables = device.ageing(seconds, extrapolate)
+    return None if tables is None else bind_ageing(tables)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from .. import _core
 from ..devices.device import Device
 from ..reference import F32
+from ..reference.crossbar import Plane, dac, input_ranges, plane_values, tiles
 from ..runtime import simd_level, threads_argument
 from . import irdrop
 from .mapping import Scales, slice_factors
-from .reference import Plane, dac, input_ranges, plane_values, tiles
 from .spec import CrossbarSpec
 
 __all__ = ["Packed", "Ranges", "read_variances"]
@@ -71,7 +71,7 @@ class Packed:
 
     Does not follow later changes of the arrays it is given. A product is made of *passes*, one
     for each slice of the inputs, plane of conductances and tile of rows, in this order (see
-    :mod:`noisycells.crossbar.reference`).
+    :mod:`noisycells.reference.crossbar`).
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Packed:
         be calibrated.
     plane_factors : float32 (planes,)
     expected_sums : float32 (planes * tiles,)
-        :func:`reference.reach <noisycells.crossbar.reference.reach>` of each plane and tile.
+        :func:`reference.reach <noisycells.reference.crossbar.reach>` of each plane and tile.
     passes : int
     """
 

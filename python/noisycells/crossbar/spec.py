@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .reference import INTEGER_DAC_LEVELS, INTEGER_ROWS
+from ..reference.crossbar import INTEGER_DAC_LEVELS, INTEGER_ROWS
 
 __all__ = ["CrossbarSpec"]
 
@@ -40,7 +40,7 @@ class CrossbarSpec:
     adc_range : "weights", float or "calibrated"
         Largest sum that the ADCs of a tile convert, the same for every batch: 4 standard
         deviations of the tile's sums for inputs uniform over full scale, from its conductances
-        (see :func:`~noisycells.crossbar.reference.reach`); a number in full scale times
+        (see :func:`~noisycells.reference.crossbar.reach`); a number in full scale times
         w_max; or from example data.
     adc_per : "difference" or "polarity"
         Convert the difference of the currents of G+ and G-, or each of them.

@@ -20,13 +20,12 @@ import numpy.typing as npt
 
 from .. import _core, random
 from ..channel import Channel
+from ..reference.crossbar import Ageing, Programming, Stuck
 from ..runtime import threads_argument
 from .moments import exponential_moments, rectified_moments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ..crossbar.reference import Ageing, Programming, Stuck
 
 __all__ = ["Device", "Model", "bind_ageing", "bind_programming", "from_dict", "maker"]
 
@@ -172,8 +171,6 @@ class Device:
 
     @cached_property
     def _stuck_core(self) -> Stuck:
-        from ..crossbar.reference import Stuck  # here, as crossbar imports devices
-
         off = round(self.stuck[0] * 2**32)
         return Stuck(off, min(round(self.stuck[1] * 2**32), 2**32 - off), self.g_min, self.g_max)
 
@@ -184,8 +181,6 @@ class Device:
 
     @cached_property
     def _programming(self) -> Programming:
-        from ..crossbar.reference import Programming
-
         return Programming(
             _table(*self._programmed(self._grid)),
             0.0,
@@ -661,8 +656,6 @@ def from_dict(data: Mapping[str, Any]) -> Device:
 
 @lru_cache(maxsize=64)
 def _ageing(device: Device, seconds: float) -> Ageing | None:
-    from ..crossbar.reference import Ageing
-
     model = device._model
     if model.relaxation is None and model.drift is None and model.flicker is None:
         return None

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..crossbar import CrossbarSpec
-from ..crossbar.reference import tiles
+from ..reference.crossbar import tiles
 from .crossbar_patches import Geometry, blocks, padded, windows
 
 __all__ = [

@@ -15,8 +15,8 @@ from torch import Tensor
 from ..crossbar import CrossbarSpec
 from ..crossbar.mapping import slice_factors
 from ..crossbar.packed import SMALLEST_RANGE
-from ..crossbar.reference import RANGE_SIGMAS, tiles
 from ..devices import Device
+from ..reference.crossbar import RANGE_SIGMAS, tiles
 from .crossbar_gradient import input_codes, input_digits, input_slices, pack_mask, vector_scale
 
 __all__ = ["Array", "generator", "product", "programmed"]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference import F32, fma32, interpolate, random_words, standard_normal
+from . import F32, fma32, interpolate, random_words, standard_normal
 
 # Continues PROGRAM, READ, D2D, STUCK of noisycells.reference.
 MATMUL, DRIFT, FLICKER, RELAX = range(4, 8)
@@ -245,9 +245,7 @@ def reach(values: F32) -> np.float32:
     """
     sums, squares = _sum_of_16(values), _sum_of_16(values * values)
     either = RANGE_SIGMAS * np.sqrt(squares * np.float32(1 / 3))
-    positive = np.abs(sums) * np.float32(0.5) + RANGE_SIGMAS * np.sqrt(
-        squares * np.float32(1 / 12)
-    )
+    positive = np.abs(sums) * np.float32(0.5) + RANGE_SIGMAS * np.sqrt(squares * np.float32(1 / 12))
     return np.float32(np.maximum(either, positive).max(initial=0))
 
 
