@@ -32,7 +32,7 @@ F64 = npt.NDArray[np.float64]
 UNIFORM = 1e-6  # of the spacing: how far knots may be from uniform to be used as they are
 RESAMPLED = 4096  # segments of the working table otherwise
 MAX_BITS = 16
-MAX_CELLS, MAX_INDEX = 65_535, 1 << 46  # see the counter layout in reference.py
+MAX_CELLS, MAX_INDEX = 65_535, 1 << 46  # see the counter layout in noisycells.reference
 
 
 class Channel:

@@ -19,7 +19,7 @@ from .runtime import threads_argument
 
 __all__ = ["STREAM_VERSION", "check_seed", "fold_in", "philox4x32", "standard_normal", "stream"]
 
-_MAX_INDEX = 1 << 46  # see the counter layout in reference.py
+_MAX_INDEX = 1 << 46  # see the counter layout in noisycells.reference
 
 
 def check_seed(name: str, value: SupportsIndex) -> int:
