@@ -56,13 +56,15 @@ WIDTH = 80  # of the table, in characters
 READS = random.stream("study", "reads")
 IDEAL = devices.ideal()
 BUDGET = {
-    "weight_slices": "digits",
+    "weight_slices": "round",
     "programming": "write",
+    "zero_weights_programmed": "zeros",
+    "zero_weights_reset": "RESET",
     "drift": "drift",
     "drift_compensated": "comp.",
     "ir_drop": "wires",
     "weight_noise": "reads",
-    "output_noise": "output",
+    "output_noise": "out",
     "dac": "DAC",
     "adc": "ADC",
     "all": "all",
@@ -393,8 +395,9 @@ def layer_reports(
     """Error budgets of the layers on the first chip of each device.
 
     The inputs are those that the layers of the noise-free network get for test images, the same
-    for every device; zero weights are programmed. The chip is as old as the device was measured,
-    or as the last of the settings' times before that, and compensated by the last kind.
+    for every device; zero weights are programmed, and what they do to the products if they are
+    left RESET has an entry. The chip is as old as the device was measured, or as the last of the
+    settings' times before that, and compensated by the last kind.
     """
     from .. import torch as nct
 
@@ -403,7 +406,8 @@ def layer_reports(
     reports = []
     for device in _with_ideal(found):
         seconds = columns(device, replace(settings, extrapolate=False))[-1]
-        model = _converted(network, dataset, device, settings, "programmed", compensation)
+        variant = _variants(device, settings).get("reset", device)
+        model = _converted(network, dataset, variant, settings, "programmed", compensation)
         nct.program(model, random.fold_in(settings.seed, 0))
         if seconds is not None:
             nct.at(model, seconds)
@@ -636,7 +640,7 @@ def _layer_lines(report: dict[str, Any]) -> list[str]:
     width = max(len(layer["layer"]) for layer in layers) + 2
     lines = ["", "Signal-to-noise ratio of each layer in dB, each error alone and all together,"]
     lines.append("input values clipped by the DAC and conversions saturated in %, of one chip:")
-    lines.append(" " * width + "".join(f"{BUDGET[kind]:>7}" for kind in kinds) + "   clip   sat.")
+    lines.append(" " * width + "".join(f"{BUDGET[kind]:>6}" for kind in kinds) + "  clip  sat.")
     for device, row in itertools.groupby(layers, lambda layer: layer["device"]):
         for i, layer in enumerate(row):
             if not i:
@@ -648,8 +652,8 @@ def _layer_lines(report: dict[str, Any]) -> list[str]:
                 for v in values
             )
             lines.append(
-                f"  {layer['layer']:<{width - 2}}" + "".join(f"{cell:>7}" for cell in cells)
-                + f"{layer['dac_clipping_percent']:>7.2f}{layer['adc_saturation_percent']:>7.2f}"
+                f"  {layer['layer']:<{width - 2}}" + "".join(f"{cell:>6}" for cell in cells)
+                + f"{layer['dac_clipping_percent']:>6.2f}{layer['adc_saturation_percent']:>6.2f}"
             )  # fmt: skip
     return lines
 
