@@ -725,6 +725,37 @@ def test_planes_are_packed_one_by_one(simd_level: str) -> None:
         same(made.product(array, inputs(case)), expected(case))
 
 
+@cache
+def reaches(case: Case) -> F32:
+    """Of each plane and tile."""
+    made = layer(case)
+    values = [
+        reference.plane_values(*made.polarities(p), made.inverse_span)
+        for p in range(len(case.planes))
+    ]
+    return np.array(
+        [[reference.reach(v[:, t]) for t in reference.tiles(case.k, case.rows)] for v in values]
+    )
+
+
+@kernels
+def test_packing_tells_how_far_sums_reach(simd_level: str, kernel: str) -> None:
+    tall = (700, 1100) if kernel == "float32" else ()
+    planes = ("+-", "+", "-")
+    shapes = [*product((1, 64, 65, 130), (1, 15, 16, 17, 33)), *product((3, 70), (511, 512, *tall))]
+    for (n, rows), variance in product(shapes, ("none", "weight")):
+        case = Case(kernel, 1, n, 2 * rows + (rows + 1) // 2, rows, noise=variance, planes=planes)
+        made = layer(case)
+        array = _core.CrossbarArray(
+            n, case.k, rows, 3, made.spec.integer, made.spec.int8, made.spec.weight_noise
+        )
+        for threads in (1, 7):
+            for p in range(3):
+                v = made.variance[p] if made.spec.weight_noise else None
+                got = array.pack(p, *made.polarities(p), made.inverse_span, v, threads)
+                same_bits(got, reaches(case)[p])
+
+
 # --------------------------------------------------------------------------- extreme values
 
 
@@ -824,6 +855,19 @@ def test_inputs_that_are_not_finite(simd_level: str, kernel: str, value: float) 
             with pytest.raises(ValueError, match=NOT_FINITE):
                 made.product(array, x, threads)
     same(made.product(array, inputs(case)), expected(case))
+
+
+@kernels
+def test_every_share_of_the_inputs_is_looked_at(simd_level: str, kernel: str) -> None:
+    """Vectors so long that each thread has its own; whatever the others find."""
+    case = Case(kernel, 7, 1, 5000, 512)
+    made, array = layer(case), layer(case).pack()
+    for row in range(7):
+        x = inputs(case).copy()
+        x[row, 4999 - row] = np.inf
+        for _ in range(5):
+            with pytest.raises(ValueError, match=NOT_FINITE):
+                made.product(array, x, 7)
 
 
 def test_inputs_that_the_row_scale_makes_infinite(simd_level: str) -> None:
