@@ -218,7 +218,7 @@ def test_goals_are_those_of_the_issue_of_each_kind() -> None:
     assert most("baseline", "batch", "int16 ADC only", "F.linear", 1) is None
     assert most("avx512", "batch", "int8 ADC only", "F.linear", 1) is None
     assert most("avx512", "batch", "int16 ADC only", "F.linear", 3) is None
-    assert most("avx512", "training", "batch 128", "plain torch", 1) == 2.5
+    assert most("avx512", "training", "input range fixed", "plain torch", 1) == 2.5
     assert least("avx512", "program", "two devices a weight", "torch", 2) == 8
 
 

@@ -10,7 +10,15 @@
 namespace noisycells {
 namespace {
 
-constexpr std::ptrdiff_t kGrain = 4 * kBlock;
+// Sleeping threads take some 50 us to wake: a share that is worth it, in ns, and what things take,
+// about, at 3 GHz.
+constexpr double kShare = 60'000;
+constexpr double kDevice = 1, kCopied = 0.3, kInput = 0.25, kPatchInput = 0.8, kOutput = 0.3;
+
+std::ptrdiff_t grain(double each) {
+  return std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(kShare / std::max(each, 1e-3)));
+}
+
 constexpr std::ptrdiff_t kChunkBytes = 1 << 20;  // input codes that are kept at once, about
 constexpr std::ptrdiff_t kGathered = 8;
 constexpr std::size_t kAlign = 64;
@@ -30,13 +38,12 @@ void in_blocks(const float* inverse, int inverse_stride, float sign, std::ptrdif
     for (std::ptrdiff_t i = begin; i < end; i += kBlock) f(i, std::min(i + kBlock, end), scale);
   };
   if (inverse_stride == 0) {
-    parallel_for(n * k, kGrain, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    parallel_for(n * k, grain(kDevice) / kBlock * kBlock, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       piece(begin, end, sign * inverse[0]);
     });
     return;
   }
-  const std::ptrdiff_t rows = std::max<std::ptrdiff_t>(1, kGrain / std::max<std::ptrdiff_t>(k, 1));
-  parallel_for(n, rows, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(n, grain(kDevice * static_cast<double>(k)), threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t j = begin; j < end; ++j) piece(j * k, (j + 1) * k, sign * inverse[j]);
   });
 }
@@ -64,7 +71,7 @@ class Images {
     // Lines are copied in whole fours.
     memory_.reset(new float[static_cast<std::size_t>(images * image_) + 4]);
     const std::ptrdiff_t lines = p.size[0] * p.size[1];
-    parallel_for(images * p.channels, std::max<std::ptrdiff_t>(1, kGrain / channel), threads,
+    parallel_for(images * p.channels, grain(kCopied * static_cast<double>(channel)), threads,
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       for (std::ptrdiff_t c = begin; c < end; ++c) {
         float* to = memory_.get() + c * channel;
@@ -206,7 +213,9 @@ void CrossbarArray::pack(int plane, const float* positive, const float* negative
   }
   std::vector<float> each(static_cast<std::size_t>(groups_ * tiles_));
   const int levels = !integer_ ? 0 : narrow_ ? kNarrowLevels : kWeightLevels;
-  parallel_for(groups_ * tiles_, 1, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const double panel_weights = static_cast<double>(kGroup) * std::min<double>(rows_, static_cast<double>(k_));
+  parallel_for(groups_ * tiles_, grain(kInput * 2 * panel_weights), threads,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t i = begin; i < end; ++i) {
       const std::ptrdiff_t group = i / tiles_;
       const int tile = static_cast<int>(i % tiles_);
@@ -316,7 +325,8 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   std::atomic<bool> finite{true};
   for (std::ptrdiff_t first = 0; first < batch; first += chunk) {
     const std::ptrdiff_t vectors = std::min(chunk, batch - first);
-    parallel_for(vectors, std::max<std::ptrdiff_t>(1, kGrain / std::max<std::ptrdiff_t>(k_, 1)), threads,
+    const double input = static_cast<double>(k_) * slices * (images ? kPatchInput : kInput);
+    parallel_for(vectors, grain(input), threads,
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
                    std::int64_t count = 0;
                    bool all_finite = true;
@@ -342,7 +352,11 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
 
     const std::ptrdiff_t part_stride = padded_k_ * block.code_bytes;
     const std::ptrdiff_t row_blocks = (vectors + kRowBlock - 1) / kRowBlock;
-    parallel_for(groups_ * row_blocks, 1, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const double rows_at_once = static_cast<double>(std::min<std::ptrdiff_t>(kRowBlock, vectors));
+    const double reads = rows_at_once * kGroup * kOutput * tiles_;
+    const double sums = kGroup * static_cast<double>(padded_k_) * (kernels_->per_weight + rows_at_once * kernels_->per_product);
+    parallel_for(groups_ * row_blocks, grain((reads + sums) * planes_ * slices), threads,
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       alignas(kAlign) float total[kRowBlock * kGroup];
       alignas(kAlign) std::int32_t sums[kRowBlock * kGroup], squares[kRowBlock * kGroup];
       kernels_->enter();

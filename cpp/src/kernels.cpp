@@ -40,7 +40,7 @@ const Kernels table = {
     to_inputs,                   quantise,  dequantise, read_back, compress, expand,
     extent,                      popcount,  pack8,      unpack8,  pack16,  unpack16,
     program,  program_pair, age,  kRowStep, kCodeBytes, kFloatRowStep, kFloatBytes,
-    kFloatParts, enter, leave, peak, count_beyond, dac, dac_float, pack, multiply,
+    kFloatParts, kPerWeight, kPerProduct, enter, leave, peak, count_beyond, dac, dac_float, pack, multiply,
     multiply_squares, multiply_float, read, finish, spin,
 };
 

@@ -12,6 +12,7 @@
 
 constexpr int kRowStep = 64, kCodeBytes = 1;
 constexpr int kFloatRowStep = 32, kFloatBytes = 2, kFloatParts = 3;
+constexpr double kPerWeight = 0.03, kPerProduct = 0.0017;
 constexpr std::ptrdiff_t kTile = 1024;
 
 // Palette 1, and for each of 8 tiles 64 bytes a row (16-bit numbers) and 16 rows. Constant: the

@@ -4,6 +4,7 @@
 
 constexpr int kRowStep = 2, kCodeBytes = 2;
 constexpr int kFloatRowStep = 1, kFloatBytes = 4, kFloatParts = 1;
+constexpr double kPerWeight = 0.03, kPerProduct = 0.1 / W;
 constexpr int kColumns = 2 * W;
 
 void enter() {}

@@ -189,6 +189,8 @@ struct Kernels {
   // and numbers are made of float_parts parts of float_bytes each. enter and leave stand around
   // a thread's products.
   int row_step, code_bytes, float_row_step, float_bytes, float_parts;
+  // What a weight takes once, and with each input, about, in ns: to share work among threads.
+  double per_weight, per_product;
   void (*enter)();
   void (*leave)();
 

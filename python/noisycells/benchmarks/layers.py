@@ -28,6 +28,7 @@ __all__ = ["CASES"]
 
 BATCH = 128
 LEAST_BATCH = 2  # of short runs
+INPUT_RANGE = 4.0  # full scale of normalised activations
 SMALL = 16
 
 
@@ -39,9 +40,11 @@ def training(batch: int) -> Field:
     from .. import torch as nct
 
     plain = nct.build(nct.ResNet20, seed=1)
-    spec = CrossbarSpec(rows=ROWS, read_noise="output")
-    noisy = nct.convert(copy.deepcopy(plain), device(), spec)
-    others, absent = peers.training(plain, ROWS, spec.output_noise)
+    specs = {
+        "input range fixed": CrossbarSpec(rows=ROWS, read_noise="output", dac_range=INPUT_RANGE),
+        "range of each patch": CrossbarSpec(rows=ROWS, read_noise="output"),
+    }
+    others, absent = peers.training(plain, ROWS, CrossbarSpec.output_noise)
     source = torch.Generator().manual_seed(1)
     images = torch.randn(batch, 3, 32, 32, generator=source)
     labels = torch.randint(10, (batch,), generator=source)
@@ -49,9 +52,12 @@ def training(batch: int) -> Field:
         name: _step(torch, model, images, labels)
         for name, model in {"plain torch": plain, **others}.items()
     }
-    job = Job(f"batch {BATCH}", _step(torch, noisy, images, labels),
-              ("plain torch", "aihwkit-lightning", "aihwkit"))  # fmt: skip
-    return Field([job], steps, absent)
+    jobs = [
+        Job(name, _step(torch, nct.convert(copy.deepcopy(plain), device(), spec), images, labels),
+            ("plain torch", "aihwkit-lightning", "aihwkit"))
+        for name, spec in specs.items()
+    ]  # fmt: skip
+    return Field(jobs, steps, absent)
 
 
 def _step(torch: ModuleType, model: Any, images: Any, labels: Any) -> Call:
@@ -140,7 +146,7 @@ CASES: tuple[CrossbarCase, ...] = (
         lambda shrink, _: products(LARGE.shrunk(shrink)),
     ),
     CrossbarCase(
-        "training", "training step of ResNet-20", "training",
+        "training", f"training step of ResNet-20, batch {BATCH}", "training",
         lambda shrink, _: training(max(BATCH // shrink, LEAST_BATCH)),
     ),
     CrossbarCase("calls", f"calls of a layer, 1x{SMALL}x{SMALL}", "calls",
