@@ -697,7 +697,7 @@ def plot(report: dict[str, Any]) -> Figure:
     first.set_xscale("log")
     first.set_xticks([_position(t, times) for t in times], [time_label(t) for t in times])
     first.set_xticks([], minor=True)
-    first.set_ylim(bottom=_lowest(report))
+    first.set_ylim(*_shown(report))
     for axes in grid.flat:
         axes.tick_params(labelsize=7)
         axes.tick_params("x", rotation=30)
@@ -731,7 +731,9 @@ def _panel(
         if not row:
             continue
         reset = zero_weights == "reset"
-        color, marker = f"C{i + len(kinds) * reset}", "s" if reset else "o"
+        color = f"C{i + len(kinds) * reset}"
+        # Often on top of one another: those left RESET are larger, and behind.
+        marker, size, layer = ("s", 8, 1) if reset else ("o", 4, 3)
         x = [_position(e["seconds"], times) for e in row]
         y = [e["mean"] for e in row]
         axes.errorbar(x, y, [e["half_width"] for e in row], fmt="none", ecolor=color, capsize=2)
@@ -740,8 +742,8 @@ def _panel(
             name = f"compensation: {kind}" + ", zero weights RESET" * reset
             axes.plot(
                 x, [v if shown else math.nan for v, shown in zip(y, points, strict=True)],
-                marker=marker, ms=4, color=color, mfc=fill, ls="none",
-                label=name if known else None, zorder=3,
+                marker=marker, ms=size, color=color, mfc=fill, ls="none",
+                label=name if known else None, zorder=layer,
             )  # fmt: skip
             for j, shown in enumerate(points[1:]):
                 if shown:
@@ -749,14 +751,19 @@ def _panel(
     axes.grid(alpha=0.3)
 
 
-def _lowest(report: dict[str, Any]) -> float:
-    """Where the axis of accuracies begins: what is extrapolated may fall far below the rest."""
-    top = report["network"]["pruned_accuracy"]
-    measured = [e for e in report["entries"] if not e["extrapolated"]]
-    lowest = min(top, *(e["mean"] - e["half_width"] for e in measured))
-    shown = lowest - 2 * (top - lowest)
-    everything = min(top, *(e["mean"] - e["half_width"] for e in report["entries"]))
-    return max(shown, everything) - 0.05 * (top - lowest)
+def _shown(report: dict[str, Any]) -> tuple[float, float]:
+    """Range of accuracies: all that was measured, and what is extrapolated unless far below."""
+    noise_free = report["network"]["pruned_accuracy"]
+
+    def ends(entries: list[dict[str, Any]]) -> tuple[float, float]:
+        low = min(noise_free, *(e["mean"] - e["half_width"] for e in entries))
+        return low, max(noise_free, *(e["mean"] + e["half_width"] for e in entries))
+
+    low, high = ends([e for e in report["entries"] if not e["extrapolated"]])
+    lowest, highest = ends(report["entries"])
+    low = max(lowest, low - 3 * (high - low))
+    margin = 0.05 * (highest - low) or 1.0
+    return low - margin, highest + margin
 
 
 def _position(seconds: float | None, times: Sequence[float | None]) -> float:
