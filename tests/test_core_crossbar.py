@@ -1271,6 +1271,10 @@ VALUE_ERRORS: list[tuple[str, Callable[[], Any]]] = [
     (r"variance: expected shape \(3, 4\)", lambda:
         good_array(variance=True).pack(0, F((3, 4)), None, 1.0, F((3, 5)))),
     # products
+    ("row_scale: expected finite values", lambda:
+        good_product(row_scale=np.full(4, np.nan, np.float32))),
+    ("steps: expected finite numbers > 0 with finite inverses", lambda:
+        good_product(steps=np.full(8, 1e-40, np.float32))),
     (r"x: expected shape \(batch, 4\)", lambda: good_product(x=F((5, 5)))),
     (r"x: expected shape \(batch, 4\)", lambda: good_product(x=F(4))),
     (r"y: expected shape \(5, 3\)", lambda: good_product(y=F((4, 3)))),
@@ -1426,6 +1430,26 @@ def test_type_errors(call: Callable[[], Any]) -> None:
     """Nothing is converted or copied silently."""
     with pytest.raises(TypeError, match=r"incompatible (function|constructor) arguments"):
         call()
+
+
+def test_planes_that_were_never_packed() -> None:
+    """They hold nothing that could be multiplied."""
+    array, y = _core.CrossbarArray(3, 4, 4, 2, True, False, False), F((1, 3))
+    arguments = (127, 0, 0, F(2), F(2), 0.0, False, None, F(3), None, None, 0, 0, None)
+    for plane in (0, 1):
+        with pytest.raises(ValueError, match=r"^product: expected every plane to be packed"):
+            array.product(F((1, 4)), y, *arguments)
+        array.pack(plane, F((3, 4)), None, 1.0, None)
+    array.product(F((1, 4)), y, *arguments)
+
+
+@pytest.mark.parametrize("stuck", [(2**63, 2**63), (2**64 - 1, 1), (2**40, 0)])
+def test_stuck_for_certain(stuck: tuple[int, int]) -> None:
+    """Probabilities saturate: all but one word in 2^32 are below, and none above is off."""
+    device = _core.Programming(F((2, 4)), 0, 1, 0, 10, stuck, (2.0, 3.0))
+    out = F((1, 1000))
+    _core.program(F((1, 1000)), np.ones(1, np.float32), 1, 0, 1, out, device, 1, 2, 3)
+    assert (out == 2).all()
 
 
 def test_nothing_is_written_on_error() -> None:

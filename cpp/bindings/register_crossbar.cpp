@@ -33,9 +33,10 @@ struct BoundAgeing {
 Limits make_limits(float low, float high, Pair stuck, Ends conductances) {
   require(low <= high, "low: expected at most high");
   constexpr std::uint64_t top = 0xFFFFFFFFu;
-  return {low, high, static_cast<std::uint32_t>(std::min(stuck.first, top)),
-          static_cast<std::uint32_t>(std::min(stuck.first + stuck.second, top)),
-          conductances.first, conductances.second};
+  const std::uint64_t off = std::min(stuck.first, top), on = std::min(stuck.second, top);
+  return {low, high, static_cast<std::uint32_t>(off),
+          static_cast<std::uint32_t>(std::min(off + on, top)), conductances.first,
+          conductances.second};
 }
 
 std::unique_ptr<BoundProgramming> make_programming(const Floats& table, float x0, float inv_dx,
@@ -136,14 +137,18 @@ std::int64_t multiply(const CrossbarArray& array, const Floats& x, const Patches
   require_length(a.steps, "steps", passes);
   if (a.adc_levels)
     for (std::int64_t p = 0; p < passes; ++p)
-      require(std::isfinite(a.steps.data()[p]) && a.steps.data()[p] > 0,
-              "steps: expected finite numbers > 0");
+      require(std::isfinite(a.steps.data()[p]) && a.steps.data()[p] > 0 &&
+                  std::isfinite(1 / a.steps.data()[p]),
+              "steps: expected finite numbers > 0 with finite inverses");
   require_length(a.plane_factors, "plane_factors", array.planes());
   require_length(a.scale, "scale", array.n());
   Product how{a.dac_levels, a.slice_bits, a.adc_levels, a.steps.data(), a.plane_factors.data(),
               a.output_noise, a.weight_noise, a.fixed_range.value_or(0.0f), a.scale.data(),
               optional_vector(a.bias, "bias", array.n()),
               optional_vector(a.row_scale, "row_scale", array.k()), a.seed, a.stream, nullptr};
+  for (std::int64_t i = 0; how.row_scale && i < array.k(); ++i)
+    require(std::isfinite(how.row_scale[i]), "row_scale: expected finite values");
+  require(array.packed(), "product: expected every plane to be packed first");
   if (a.inside) {
     require(a.inside->ndim() == 3 && a.inside->shape(0) == passes &&
                 a.inside->shape(1) == batch && a.inside->shape(2) == (array.n() + 7) / 8,

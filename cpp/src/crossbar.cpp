@@ -38,14 +38,17 @@ void in_blocks(const float* inverse, int inverse_stride, float sign, std::ptrdif
     for (std::ptrdiff_t i = begin; i < end; i += kBlock) f(i, std::min(i + kBlock, end), scale);
   };
   if (inverse_stride == 0) {
-    parallel_for(n * k, grain(kDevice) / kBlock * kBlock, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      piece(begin, end, sign * inverse[0]);
-    });
+    parallel_for(n * k, grain(kDevice) / kBlock * kBlock, threads,
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                   piece(begin, end, sign * inverse[0]);
+                 });
     return;
   }
-  parallel_for(n, grain(kDevice * static_cast<double>(k)), threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    for (std::ptrdiff_t j = begin; j < end; ++j) piece(j * k, (j + 1) * k, sign * inverse[j]);
-  });
+  parallel_for(n, grain(kDevice * static_cast<double>(k)), threads,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 for (std::ptrdiff_t j = begin; j < end; ++j)
+                   piece(j * k, (j + 1) * k, sign * inverse[j]);
+               });
 }
 
 int bit_length(int value) {
@@ -179,11 +182,18 @@ CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int p
   group_bytes_ = planes * padded_k_ * (weight_bytes_ + variance_bytes_);
   memory_.reset(new char[static_cast<std::size_t>(groups_ * group_bytes_) + kAlign]);
   panels_ = aligned(memory_.get());
-  peaks_.resize(static_cast<std::size_t>(groups_ * planes * tiles_ * kGroup * (variance ? 2 : 1)));
+  peaks_.reset(new float[static_cast<std::size_t>(groups_ * planes * tiles_ * kGroup *
+                                                  (variance ? 2 : 1))]);
+  packed_.resize(static_cast<std::size_t>(planes));
+}
+
+bool CrossbarArray::packed() const {
+  return std::find(packed_.begin(), packed_.end(), false) == packed_.end();
 }
 
 int CrossbarArray::tile_rows(int tile) const {
-  return static_cast<int>(std::min<std::ptrdiff_t>(rows_, k_ - static_cast<std::ptrdiff_t>(tile) * rows_));
+  const std::ptrdiff_t before = static_cast<std::ptrdiff_t>(tile) * rows_;
+  return static_cast<int>(std::min<std::ptrdiff_t>(rows_, k_ - before));
 }
 
 int CrossbarArray::padded_rows(int tile) const {
@@ -192,7 +202,8 @@ int CrossbarArray::padded_rows(int tile) const {
 }
 
 char* CrossbarArray::panel(std::ptrdiff_t group, int plane, int tile, bool variance) const {
-  const std::ptrdiff_t before = plane * padded_k_ + static_cast<std::ptrdiff_t>(tile) * padded_rows(0);
+  const std::ptrdiff_t before =
+      plane * padded_k_ + static_cast<std::ptrdiff_t>(tile) * padded_rows(0);
   return panels_ + group * group_bytes_ + before * (weight_bytes_ + variance_bytes_) +
          (variance ? padded_rows(tile) * weight_bytes_ : 0);
 }
@@ -200,7 +211,7 @@ char* CrossbarArray::panel(std::ptrdiff_t group, int plane, int tile, bool varia
 float* CrossbarArray::peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const {
   const std::ptrdiff_t at = (group * planes_ + plane) * tiles_ + tile;
   const std::ptrdiff_t all = groups_ * planes_ * tiles_;
-  return const_cast<float*>(peaks_.data()) + (at + (variance ? all : 0)) * kGroup;
+  return peaks_.get() + (at + (variance ? all : 0)) * kGroup;
 }
 
 void CrossbarArray::pack(int plane, const float* positive, const float* negative,
@@ -213,7 +224,7 @@ void CrossbarArray::pack(int plane, const float* positive, const float* negative
   }
   std::vector<float> each(static_cast<std::size_t>(groups_ * tiles_));
   const int levels = !integer_ ? 0 : narrow_ ? kNarrowLevels : kWeightLevels;
-  const double panel_weights = static_cast<double>(kGroup) * std::min<double>(rows_, static_cast<double>(k_));
+  const double panel_weights = static_cast<double>(kGroup * tile_rows(0));
   parallel_for(groups_ * tiles_, grain(kInput * 2 * panel_weights), threads,
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t i = begin; i < end; ++i) {
@@ -234,6 +245,7 @@ void CrossbarArray::pack(int plane, const float* positive, const float* negative
   std::fill(reach, reach + tiles_, 0.0f);
   for (std::ptrdiff_t i = 0; i < groups_ * tiles_; ++i)
     reach[i % tiles_] = std::max(reach[i % tiles_], each[static_cast<std::size_t>(i)]);
+  packed_[static_cast<std::size_t>(plane)] = true;
 }
 
 int CrossbarArray::slices(int dac_levels, int slice_bits) {
@@ -307,7 +319,7 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
                        : 0;
   const std::ptrdiff_t vector_bytes = slices * (block.code_stride + block.square_stride);
   const std::ptrdiff_t parts = threads > 0 ? threads : get_num_threads();
-  std::ptrdiff_t chunk = std::max<std::ptrdiff_t>(1, parts * kChunkBytes / std::max<std::ptrdiff_t>(vector_bytes, 1));
+  std::ptrdiff_t chunk = std::max<std::ptrdiff_t>(1, parts * kChunkBytes / vector_bytes);
   chunk = std::min((chunk + kRowBlock - 1) / kRowBlock * kRowBlock, batch);
   block.capacity = chunk + 32;  // tiles of rows are read whole
   const auto bytes = static_cast<std::size_t>(block.capacity * vector_bytes);
@@ -354,7 +366,8 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
     const std::ptrdiff_t row_blocks = (vectors + kRowBlock - 1) / kRowBlock;
     const double rows_at_once = static_cast<double>(std::min<std::ptrdiff_t>(kRowBlock, vectors));
     const double reads = rows_at_once * kGroup * kOutput * tiles_;
-    const double sums = kGroup * static_cast<double>(padded_k_) * (kernels_->per_weight + rows_at_once * kernels_->per_product);
+    const double sums = kGroup * static_cast<double>(padded_k_) *
+                        (kernels_->per_weight + rows_at_once * kernels_->per_product);
     parallel_for(groups_ * row_blocks, grain((reads + sums) * planes_ * slices), threads,
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       alignas(kAlign) float total[kRowBlock * kGroup];

@@ -65,6 +65,7 @@ class CrossbarArray {
   int tiles() const { return tiles_; }
   bool integer() const { return integer_; }
   bool has_variance() const { return variance_; }
+  bool packed() const;  // every plane
   const Kernels& level() const { return *kernels_; }
   static int slices(int dac_levels, int slice_bits);
 
@@ -86,7 +87,8 @@ class CrossbarArray {
   std::ptrdiff_t group_bytes_;
   std::unique_ptr<char[]> memory_;
   char* panels_;
-  std::vector<float> peaks_;
+  std::unique_ptr<float[]> peaks_;
+  std::vector<bool> packed_;  // one a plane
 };
 
 }  // namespace noisycells
