@@ -60,7 +60,7 @@ def test_network_is_trained_and_pruned(network: Network, digits: data.Dataset) -
     assert kept == round(0.2 * 430_500)
     for name, mask in network.masks.items():
         assert not network.model.state_dict()[name].numpy()[~mask].any()
-    accuracy = nct.evaluate(network.model, digits.normalise(digits.test_images), digits.test_labels)
+    accuracy = nct.accuracy(network.model, digits.normalise(digits.test_images), digits.test_labels)
     assert accuracy == network.pruned_accuracy
     assert min(network.dense_accuracy, network.pruned_accuracy) > 80
     assert len(network.training.accuracies) == 4 and len(network.finetuning.accuracies) == 2

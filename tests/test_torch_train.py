@@ -30,9 +30,9 @@ def test_lenet_learns_the_digits() -> None:
     digits = data.load_digits()
     train_images, test_images = map(digits.normalise, (digits.train_images, digits.test_images))
     model = nct.build(nct.LeNet, seed=0)
-    untrained = nct.evaluate(model, test_images, digits.test_labels)
+    untrained = nct.accuracy(model, test_images, digits.test_labels)
     record = nct.train(model, train_images, digits.train_labels, epochs=4)
-    accuracy = nct.evaluate(model, test_images, digits.test_labels)
+    accuracy = nct.accuracy(model, test_images, digits.test_labels)
     assert untrained < 30 and accuracy > 85  # 92.2 to 96.9 over 20 seeds of everything
     assert record.losses[-1] < record.losses[0]
 
@@ -92,7 +92,7 @@ def test_the_best_epoch_is_kept() -> None:
     assert not model.training
 
 
-def test_evaluate() -> None:
+def test_accuracy() -> None:
     class Echo(torch.nn.Module):
         """Answers the class written in the first pixel, and only in eval mode."""
 
@@ -105,8 +105,8 @@ def test_evaluate() -> None:
     labels = np.arange(1200) % 10
     labels[:3] = 9
     model = Echo().train()
-    assert nct.evaluate(model, images, labels) == 100 * 1197 / 1200
-    assert nct.evaluate(model, torch.from_numpy(images), torch.from_numpy(labels)) == 99.75
+    assert nct.accuracy(model, images, labels) == 100 * 1197 / 1200
+    assert nct.accuracy(model, torch.from_numpy(images), torch.from_numpy(labels)) == 99.75
     assert model.training
 
 
@@ -123,6 +123,6 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match=r"seed: expected .* got -1"):
         nct.build(nct.MLP, seed=-1)
     with pytest.raises(ValueError, match=r"images: .* got 0 images and 0 labels"):
-        nct.evaluate(model, IMAGES[:0], LABELS[:0])
+        nct.accuracy(model, IMAGES[:0], LABELS[:0])
     with pytest.raises(ValueError, match=r"images: .* got 200 images and 199 labels"):
-        nct.evaluate(model, IMAGES, LABELS[1:])
+        nct.accuracy(model, IMAGES, LABELS[1:])

@@ -330,7 +330,7 @@ def evaluate_devices(
                         if seconds is not None:
                             nct.at(model, seconds, settings.extrapolate)
                         with _read_noise(settings.seed, chip, seconds):
-                            accuracy = nct.evaluate(model, images, labels)
+                            accuracy = nct.accuracy(model, images, labels)
                         accuracies.setdefault((kind, seconds), []).append(accuracy)
                         if progress is not None:
                             progress()

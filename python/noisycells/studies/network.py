@@ -111,11 +111,11 @@ def train_network(
         )
 
     training = fit(settings.epochs)
-    dense_accuracy = nct.evaluate(model, test_images, test_labels)
+    dense_accuracy = nct.accuracy(model, test_images, test_labels)
     if not settings.pruned:
         return Network(model, {}, dense_accuracy, dense_accuracy, training, None)
     masks = nct.magnitude_prune(model, settings.pruned)
     finetuning = fit(settings.finetune_epochs)
     nct.make_permanent(model)
-    pruned_accuracy = nct.evaluate(model, test_images, test_labels)
+    pruned_accuracy = nct.accuracy(model, test_images, test_labels)
     return Network(model, masks, dense_accuracy, pruned_accuracy, training, finetuning)

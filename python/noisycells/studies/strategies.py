@@ -200,7 +200,7 @@ def evaluate_strategies(
             accuracies = []
             for read, chip in enumerate(chips):
                 nct.load(stored[read % len(stored)], scratch, settings.seed, chip=chip)
-                accuracies.append(nct.evaluate(scratch, images, labels))
+                accuracies.append(nct.accuracy(scratch, images, labels))
                 if progress is not None:
                     progress()
             mean, half_width = mean_and_interval(accuracies)

@@ -26,7 +26,7 @@ from .fold import fold_batchnorm
 from .models import MLP, LeNet, ResNet20
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
-from .train import TrainingRecord, build, evaluate, train
+from .train import TrainingRecord, accuracy, build, train
 
 __all__ = [
     "MLP",
@@ -39,13 +39,13 @@ __all__ = [
     "LeNet",
     "ResNet20",
     "TrainingRecord",
+    "accuracy",
     "at",
     "build",
     "calibrate",
     "convert",
     "crossbar_linear",
     "estimate",
-    "evaluate",
     "fold_batchnorm",
     "load",
     "magnitude_prune",

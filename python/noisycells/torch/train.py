@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..data import stratified_split
 from ..random import check_seed
 
-__all__ = ["TrainingRecord", "build", "evaluate", "train"]
+__all__ = ["TrainingRecord", "accuracy", "build", "train"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def train(
     return TrainingRecord(tuple(accuracies), tuple(losses), best_epoch)
 
 
-def evaluate(
+def accuracy(
     model: nn.Module,
     images: npt.NDArray[np.float32] | Tensor,
     labels: npt.NDArray[np.int64] | Tensor,
