@@ -239,14 +239,14 @@ def test_batch_normalisation_is_folded(digits: data.Dataset) -> None:
         digits.test_images[:20],
         digits.test_labels[:20],
     )
-    model = nct.build(lambda: nct.ResNet20(10, 1, width=4, blocks=1), 0).eval()
+    model = nct.build(lambda: nct.ResNet(10, 1, width=4, blocks=1), 0).eval()
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2, generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
     record = nct.TrainingRecord((), (), 0)
-    network = Network(model, {}, 0.0, 0.0, record, None)
+    network = Network("ResNet20", model, {}, 0.0, 0.0, record, None)
     settings = Settings(
         "ResNet20", spec=nc.CrossbarSpec(dac_bits=None, adc_bits=None), calibration_images=20
     )
@@ -262,7 +262,7 @@ def test_batch_normalisation_is_folded(digits: data.Dataset) -> None:
 def test_counts_of_lenet(digits: data.Dataset) -> None:
     """By hand: filters of 25 and 500 inputs, tiles of 256 x 256, pairs of devices."""
     model = nct.build(nct.LeNet, 0)
-    network = Network(model, {}, 0.0, 0.0, nct.TrainingRecord((), (), 0), None)
+    network = Network("LeNet", model, {}, 0.0, 0.0, nct.TrainingRecord((), (), 0), None)
     counts = study.layer_counts(network, digits, Settings())
     keys = ("layer", "vectors", "tiles", "cells", "dac_conversions", "adc_conversions")
     assert [tuple(row[key] for key in keys) for row in counts] == [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MODELS", "Network", "Training", "train_network"]
 
 MODELS: dict[str, dict[str, Any]] = {"LeNet": {}, "MLP": {}, "ResNet20": {"in_channels": 1}}
-"""Networks for grey images of 28x28: classes of ``noisycells.torch`` and their arguments."""
+"""Networks for grey images of 28x28: models of ``noisycells.torch`` and their arguments."""
 
 
 class Training(Protocol):
@@ -48,6 +48,8 @@ class Network:
 
     Parameters
     ----------
+    name : str
+        One of ``MODELS``.
     model : torch.nn.Module
     masks : dict of str to ndarray of bool
         The weights kept, by parameter name; empty where nothing was pruned.
@@ -57,6 +59,7 @@ class Network:
     finetuning : TrainingRecord or None
     """
 
+    name: str
     model: nn.Module
     masks: dict[str, npt.NDArray[np.bool_]]
     dense_accuracy: float
@@ -67,7 +70,7 @@ class Network:
     def to_dict(self) -> dict[str, Any]:
         """What a report says of it, as plain JSON types."""
         return {
-            "name": type(self.model).__name__,
+            "name": self.name,
             "dense_accuracy": self.dense_accuracy,
             "pruned_accuracy": self.pruned_accuracy,
             "training": asdict(self.training),
@@ -113,9 +116,11 @@ def train_network(
     training = fit(settings.epochs)
     dense_accuracy = nct.accuracy(model, test_images, test_labels)
     if not settings.pruned:
-        return Network(model, {}, dense_accuracy, dense_accuracy, training, None)
+        return Network(model_name, model, {}, dense_accuracy, dense_accuracy, training, None)
     masks = nct.magnitude_prune(model, settings.pruned)
     finetuning = fit(settings.finetune_epochs)
     nct.make_permanent(model)
     pruned_accuracy = nct.accuracy(model, test_images, test_labels)
-    return Network(model, masks, dense_accuracy, pruned_accuracy, training, finetuning)
+    return Network(
+        model_name, model, masks, dense_accuracy, pruned_accuracy, training, finetuning
+    )

@@ -23,7 +23,18 @@ from .crossbar_layers import (
 )
 from .crossbar_op import crossbar_linear
 from .fold import fold_batchnorm
-from .models import MLP, LeNet, ResNet20
+from .models import (
+    MLP,
+    LeNet,
+    LeNetDeep,
+    LeNetNarrow,
+    LeNetWide,
+    ResNet,
+    ResNet18,
+    ResNet20,
+    ResNet32,
+    SlimResNet20,
+)
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
 from .train import TrainingRecord, accuracy, build, train
@@ -37,7 +48,14 @@ __all__ = [
     "CrossbarLinear",
     "CrossbarTransposedLinear",
     "LeNet",
+    "LeNetDeep",
+    "LeNetNarrow",
+    "LeNetWide",
+    "ResNet",
+    "ResNet18",
     "ResNet20",
+    "ResNet32",
+    "SlimResNet20",
     "TrainingRecord",
     "accuracy",
     "at",
