@@ -23,7 +23,7 @@ from noisycells.crossbar.packed import Packed
 F32 = NDArray[np.float32]
 
 PCM = nc.devices.pcm_joshi2020()
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None)
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
 
 
 def weights(n: int = 20, k: int = 70, seed: int = 0) -> F32:
@@ -122,6 +122,18 @@ def test_bad_spec(name: str, value: Any, error: type[Exception]) -> None:
 def test_fields_that_disagree(name: str, values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{name}: expected "):
         nc.CrossbarSpec(**values)
+
+
+def test_reads_are_noisy_unless_the_device_is_exact() -> None:
+    """The default; an exact device packs no variances and its reads do not differ."""
+    assert nc.CrossbarSpec().read_noise == "weight"
+    spec = nc.CrossbarSpec(adc_bits=None)
+    for device, noisy in ((PCM, True), (nc.devices.ideal(), False)):
+        xb = nc.Crossbar(weights(), device, spec).program(1)
+        (plane,) = xb.packed.planes()
+        assert xb.packed.weight_noise == (plane.variance is not None) == noisy
+        assert np.array_equal(xb.matmul(inputs(), 1), xb.matmul(inputs(), 2)) != noisy
+        assert ("weight_noise" in xb.error_budget(inputs())) == noisy
 
 
 def test_unknown_fields() -> None:

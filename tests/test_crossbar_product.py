@@ -294,7 +294,9 @@ def test_range_of_each_vector() -> None:
 def test_ranges_do_not_depend_on_the_batch(adc_range: Any, dac_range: Any) -> None:
     """A vector's product does not change with the other vectors of its batch."""
     w, x = arrays(9, 70, 12, 1)
-    spec = nc.CrossbarSpec(rows=32, adc_bits=4, adc_range=adc_range, dac_range=dac_range)
+    spec = nc.CrossbarSpec(
+        rows=32, adc_bits=4, adc_range=adc_range, dac_range=dac_range, read_noise="none"
+    )
     xb = programmed(spec, w, 1)
     together = xb.matmul(x, 1)
     for i in range(len(x)):
@@ -353,7 +355,7 @@ def test_range_from_weights() -> None:
 def test_bit_serial_inputs_without_adc_are_the_whole() -> None:
     """Slices of the input add up to the input."""
     w, x = arrays(12, 90, 6, 1)
-    spec = nc.CrossbarSpec(adc_bits=None, kernel="float32")
+    spec = nc.CrossbarSpec(adc_bits=None, kernel="float32", read_noise="none")
     whole = nc.Crossbar(w, DEVICE, spec).program(1).matmul(x, 1)
     for bits in (1, 2, 3, 4, 7):
         sliced = replace(spec, input_slice_bits=bits)

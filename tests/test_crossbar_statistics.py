@@ -21,7 +21,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 P = 1e-7
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None)
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
 
 
 def same_distribution(a: NDArray[Any], b: NDArray[Any]) -> None:

@@ -18,6 +18,7 @@ nn = torch.nn
 PCM = nc.devices.pcm_joshi2020()
 CALIBRATED = nc.CrossbarSpec(dac_range="calibrated", adc_range="calibrated")
 IDEAL = nc.CrossbarSpec(rows=20, dac_bits=None, adc_bits=None)
+EXACT_READS = nc.CrossbarSpec(read_noise="none")
 
 # torch says so where an encoder meets a padding mask
 nested = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
@@ -184,7 +185,7 @@ def test_recurrence_keeps_its_chip_over_the_steps() -> None:
     """In train(): with the same input and a state that does not change, so do the outputs."""
     model = nn.RNN(5, 7, bias=False)
     nn.init.zeros_(model.weight_ih_l0)
-    nct.convert(model, PCM, nc.CrossbarSpec(adc_bits=None))
+    nct.convert(model, PCM, nc.CrossbarSpec(adc_bits=None, read_noise="none"))
     hidden = torch.randn(1, 1, 7)
     seen = []
     model.hidden_l0.register_forward_hook(lambda m, args, y: seen.append((args[0], y)))
@@ -268,7 +269,7 @@ def test_transformer_leaves_the_fused_path(only: str) -> None:
 
 
 def test_program_and_at() -> None:
-    model, x = nct.convert(network(), PCM).eval(), images()
+    model, x = nct.convert(network(), PCM, EXACT_READS).eval(), images()
     assert nct.program(model, 3) is model
     first = model(x)
     nct.program(model, 4)
@@ -376,8 +377,19 @@ def test_estimate_is_what_conversion_makes() -> None:
     assert [(r["name"], r["tiles"]) for r in left] == [("0", 4), ("4", 0)]
 
 
+def test_memory_of_read_variances() -> None:
+    """One byte a weight, where the device and the spec have noise in reads."""
+    sizes = {}
+    for device in (PCM, nc.devices.ideal()):
+        for kind in ("none", "weight"):
+            model = nct.convert(nn.Linear(30, 8), device, nc.CrossbarSpec(read_noise=kind))
+            sizes[device.name, kind] = nct.estimate(model)[0]["bytes"]
+    assert sizes.pop((PCM.name, "weight")) == min(sizes.values()) + 8 * 30
+    assert len(set(sizes.values())) == 1
+
+
 def test_summary() -> None:
-    model = nct.convert(network(), PCM, None, lambda layer, name: name == "0")
+    model = nct.convert(network(), PCM, EXACT_READS, lambda layer, name: name == "0")
     nct.program(model, 1)
     lines = nct.summary(model).splitlines()
     assert lines[0].split() == ["layer", "kind", "arrays", "tiles", "cells", "memory"]
@@ -517,7 +529,7 @@ def test_converted_models_are_copied_moved_and_pickled() -> None:
         (nn.LSTM(5, 7, num_layers=2), (torch.randn(4, 3, 5),)),
         (nn.MultiheadAttention(8, 2), [torch.randn(3, 2, 8)] * 3),
     ):
-        nct.at(nct.program(nct.convert(model, PCM), 1), 60)
+        nct.at(nct.program(nct.convert(model, PCM, EXACT_READS), 1), 60)
         model.eval()
         want = model(*inputs)
         for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):

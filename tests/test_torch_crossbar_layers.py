@@ -91,7 +91,7 @@ def test_asymmetric_padding() -> None:
 
 
 def test_train_draws_a_chip_each_forward_and_eval_keeps_one() -> None:
-    a, x = layer(nc.CrossbarSpec()), inputs()
+    a, x = layer(nc.CrossbarSpec(read_noise="none")), inputs()
     assert not torch.equal(a(x), a(x))
     a.program(3)
     assert not torch.equal(a(x), a(x))

@@ -19,7 +19,7 @@ from noisycells.torch.crossbar_patches import Geometry, patches  # noqa: E402
 
 F = torch.nn.functional
 PCM = nc.devices.pcm_joshi2020()
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None)
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
 KEY = torch.tensor([3, -4])  # -4: the seed 2**64 - 4
 
 # What torch itself warns about when it compiles.
@@ -27,8 +27,8 @@ torch_compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
 SPECS = {
     "default": nc.CrossbarSpec(rows=16, adc_range=0.7),
-    "no adc": nc.CrossbarSpec(rows=16, adc_bits=None),
-    "no dac": nc.CrossbarSpec(rows=16, dac_bits=None, adc_range=0.7),
+    "no adc": nc.CrossbarSpec(rows=16, adc_bits=None, read_noise="none"),
+    "no dac": nc.CrossbarSpec(rows=16, dac_bits=None, adc_range=0.7, read_noise="none"),
     "fixed": nc.CrossbarSpec(rows=16, dac_range=1.5, adc_range=0.7, read_noise="both"),
     "row": nc.CrossbarSpec(rows=16, mapping="row", adc_range=0.7, dac_range=1.0),
     "row vector": nc.CrossbarSpec(rows=16, mapping="row", adc_range=0.7, read_noise="weight"),
@@ -291,7 +291,9 @@ STATISTICS = {
     ),
     "wires, column, int8": (
         NOISY,
-        nc.CrossbarSpec(rows=12, mapping="column", wire_resistance_ohm=20.0, kernel="int8"),
+        nc.CrossbarSpec(
+            rows=12, mapping="column", wire_resistance_ohm=20.0, kernel="int8", read_noise="none"
+        ),
     ),
 }  # fmt: skip
 

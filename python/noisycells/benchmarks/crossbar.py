@@ -109,8 +109,9 @@ class CrossbarCase:
 def conductances(n: int, k: int) -> tuple[mapping.Layer, F32]:
     """Normal weights (n, k), mapped, and the conductances of one chip of PCM."""
     weights = np.random.default_rng(6).standard_normal((n, k), np.float32)
-    layer = mapping.Layer.of(weights, CrossbarSpec())
-    return layer, mapping.program(layer, device(), CrossbarSpec(), 1, STREAM)
+    spec = CrossbarSpec(rows=ROWS)
+    layer = mapping.Layer.of(weights, spec)
+    return layer, mapping.program(layer, device(), spec, 1, STREAM)
 
 
 def device() -> devices.Device:
@@ -193,7 +194,7 @@ def work(shape: Shape, kernel: str, mode: str) -> Work:
 def programming(n: int, k: int) -> Field:
     """Both devices of each weight."""
     layer, g = conductances(n, k)
-    pcm, spec = device(), CrossbarSpec()
+    pcm, spec = device(), CrossbarSpec(rows=ROWS)
 
     def ours() -> F32:
         return mapping.program(layer, pcm, spec, 1, STREAM, out=g)

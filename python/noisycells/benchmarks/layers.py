@@ -84,7 +84,8 @@ def small_calls() -> Field:
 
     linear = torch.nn.Linear(SMALL, SMALL)
     x = torch.randn(1, SMALL, generator=torch.Generator().manual_seed(1))
-    fresh = nct.CrossbarLinear(SMALL, SMALL, device=device())
+    spec = CrossbarSpec(rows=ROWS, read_noise="none")
+    fresh = nct.CrossbarLinear(SMALL, SMALL, device=device(), spec=spec)
     fresh.load_state_dict(linear.state_dict())
     programmed = copy.deepcopy(fresh)
     programmed.program(1)

@@ -177,7 +177,7 @@ def error_budget(array: Crossbar, x: F32, seed: int) -> dict[str, float]:
             found["drift_compensated"] = snr_db(base, product(later))
     if spec.wire_resistance_ohm:
         alone("ir_drop", targets, replace(ideal, wire_resistance_ohm=spec.wire_resistance_ohm))
-    if spec.noisy_weights:
+    if array.packed.weight_noise:
         alone("weight_noise", targets, replace(ideal, read_noise="weight"))
     if spec.noisy_outputs:
         alone("output_noise", targets, replace(ideal, read_noise="output"))

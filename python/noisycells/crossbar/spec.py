@@ -46,7 +46,8 @@ class CrossbarSpec:
         Convert the difference of the currents of G+ and G-, or each of them.
     read_noise : "none", "output", "weight" or "both"
         Fresh noise of every read: ``output_noise`` on each sum, the short-term noise of every
-        device (exact in distribution), or both.
+        device (exact in distribution; devices whose ``read_variance`` is 0 have none and cost
+        nothing), or both.
     output_noise : float
         Standard deviation of the output noise of one read, in full scale times w_max.
     mapping : "tensor", "column" or "row"
@@ -86,7 +87,7 @@ class CrossbarSpec:
     adc_bits: int | None = 8
     adc_range: str | float = "weights"
     adc_per: str = "difference"
-    read_noise: str = "none"
+    read_noise: str = "weight"
     output_noise: float = 0.04
     mapping: str = "tensor"
     devices_per_polarity: int = 1

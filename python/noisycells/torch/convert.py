@@ -379,7 +379,8 @@ def estimate(
     list of dict
         For each layer: ``name``, ``kind``, ``shape`` (groups, out, in) of its arrays; ``tiles``
         and ``cells`` (devices that hold weights); ``bytes`` of memory of the chip and its packed
-        arrays; ``programmed``. Layers with weights that stay digital have ``tiles`` 0.
+        arrays (with variances of reads where the spec has them, unless the layer's device is
+        known to have none); ``programmed``. Layers with weights that stay digital have ``tiles`` 0.
     """
     rows = []
     chosen: dict[str, nn.Module] = {**_layers(model)}
@@ -399,7 +400,7 @@ def estimate(
             "shape": shape,
             "tiles": groups * counts["tiles"],
             "cells": groups * counts["cells"],
-            "bytes": groups * _array_bytes(shape[1] * shape[2], one),
+            "bytes": groups * _array_bytes(shape[1] * shape[2], one, _noisy_reads(layer, one)),
             "programmed": converted and layer.chip_seed is not None,
         })  # fmt: skip
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
@@ -418,11 +419,16 @@ def _parent(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _array_bytes(weights: int, spec: CrossbarSpec) -> int:
+def _noisy_reads(layer: nn.Module, spec: CrossbarSpec) -> bool:
+    exact = isinstance(layer, CrossbarLayer) and not any(layer.analog.read_variance)
+    return spec.noisy_weights and not exact
+
+
+def _array_bytes(weights: int, spec: CrossbarSpec, noisy_reads: bool) -> int:
     """Of the weights and conductances as programmed and at present, and of the packed planes."""
     cells = spec.weight_slices * spec.devices_per_polarity * 2
     kind = ("int8" if spec.kernel == "int8" else "int16") if spec.integer else "float32"
-    packed = _BYTES[kind] + (spec.noisy_weights and (1 if spec.integer else 4))
+    packed = _BYTES[kind] + (noisy_reads and (1 if spec.integer else 4))
     return weights * (4 + 2 * 4 * cells + spec.weight_slices * spec.polarity_planes * packed)
 
 
