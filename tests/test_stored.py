@@ -236,7 +236,7 @@ def test_reading_into_an_array() -> None:
     frozen = out.copy()
     frozen.flags.writeable = False
     for bad in (out.astype(float), out[:2], out.T, np.zeros((3, 8), np.float32)[:, ::2], frozen):
-        with pytest.raises(ValueError, match=re.escape("out: expected a writable C-contiguous")):
+        with pytest.raises(ValueError, match=re.escape("out: expected a writeable C-contiguous")):
             stored.read(1, out=bad)
 
 

@@ -420,20 +420,7 @@ class Channel:
                 "collapse: True is not exact for this channel, whose read converter or stuck cells "
                 "act on every cell before the average"
             )
-        if out is None:
-            out = np.empty(inputs.shape, np.float32)
-        elif not (
-            isinstance(out, np.ndarray)
-            and out.dtype == np.float32
-            and out.shape == inputs.shape
-            and out.flags.c_contiguous
-            and out.flags.writeable
-        ):
-            got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise ValueError(
-                "out: expected a writeable C-contiguous float32 array of shape "
-                f"{inputs.shape}, got {got}"
-            )
+        out = random.output_array(out, inputs.shape)
         if not 0 <= offset <= MAX_INDEX - inputs.size:
             raise ValueError(f"offset: expected offset + size <= 2**46 and >= 0, got {offset}")
         chip_key, read_key = self.keys(seed, chip)

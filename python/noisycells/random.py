@@ -17,7 +17,15 @@ from . import _core
 from .reference import STREAM_VERSION, fold_in
 from .runtime import threads_argument
 
-__all__ = ["STREAM_VERSION", "check_seed", "fold_in", "philox4x32", "standard_normal", "stream"]
+__all__ = [
+    "STREAM_VERSION",
+    "check_seed",
+    "fold_in",
+    "output_array",
+    "philox4x32",
+    "standard_normal",
+    "stream",
+]
 
 _MAX_INDEX = 1 << 46  # see the counter layout in noisycells.reference
 
@@ -33,6 +41,24 @@ def check_seed(name: str, value: SupportsIndex) -> int:
     if not 0 <= number < 1 << 64:
         raise ValueError(f"{name}: expected an int in [0, 2**64), got {number}")
     return number
+
+
+def output_array(out: NDArray[np.float32] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """``out``, or a new array where it is None; ValueError where it is not one to draw into."""
+    if out is None:
+        return np.empty(shape, np.float32)
+    if not (
+        isinstance(out, np.ndarray)
+        and out.dtype == np.float32
+        and out.shape == shape
+        and out.flags.c_contiguous
+        and out.flags.writeable
+    ):
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(
+            f"out: expected a writeable C-contiguous float32 array of shape {shape}, got {got}"
+        )
+    return out
 
 
 def stream(*names: str) -> int:
@@ -119,19 +145,7 @@ def standard_normal(
     count = int(np.prod(shape, dtype=np.int64))
     if not 0 <= offset <= _MAX_INDEX - count:
         raise ValueError(f"offset: expected offset + size <= 2**46 and >= 0, got {offset}")
-    if out is None:
-        out = np.empty(shape, np.float32)
-    elif (
-        not isinstance(out, np.ndarray)
-        or out.dtype != np.float32
-        or out.shape != shape
-        or not out.flags.c_contiguous
-        or not out.flags.writeable
-    ):
-        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise ValueError(
-            f"out: expected a writeable C-contiguous float32 array of shape {shape}, got {got}"
-        )
+    out = output_array(out, shape)
     _core.standard_normal(
         out.reshape(-1), check_seed("seed", seed), check_seed("stream", stream), offset,
         threads_argument(num_threads),

@@ -273,7 +273,7 @@ class Device:
             If an argument is not as said above.
         """
         wanted = self._targets("target", target, extrapolate)
-        out = _output(out, wanted.shape)
+        out = random.output_array(out, wanted.shape)
         _core.program(
             wanted.reshape(1, -1),
             *_BARE_TARGETS,
@@ -334,7 +334,7 @@ class Device:
             )
         ageing = _bound_ageing(self, self._check_seconds(seconds, extrapolate))
         draw, threads = _draw(seed, stream, cell), threads_argument(num_threads)
-        out = _output(out, wanted.shape)
+        out = random.output_array(out, wanted.shape)
         if ageing is None:
             out[...] = before
             return out
@@ -798,20 +798,3 @@ def _draw(seed: int, stream: int, cell: int) -> tuple[int, int, int]:
     if number > MAX_CELL:
         raise ValueError(f"cell: expected an int in [0, {MAX_CELL}], got {number}")
     return random.check_seed("seed", seed), random.check_seed("stream", stream), number
-
-
-def _output(out: F32 | None, shape: tuple[int, ...]) -> F32:
-    if out is None:
-        return np.empty(shape, np.float32)
-    if not (
-        isinstance(out, np.ndarray)
-        and out.dtype == np.float32
-        and out.shape == shape
-        and out.flags.c_contiguous
-        and out.flags.writeable
-    ):
-        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise ValueError(
-            f"out: expected a writeable C-contiguous float32 array of shape {shape}, got {got}"
-        )
-    return out

@@ -129,18 +129,7 @@ class StoredTensor:
         """
         seed = random.check_seed("seed", seed)
         chip = random.check_seed("chip", chip)
-        if out is None:
-            out = np.empty(self.shape, np.float32)
-        elif (
-            out.dtype != np.float32
-            or out.shape != self.shape
-            or not out.flags.c_contiguous
-            or not out.flags.writeable
-        ):
-            raise ValueError(
-                f"out: expected a writable C-contiguous float32 array of shape {self.shape}, "
-                f"got {out.dtype} of shape {out.shape}"
-            )
+        out = random.output_array(out, self.shape)
         channel = self.codec.channel
         flat = out.reshape(-1)
         _core.decode(
