@@ -389,6 +389,21 @@ def study(context: click.Context, as_list: bool) -> None:
     help="Largest sum: from the weights, from training images, or X in full scale x w_max.",
 )
 @click.option(
+    "--quantile",
+    type=float,
+    metavar="Q",
+    default=1.0,
+    show_default=True,
+    help="Of the magnitudes of inputs and sums that calibrated ranges cover, in (0, 1].",
+)
+@click.option(
+    "--mapping",
+    type=click.Choice(["tensor", "column", "row"]),
+    default="tensor",
+    show_default=True,
+    help="What shares one w_max: a layer's weights, those of an output, those of an input.",
+)
+@click.option(
     "--read-noise",
     type=click.Choice(["none", "output", "weight", "both"]),
     default="weight",
@@ -445,6 +460,8 @@ def crossbar(
     adc_bits: int | None,
     dac_range: str | float,
     adc_range: str | float,
+    quantile: float,
+    mapping: str,
     read_noise: str,
     output_noise: float,
     reset_noise: float,
@@ -485,10 +502,12 @@ def crossbar(
             adc_bits=adc_bits,
             dac_range=dac_range,
             adc_range=adc_range,
+            mapping=mapping,
             read_noise=read_noise,
             output_noise=output_noise,
         ),
         extrapolate=extrapolate,
+        quantile=quantile,
         reset_noise=reset_noise,
     )
     found = found or tuple(of.published_devices())

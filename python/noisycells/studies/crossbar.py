@@ -568,14 +568,17 @@ def _paragraphs(report: dict[str, Any]) -> list[str]:
         bits = spec[f"{name}_bits"]
         if bits is None:
             return f"ideal {name.upper()}"
-        return f"{bits}-bit {name.upper()} (range: {spec[f'{name}_range']})"
+        source = spec[f"{name}_range"]
+        if source == "calibrated" and settings["quantile"] < 1:
+            source = f"calibrated, quantile {settings['quantile']:g}"
+        return f"{bits}-bit {name.upper()} (range: {source})"
 
     found = [
         f"{network['name']} on {data['name']}, {data['training_images']} training and "
         f"{data['test_images']} test images: {accuracy}.",
         f"Tiles of {spec['rows']} x {spec['cols']}, {converter('dac')}, {converter('adc')}, read "
-        f"noise: {spec['read_noise']}; {settings['chips']} chips an entry, seed "
-        f"{settings['seed']}. Biases stay digital.",
+        f"noise: {spec['read_noise']}, mapping: {spec['mapping']}; {settings['chips']} chips an "
+        f"entry, seed {settings['seed']}. Biases stay digital.",
     ]
     if any(entry["extrapolated"] for entry in report["entries"]):
         found.append("* extrapolated: the device was not measured at that time.")
