@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,9 @@ import numpy as np
 
 from .. import __version__, random
 from ..data import Dataset
+from ..intervals import mean_and_interval
 
 __all__ = ["about_data", "about_versions", "mean_and_interval", "replacing", "write_json"]
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % Student-t interval, of at least two values."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values)), float(stdtrit(len(values) - 1, 0.975) * error)
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
