@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from .batches import Batches, batches
 from .convert import at, calibrate, convert, estimate, program, restore, summary
 from .crossbar_layers import (
     CrossbarConv1d,
@@ -37,10 +38,11 @@ from .models import (
 )
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
-from .train import TrainingRecord, accuracy, build, train
+from .train import TrainingRecord, accuracy, build, fit, train
 
 __all__ = [
     "MLP",
+    "Batches",
     "CrossbarConv1d",
     "CrossbarConv2d",
     "CrossbarConv3d",
@@ -59,11 +61,13 @@ __all__ = [
     "TrainingRecord",
     "accuracy",
     "at",
+    "batches",
     "build",
     "calibrate",
     "convert",
     "crossbar_linear",
     "estimate",
+    "fit",
     "fold_batchnorm",
     "load",
     "magnitude_prune",

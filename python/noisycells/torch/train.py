@@ -1,34 +1,49 @@
-"""A plain training loop with the MNIST settings of Isik et al. (2020, appendix B.1)."""
+"""Training: a plain loop for any model, loss and optimizer, with the papers' settings as defaults.
+
+:func:`fit` takes batches; :func:`train` takes arrays, with the MNIST settings of Isik et al. (2020,
+appendix B.1).
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..data import stratified_split
 from ..random import check_seed
+from .batches import batches, process
+from .checkpoint import TrainingState
 
-__all__ = ["TrainingRecord", "accuracy", "build", "train"]
+__all__ = ["Loader", "TrainingRecord", "accuracy", "build", "fit", "train"]
+
+Loader = Iterable[tuple[Tensor, ...]]
+"""Batches: images, labels, and what else the loss needs of each image."""
+
+EVALUATION_BATCH = 500
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What :func:`train` saw on the validation images.
+    """What :func:`fit` saw on the validation images.
 
     Parameters
     ----------
     accuracies : tuple of float
-        Accuracy after each epoch, in percent.
+        Accuracy after each epoch, in percent (or another score, the higher the better).
     losses : tuple of float
-        Mean cross entropy after each epoch, in nats.
+        Loss after each epoch: mean cross entropy in nats, unless ``validate`` measured another.
     best_epoch : int
         Epoch whose weights were kept, counted from 1.
     """
@@ -50,6 +65,137 @@ def build(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     """
     with _seeded(seed):
         return factory()
+
+
+def fit(
+    model: nn.Module,
+    loader: Loader,
+    validation: Loader,
+    *,
+    epochs: int,
+    seed: int = 0,
+    loss: Callable[..., Tensor] | None = None,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+    scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+    clip_gradient: float | None = None,
+    patience: int | None = None,
+    validate: Callable[[nn.Module, Loader], tuple[float, float]] | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> TrainingRecord:
+    """Train `model` in place and keep the weights of the epoch that validates best.
+
+    The best epoch has the highest validation accuracy, and the lowest loss among equals. Noise
+    from :func:`inject_noise` acts while training and while validating, a fresh draw each time the
+    model is called. The same arguments give the same bits on one machine with the same number of
+    threads; the state of torch's generators is left as it was.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Under torch.distributed, wrapped in DistributedDataParallel by the caller.
+    loader, validation : iterable of tuple of Tensor
+        Batches (images, labels) such as :func:`batches` or a torch ``DataLoader``; more tensors
+        in a batch go to `loss`. What has a ``set_epoch`` method (or a sampler with one) is told
+        the epoch, from 1. The validation batches must hold nothing of the test set.
+    epochs : int
+        Passes over `loader`, at least 1.
+    seed : int
+        Seed of torch's generators (the CPU's and that of the model's device) during the training:
+        of the order of the batches, dropout and what else draws from them.
+    loss : callable, optional
+        ``loss(model, images, labels, ...)``, one scalar; by default the cross entropy of
+        ``model(images)``.
+    optimizer : callable, optional
+        Makes the optimizer of the parameters; by default Adam at 1e-3 with weight decay 5e-4
+        (Isik et al. 2020, appendix B.1).
+    scheduler : callable, optional
+        ``scheduler(optimizer, steps)`` makes a learning-rate schedule that is stepped after each
+        of `steps` batches; `loader` must then have a length.
+    clip_gradient : float, optional
+        Largest norm of the gradient of all parameters.
+    patience : int, optional
+        Stop after so many epochs without a better one.
+    validate : callable, optional
+        ``validate(model, validation)`` returns (accuracy, loss) on a model in eval mode; for
+        example one that pauses the noise, or averages over several draws.
+    checkpoint : str or Path, optional
+        File that holds the state after each epoch: weights, optimizer, schedule, generators, the
+        noise's draw number, the best weights. Where it exists, training goes on from it and ends
+        with the same bits as without the interruption.
+    progress : callable, optional
+        Called after each epoch with its number, from 1, and the validation accuracy in percent;
+        at once for those found in `checkpoint`.
+
+    Returns
+    -------
+    TrainingRecord
+        The same in every process: validation is averaged over processes.
+
+    Raises
+    ------
+    ValueError
+        If `epochs` or `patience` is below 1, `clip_gradient` not above 0, a loader is empty, or
+        `checkpoint` is damaged or of another training.
+    TypeError
+        If there is a `scheduler` and `loader` has no length.
+
+    Notes
+    -----
+    Under torch.distributed, all processes draw from generators of the same seed, process 0 writes
+    the checkpoint, and its batch-normalisation statistics are kept.
+    """
+    for name, number in (("epochs", epochs), ("patience", patience)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name}: expected at least 1, got {number}")
+    if clip_gradient is not None and not clip_gradient > 0:
+        raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
+    if scheduler is not None and not hasattr(loader, "__len__"):
+        raise TypeError(f"loader: expected one with a length, for the scheduler, got {loader!r}")
+    loss = loss or _cross_entropy
+    validate = validate or _validate
+    optimiser = (optimizer or _adam)(model.parameters())
+    steps = epochs * len(loader) if scheduler is not None else 0  # type: ignore[arg-type]
+    schedule = None if scheduler is None else scheduler(optimiser, steps)
+    device = _device(model)
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    settings = {"seed": check_seed("seed", seed), "steps": steps}
+    state = TrainingState(inner, optimiser, schedule, device, settings)
+    file = None if checkpoint is None else Path(checkpoint)
+
+    with _seeded(seed, device):
+        if file is not None:
+            state.resume(file)
+        if progress is not None:
+            for epoch, score in enumerate(state.accuracies, start=1):
+                progress(epoch, score)
+        for epoch in range(len(state.accuracies) + 1, epochs + 1):
+            if patience is not None and epoch - state.best_epoch > patience:
+                break
+            _set_epoch(loader, epoch)
+            model.train()
+            batch = None
+            for batch in loader:
+                images, *targets = (part.to(device) for part in batch)
+                optimiser.zero_grad()
+                loss(model, images, *targets).backward()
+                if clip_gradient is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
+                optimiser.step()
+                if schedule is not None:
+                    schedule.step()
+            if batch is None:
+                raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
+            _share_buffers(inner)
+            inner.eval()
+            state.record(*_mean_over_processes(validate(inner, validation), device))
+            if file is not None:
+                state.save(file)
+            if progress is not None:
+                progress(epoch, state.accuracies[-1])
+    inner.load_state_dict(state.best_model)
+    model.eval()
+    return TrainingRecord(tuple(state.accuracies), tuple(state.losses), state.best_epoch)
 
 
 def train(
@@ -102,42 +248,21 @@ def train(
         If `epochs` or `batch_size` is below 1, the lengths of `images` and `labels` differ, or
         the validation split would be empty.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs: expected at least 1, got {epochs}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     if len(images) != len(labels):
         raise ValueError(
             f"labels: expected one for each of {len(images)} images, got {len(labels)}"
         )
     device = _device(model)
-    rows, validation_rows = stratified_split(labels, validation_fraction, seed)
-    x, y = _tensors(images[rows], labels[rows], device)
-    validation_x, validation_y = _tensors(images[validation_rows], labels[validation_rows], device)
-
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    accuracies: list[float] = []
-    losses: list[float] = []
-    best = (-1.0, 0.0)
-    best_epoch, best_state = 0, {}
-    with _seeded(seed):
-        for epoch in range(1, epochs + 1):
-            model.train()
-            for batch in torch.randperm(len(x)).to(device).split(batch_size):
-                optimiser.zero_grad()
-                F.cross_entropy(model(x[batch]), y[batch]).backward()
-                optimiser.step()
-            logits = _logits(model, validation_x)
-            accuracies.append(_accuracy(logits, validation_y))
-            losses.append(F.cross_entropy(logits, validation_y).item())
-            if (accuracies[-1], -losses[-1]) > best:
-                best = (accuracies[-1], -losses[-1])
-                best_epoch, best_state = epoch, copy.deepcopy(model.state_dict())
-            if progress is not None:
-                progress(epoch, accuracies[-1])
-    model.load_state_dict(best_state)
-    model.eval()
-    return TrainingRecord(tuple(accuracies), tuple(losses), best_epoch)
+    rows, others = stratified_split(labels, validation_fraction, seed)
+    return fit(
+        model,
+        batches(images[rows], labels[rows], batch_size, device=device),
+        batches(images[others], labels[others], EVALUATION_BATCH, shuffle=False, device=device),
+        epochs=epochs,
+        seed=seed,
+        optimizer=lambda p: torch.optim.Adam(p, lr=learning_rate, weight_decay=weight_decay),
+        progress=progress,
+    )
 
 
 def accuracy(
@@ -164,22 +289,41 @@ def accuracy(
             "images: expected at least one, with one label each, "
             f"got {len(images)} images and {len(labels)} labels"
         )
-    x, y = _tensors(images, labels, _device(model))
+    loader = batches(images, labels, EVALUATION_BATCH, shuffle=False, device=_device(model))
     training = model.training
     try:
-        return _accuracy(_logits(model, x), y)
+        return _percent(*_answers(model.eval(), loader))
     finally:
         model.train(training)
 
 
-@torch.inference_mode()
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    model.eval()
-    return torch.cat([model(batch) for batch in x.split(500)])
+def _validate(model: nn.Module, loader: Loader) -> tuple[float, float]:
+    """Accuracy in percent and mean cross entropy in nats."""
+    logits, labels = _answers(model, loader)
+    return _percent(logits, labels), F.cross_entropy(logits, labels).item()
 
 
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
+@torch.no_grad()
+def _answers(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
+    """Logits and labels of all images of a loader."""
+    device = _device(model)
+    pairs = [(model(images.to(device)), labels.to(device)) for images, labels, *_ in loader]
+    if not pairs:
+        raise ValueError("validation: expected at least one batch, got none")
+    logits, labels = zip(*pairs, strict=True)
+    return torch.cat(logits), torch.cat(labels)
+
+
+def _percent(logits: Tensor, labels: Tensor) -> float:
     return 100 * (logits.argmax(1) == labels).sum().item() / len(labels)
+
+
+def _cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(model(images), labels)
+
+
+def _adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-4)
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -187,18 +331,38 @@ def _device(model: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _tensors(
-    images: npt.NDArray[np.float32] | Tensor,
-    labels: npt.NDArray[np.int64] | Tensor,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    return torch.as_tensor(images, device=device), torch.as_tensor(labels, device=device)
+def _set_epoch(loader: Loader, epoch: int) -> None:
+    for part in (loader, getattr(loader, "sampler", None)):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of process 0, as it would get at the next training step."""
+    if process()[1] > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+
+
+def _mean_over_processes(
+    validated: tuple[float, float], device: torch.device
+) -> tuple[float, float]:
+    processes = process()[1]
+    if processes == 1:
+        return validated
+    values = torch.tensor(validated, dtype=torch.float64, device=device)
+    distributed.all_reduce(values)
+    accuracy, loss = (values / processes).tolist()
+    return accuracy, loss
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's CPU generator for a while; the others are not touched."""
+def _seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """Seed torch's generators of the CPU and of ``device`` for a while; no other is touched."""
     seed = check_seed("seed", seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

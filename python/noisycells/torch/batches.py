@@ -1,0 +1,145 @@
+"""Batches of images held in memory: shuffled, augmented, shared out over processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+__all__ = ["Batches", "batches", "process"]
+
+PADDING = 4  # pixels on each side of an image before it is cropped (He et al. 2016, section 4.2)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Images and what belongs to each, a batch at a time; made by :func:`batches`.
+
+    Every pass over it is another order and another augmentation, drawn from torch's default
+    generator: the pass is a function of that generator's state. Where torch.distributed is
+    initialised, every process takes its share of the same order, all shares of one size (up to
+    one image a process is left out), and ``batch_size`` is what one process takes.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, ...)
+    targets : tuple of Tensor, each of shape (n, ...)
+        The labels, and what else a loss needs of each image.
+    batch_size : int
+    shuffle : bool
+    augment : {None, "flip", "crop-flip"}
+    """
+
+    images: Tensor
+    targets: tuple[Tensor, ...]
+    batch_size: int
+    shuffle: bool = True
+    augment: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {self.batch_size}")
+        if len(self.images) < process()[1]:
+            raise ValueError(
+                f"images: expected at least one a process, got {len(self.images)} "
+                f"for {process()[1]}"
+            )
+        for target in self.targets:
+            if len(target) != len(self.images):
+                raise ValueError(
+                    f"labels: expected one for each of {len(self.images)} images, got {len(target)}"
+                )
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(
+                f"augment: expected one of {list(AUGMENTATIONS)}, got {self.augment!r}"
+            )
+
+    def __len__(self) -> int:
+        """Batches a pass."""
+        return math.ceil(len(self.images) // process()[1] / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """The batches of one pass: images, then one tensor for each of the targets."""
+        rank, processes = process()
+        size = len(self.images)
+        order = torch.randperm(size) if self.shuffle else torch.arange(size)
+        order = order[rank : size - size % processes : processes].to(self.images.device)
+        for rows in order.split(self.batch_size):
+            images = AUGMENTATIONS[self.augment](self.images[rows])
+            yield images, *(target[rows] for target in self.targets)
+
+    def with_target(self, target: Tensor) -> Batches:
+        """The same batches, each with the rows of one more tensor of shape (n, ...)."""
+        return replace(self, targets=(*self.targets, target))
+
+
+def batches(
+    images: npt.NDArray[np.float32] | Tensor,
+    labels: npt.NDArray[np.int64] | Tensor,
+    batch_size: int = 100,
+    *,
+    shuffle: bool = True,
+    augment: str | None = None,
+    device: torch.device | str | None = None,
+) -> Batches:
+    """A loader for :func:`fit` of images in memory.
+
+    Parameters
+    ----------
+    images : ndarray of float32 or Tensor, shape (n, channels, height, width)
+        Normalised; any shape (n, ...) where nothing is augmented.
+    labels : ndarray of int64 or Tensor, shape (n,)
+    batch_size : int
+        Images a step, at least 1; the last batch of a pass may be smaller.
+    shuffle : bool
+        Draw a new order each pass; without it, the order is that of `images`.
+    augment : {None, "flip", "crop-flip"}
+        "flip" mirrors every second image, on average, left to right (Isik et al. 2020, appendix
+        B); "crop-flip" also shifts each by up to 4 pixels, zeros coming in from outside (He et
+        al. 2016, section 4.2).
+    device : torch.device or str, optional
+        Where the images are kept; where they are, by default.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 1, `augment` is none of the above, there are no images, or not
+        as many labels.
+    """
+    x, y = torch.as_tensor(images, device=device), torch.as_tensor(labels, device=device)
+    return Batches(x, (y,), batch_size, shuffle, augment)
+
+
+def process() -> tuple[int, int]:
+    """This process's number among those of torch.distributed, and how many they are."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _flip(images: Tensor) -> Tensor:
+    mirrored = (torch.rand(len(images)) < 0.5).to(images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def _crop(images: Tensor) -> Tensor:
+    size, _, height, width = images.shape
+    shifts = torch.randint(2 * PADDING + 1, (2, size, 1)).to(images.device)
+    rows = shifts[0] + torch.arange(height, device=images.device)
+    columns = shifts[1] + torch.arange(width, device=images.device)
+    padded = F.pad(images, (PADDING,) * 4).permute(0, 2, 3, 1)
+    image = torch.arange(size, device=images.device)[:, None, None]
+    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+AUGMENTATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
+    None: lambda images: images,
+    "flip": _flip,
+    "crop-flip": lambda images: _flip(_crop(images)),
+}

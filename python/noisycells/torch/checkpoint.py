@@ -1,0 +1,167 @@
+"""The state of a training: kept in a file after each epoch, and taken up from it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from .batches import process
+
+try:
+    from .noise import active_noise
+except ImportError:  # TODO: part A
+    def active_noise(model): return None
+
+__all__ = ["TrainingState"]
+
+
+class TrainingState:
+    """Everything the next epoch depends on, and what the epochs before have shown.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Without the wrapper of DistributedDataParallel.
+    optimizer : torch.optim.Optimizer
+    scheduler : LRScheduler or None
+    device : torch.device
+        Its generator is part of the state, beside the CPU's.
+    settings : dict
+        Plain values that must be the same in a training that goes on.
+
+    Attributes
+    ----------
+    accuracies, losses : list of float
+        On the validation images, after each epoch.
+    best_epoch : int
+        Epoch of highest accuracy, and lowest loss among equals, from 1; 0 before the first.
+    best_model : dict of str to Tensor
+        The model's state after it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        device: torch.device,
+        settings: dict[str, int],
+    ) -> None:
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.device = device
+        self.settings: dict[str, Any] = settings | {
+            "optimizer": type(optimizer).__name__,
+            "scheduler": type(scheduler).__name__,
+            "noise": active_noise(model) is not None,
+            "processes": process()[1],
+        }
+        self.accuracies: list[float] = []
+        self.losses: list[float] = []
+        self.best_epoch = 0
+        self.best_model: dict[str, Tensor] = {}
+
+    def record(self, accuracy: float, loss: float) -> None:
+        """Note how an epoch validated, and the model if there was none better."""
+        best = self.best_epoch - 1
+        if best < 0 or (accuracy, -loss) > (self.accuracies[best], -self.losses[best]):
+            self.best_epoch = len(self.accuracies) + 1
+            self.best_model = copy.deepcopy(self.model.state_dict())
+        self.accuracies.append(accuracy)
+        self.losses.append(loss)
+
+    def save(self, path: Path) -> None:
+        """Write the state; the file takes the old one's place only when it is complete."""
+        rank, processes = process()
+        drawn = [self._drawn()] * processes
+        if processes > 1:
+            distributed.all_gather_object(drawn, self._drawn())
+        if rank != 0:
+            return
+        state = {
+            "settings": self.settings,
+            "accuracies": self.accuracies,
+            "losses": self.losses,
+            "best_epoch": self.best_epoch,
+            "best_model": self.best_model,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "drawn": drawn,
+        }
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def resume(self, path: Path) -> None:
+        """Take up the state of the file, if there is one.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or of a training of another model or other settings.
+        """
+        rank, processes = process()
+        found = [_read(path) if rank == 0 and path.exists() else None]
+        if processes > 1:
+            distributed.broadcast_object_list(found)
+        (state,) = found
+        if state is None:
+            return
+        for name, value in self.settings.items():
+            if state["settings"].get(name) != value:
+                raise ValueError(
+                    f"checkpoint: expected a training with {name} {value}, "
+                    f"got {state['settings'].get(name)} in {path}"
+                )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.accuracies, self.losses = state["accuracies"], state["losses"]
+        self.best_epoch, self.best_model = state["best_epoch"], state["best_model"]
+        drawn = state["drawn"][rank]
+        torch.set_rng_state(drawn["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(drawn["cuda"], self.device)
+        noise = active_noise(self.model)
+        if noise is not None:
+            noise.load_state_dict(drawn["noise"])
+
+    def _drawn(self) -> dict[str, Any]:
+        """How far this process's generators have come."""
+        noise = active_noise(self.model)
+        cuda = self.device.type == "cuda"
+        return {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "noise": None if noise is None else noise.state_dict(),
+        }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU; nothing but tensors and plain containers is loaded."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"checkpoint: expected {path} to be intact, got: {error}") from error
+    if not isinstance(state, dict) or "settings" not in state:
+        raise ValueError(f"checkpoint: expected {path} to hold a training, it does not")
+    return state
