@@ -1085,6 +1085,88 @@ def test_patches_that_are_not_finite(simd_level: str) -> None:
         made.pack().convolve(x, y, *c[2:6], *made.arguments(), None)
 
 
+# --------------------------------------------------------------------------- gradients
+
+
+class Gradient(NamedTuple):
+    convolution: Convolution
+    n: int
+    rows: int
+    shift: int = 0
+    digit: int = 0
+    fixed: float | None = None
+    row_scale: bool = False
+    inside: bool = False
+
+
+GRADIENTS = {
+    "plain": Gradient(CONVOLUTIONS["2d, padding"], 5, 512),
+    "one output": Gradient(CONVOLUTIONS["1d"], 1, 512),
+    "all": Gradient(CONVOLUTIONS["2d, all"], 70, 7, 2, 3, 1.0, True, True),
+    "vector, all": Gradient(CONVOLUTIONS["3d, all"], 33, 20, 0, 0, None, True, True),
+    "slice": Gradient(CONVOLUTIONS["2d, stride"], 16, 16, 3, 7),
+    "groups": Gradient(CONVOLUTIONS["lines of 4"], 130, 100, inside=True),
+    "parts": Gradient(CONVOLUTIONS["many"], 12, 10, inside=True),
+}
+
+
+@cache
+def gradient_arguments(name: str) -> tuple[Any, ...]:
+    """Gradients of the outputs, row scales, and what the ADC took (and as bits)."""
+    c = GRADIENTS[name]
+    flat = patches(images(c.convolution), c.convolution)
+    batch, k = int(np.prod(flat.shape[:4])), int(np.prod(flat.shape[4:]))
+    g = RNG(list(name.encode()))
+    grad = g.standard_normal((batch, c.n)).astype(np.float32)
+    row_scale = inside = bits = None
+    if c.row_scale:
+        row_scale = g.uniform(0.5, 2, k).astype(np.float32)
+        row_scale[k // 2] = 0
+    if c.inside:
+        inside = g.random((-(-k // c.rows), batch, c.n)) < 0.7
+        bits = np.packbits(inside, axis=2, bitorder="little")
+    return flat.reshape(batch, k), grad, row_scale, inside, bits
+
+
+def core_gradient(name: str, threads: int) -> F32:
+    c = GRADIENTS[name]
+    flat, grad, row_scale, _, bits = gradient_arguments(name)
+    memory, total = guarded((c.n, flat.shape[1]), np.float32)
+    _core.weight_gradient(
+        images(c.convolution), grad, total, c.rows, *c.convolution[2:6], 127, c.shift, c.digit,
+        c.fixed, row_scale, bits, threads,
+    )  # fmt: skip
+    memory.check()
+    return total
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_of_weights(simd_level: str, name: str) -> None:
+    """Of a sum with n roundings: n u / (1 - n u) of that of the magnitudes (Higham 2002, 3.1)."""
+    c = GRADIENTS[name]
+    flat, grad, row_scale, inside, _ = gradient_arguments(name)
+    arguments = (c.rows, 127, c.shift, c.digit, c.fixed, row_scale, inside)
+    want = reference.weight_gradient(flat, grad, *arguments)
+    magnitudes = reference.weight_gradient(np.abs(flat), np.abs(grad), *arguments)
+    got = core_gradient(name, 1)
+    nu = (2 * len(flat) + 4) * 2.0**-24
+    assert (np.abs(got - want) <= nu / (1 - nu) * magnitudes).all()
+    for threads in THREADS:
+        same_bits(core_gradient(name, threads), got)
+
+
+def test_gradients_have_the_same_bits_wherever_multiply_adds_are_fused() -> None:
+    for name in GRADIENTS:
+        found = []
+        for level in nc.available_simd_levels():
+            if level == "baseline" and not BASELINE_FUSES:
+                continue
+            with at_level(level):
+                found.append(core_gradient(name, 2))
+        for other in found:
+            same_bits(found[0], other)
+
+
 # --------------------------------------------------------------------------- levels
 
 
@@ -1202,6 +1284,16 @@ def good_convolve(**changed: Any) -> None:
         "stride": (1, 1, 1), "padding": (0, 0, 0), "dilation": (1, 1, 1), **PRODUCT, **changed,
     }  # fmt: skip
     packed_array().convolve(**arguments)
+
+
+def good_gradient(**changed: Any) -> None:
+    arguments = {
+        "x": F((1, 2, 1, 1, 6)), "grad": F((5, 3)), "total": F((3, 4)), "rows": 3,
+        "kernel": (1, 1, 2), "stride": (1, 1, 1), "padding": (0, 0, 0), "dilation": (1, 1, 1),
+        "dac_levels": 127, "shift": 0, "digit": 0, "fixed_range": None, "row_scale": None,
+        "inside": None, **changed,
+    }  # fmt: skip
+    _core.weight_gradient(**arguments)
 
 
 def with_step(value: float) -> F32:
@@ -1348,6 +1440,22 @@ VALUE_ERRORS: list[tuple[str, Callable[[], Any]]] = [
         good_convolve(inside=np.zeros((8, 1, 1), np.uint8))),
     ("dac_levels: expected 0 to 127, got 128", lambda: good_convolve(dac_levels=128)),
     ("array is not writeable", lambda: good_convolve(y=frozen(1, 1, 1, 5, 3))),
+    # gradients
+    ("x: expected 5 dimensions", lambda: good_gradient(x=F((2, 6)))),
+    (r"x: expected channels x kernel = 4 inputs a patch, got 6", lambda:
+        good_gradient(kernel=(1, 1, 3))),
+    ("kernel: expected to fit", lambda: good_gradient(x=F((1, 2, 1, 1, 1)))),
+    (r"grad: expected shape \(5, 3\)", lambda: good_gradient(grad=F((4, 3)))),
+    (r"total: expected shape \(out, inputs\)", lambda: good_gradient(total=F(4))),
+    ("rows: expected >= 1, got 0", lambda: good_gradient(rows=0)),
+    ("dac_levels: expected 1 ", lambda: good_gradient(dac_levels=0)),
+    ("shift: expected 0 ", lambda: good_gradient(shift=16)),
+    ("digit: expected >= 0", lambda: good_gradient(digit=-1)),
+    ("fixed_range: expected a finite", lambda: good_gradient(fixed_range=0.0)),
+    (r"row_scale: expected shape \(4,\)", lambda: good_gradient(row_scale=F(3))),
+    (r"inside: expected shape \(2, 5, 1\)", lambda:
+        good_gradient(inside=np.zeros((1, 5, 1), np.uint8))),
+    ("array is not writeable", lambda: good_gradient(total=frozen(3, 4))),
 ]  # fmt: skip
 
 
@@ -1370,6 +1478,7 @@ def test_the_good_calls_are_good() -> None:
         good_pack,
         good_product,
         good_convolve,
+        good_gradient,
     ):
         call()
     good_pack(variance=True)

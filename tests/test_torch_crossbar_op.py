@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch")
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells.reference import crossbar as reference  # noqa: E402
+from noisycells.torch import crossbar_gradient  # noqa: E402
 from noisycells.torch.crossbar_circuit import describe  # noqa: E402
 from noisycells.torch.crossbar_op import fresh_product, programmed_product  # noqa: E402
 from noisycells.torch.crossbar_patches import Geometry, patches  # noqa: E402
@@ -227,11 +229,16 @@ def test_gradients_of_convolutions_are_those_of_patches(
     rows = linear(patches(x, geometry), w.flatten(1), spec=spec)
     assert torch.equal(y.movedim(1, -1).reshape(rows.shape), rows)
     grad = torch.randn_like(y)
-    found = torch.autograd.grad(y, [x, w], grad)
+    found = torch.autograd.grad(y, [x, w], grad, retain_graph=True)
+    # In torch operations, as on other devices.
+    by_taps = crossbar_gradient._weights_by_taps
+    with mock.patch.object(crossbar_gradient, "_weights_by_patches", by_taps):
+        others = torch.autograd.grad(y, [x, w], grad)
     want = torch.autograd.grad(rows, [x, w], grad.movedim(1, -1).reshape(rows.shape))
-    for got, expected in zip(found, want, strict=True):
-        atol = 1e-5 * expected.abs().max().item()
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=atol)
+    for got in (found, others):
+        for one, expected in zip(got, want, strict=True):
+            atol = 1e-5 * expected.abs().max().item()
+            torch.testing.assert_close(one, expected, rtol=1e-5, atol=atol)
 
 
 def test_gradients_that_are_not_needed_are_not_made() -> None:

@@ -166,6 +166,32 @@ std::int64_t multiply(const CrossbarArray& array, const Floats& x, const Patches
   return clipped;
 }
 
+// Patches of x (batch, channels, depth, height, width) with `k` inputs each.
+Patches checked_patches(const Floats& x, const Three& kernel, const Three& stride,
+                        const Three& padding, const Three& dilation, std::int64_t k) {
+  require(x.ndim() == 5, "x: expected 5 dimensions");
+  Patches p{};
+  p.channels = x.shape(1);
+  std::int64_t size = p.channels;
+  for (std::size_t d = 0; d < 3; ++d) {
+    require(kernel[d] >= 1 && stride[d] >= 1 && padding[d] >= 0 && dilation[d] >= 1,
+            "kernel, stride, padding, dilation: expected positive sizes");
+    p.size[d] = x.shape(static_cast<py::ssize_t>(2 + d));
+    p.kernel[d] = kernel[d];
+    p.stride[d] = stride[d];
+    p.padding[d] = padding[d];
+    p.dilation[d] = dilation[d];
+    size *= kernel[d];
+    const std::int64_t reach = p.size[d] + 2 * std::int64_t{padding[d]} -
+                               (std::int64_t{kernel[d]} - 1) * dilation[d] - 1;
+    require(reach >= 0, "kernel: expected to fit into the padded input");
+    p.out[d] = reach / stride[d] + 1;
+  }
+  require(size == k, "x: expected channels x kernel = " + std::to_string(k) +
+                         " inputs a patch, got " + std::to_string(size));
+  return p;
+}
+
 }  // namespace
 
 void register_crossbar(py::module_& m) {
@@ -313,30 +339,10 @@ void register_crossbar(py::module_& m) {
              const MaybeFloats& bias, const MaybeFloats& row_scale, std::uint64_t seed,
              std::uint64_t stream, const std::optional<Array<std::uint8_t>>& inside,
              int num_threads) {
-            require(x.ndim() == 5, "x: expected 5 dimensions");
             require(y.ndim() == 5, "y: expected 5 dimensions");
-            Patches p{};
-            p.channels = x.shape(1);
-            std::int64_t size = p.channels;
-            for (int d = 0; d < 3; ++d) {
-              require(kernel[d] >= 1 && stride[d] >= 1 && padding[d] >= 0 && dilation[d] >= 1,
-                      "kernel, stride, padding, dilation: expected positive sizes");
-              p.size[d] = x.shape(2 + d);
-              p.kernel[d] = kernel[d];
-              p.stride[d] = stride[d];
-              p.padding[d] = padding[d];
-              p.dilation[d] = dilation[d];
-              size *= kernel[d];
-              const std::int64_t reach =
-                  p.size[d] + 2 * std::int64_t{padding[d]} -
-                  (std::int64_t{kernel[d]} - 1) * dilation[d] - 1;
-              require(reach >= 0, "kernel: expected to fit into the padded input");
-              p.out[d] = reach / stride[d] + 1;
+            const Patches p = checked_patches(x, kernel, stride, padding, dilation, array.k());
+            for (int d = 0; d < 3; ++d)
               require(y.shape(1 + d) == p.out[d], "y: expected the size of the output");
-            }
-            require(size == array.k(), "x: expected channels x kernel = " +
-                                           std::to_string(array.k()) + " inputs a patch, got " +
-                                           std::to_string(size));
             require(y.shape(0) == x.shape(0) && y.shape(4) == array.n(),
                     "y: expected shape (batch, depth, height, width, out)");
             const std::int64_t batch = x.shape(0) * p.out[0] * p.out[1] * p.out[2];
@@ -353,6 +359,48 @@ void register_crossbar(py::module_& m) {
           py::arg("weight_noise"), py::arg("fixed_range"), py::arg("scale").noconvert(),
           py::arg("bias").noconvert(), py::arg("row_scale").noconvert(), py::arg("seed"),
           py::arg("stream"), py::arg("inside").noconvert(), py::arg("num_threads") = 0);
+  m.def(
+      "weight_gradient",
+      [](const Floats& x, const Floats& grad, Floats& total, int rows,
+         const Three& kernel, const Three& stride, const Three& padding, const Three& dilation,
+         int dac_levels, int shift, int digit, std::optional<float> fixed_range,
+         const MaybeFloats& row_scale, const std::optional<Array<std::uint8_t>>& inside,
+         int num_threads) {
+        require(total.ndim() == 2 && total.shape(0) >= 1 && total.shape(1) >= 1,
+                "total: expected shape (out, inputs)");
+        const std::int64_t n = total.shape(0), k = total.shape(1);
+        const Patches p = checked_patches(x, kernel, stride, padding, dilation, k);
+        const std::int64_t batch = x.shape(0) * p.out[0] * p.out[1] * p.out[2];
+        require_matrix(grad, "grad", batch, n);
+        require(rows >= 1, "rows: expected >= 1, got " + std::to_string(rows));
+        require(dac_levels >= 1 && dac_levels <= 32767, "dac_levels: expected 1 .. 32767");
+        require(shift >= 0 && shift < 16, "shift: expected 0 .. 15");
+        require(digit >= 0, "digit: expected >= 0");
+        require(!fixed_range || (std::isfinite(*fixed_range) && *fixed_range > 0),
+                "fixed_range: expected a finite number > 0");
+        WeightGradient how{dac_levels, shift, digit, fixed_range.value_or(0.0f), nullptr, nullptr};
+        if (row_scale) {
+          require(row_scale->ndim() == 1 && row_scale->shape(0) == k,
+                  "row_scale: expected shape (" + std::to_string(k) + ",)");
+          how.row_scale = row_scale->data();
+        }
+        if (inside) {
+          const std::int64_t tiles = (k + rows - 1) / rows, bytes = (n + 7) / 8;
+          require(inside->ndim() == 3 && inside->shape(0) == tiles &&
+                      inside->shape(1) == batch && inside->shape(2) == bytes,
+                  "inside: expected shape (" + std::to_string(tiles) + ", " +
+                      std::to_string(batch) + ", " + std::to_string(bytes) + ")");
+          how.inside = inside->data();
+        }
+        float* to = total.mutable_data();
+        py::gil_scoped_release release;
+        weight_gradient(x.data(), &p, batch, grad.data(), n, k, rows, how, to, num_threads);
+      },
+      py::arg("x").noconvert(), py::arg("grad").noconvert(), py::arg("total").noconvert(),
+      py::arg("rows"), py::arg("kernel"), py::arg("stride"), py::arg("padding"),
+      py::arg("dilation"), py::arg("dac_levels"), py::arg("shift"), py::arg("digit"),
+      py::arg("fixed_range"), py::arg("row_scale").noconvert(), py::arg("inside").noconvert(),
+      py::arg("num_threads") = 0);
 }
 
 }  // namespace noisycells::bindings

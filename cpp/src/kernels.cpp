@@ -27,6 +27,8 @@ namespace {
 
 #include "product-inl.h"
 
+#include "gradient-inl.h"
+
 #include "peak-inl.h"
 
 }  // namespace
@@ -41,7 +43,8 @@ const Kernels table = {
     extent,                      popcount,  pack8,      unpack8,  pack16,  unpack16,
     program,  program_pair, age,  kRowStep, kCodeBytes, kFloatRowStep, kFloatBytes,
     kFloatParts, kPerWeight, kPerProduct, enter, leave, peak, count_beyond, dac, dac_float, pack, multiply,
-    multiply_squares, multiply_float, read, finish, spin,
+    multiply_squares, multiply_float, read, finish,
+    input_values, add_outer, spin,
 };
 
 }  // namespace NOISYCELLS_LEVEL

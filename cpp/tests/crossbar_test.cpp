@@ -449,6 +449,37 @@ void float_sums() {
 
 // ---------------------------------------------------------------- convolutions
 
+// Of images and of their patches, on any number of threads.
+void gradients_agree(const std::vector<float>& x, const std::vector<float>& flat, const Patches& p,
+                     const Case& c) {
+  constexpr std::ptrdiff_t n = 70;
+  constexpr int rows = 7;
+  const auto grad = uniforms(static_cast<std::size_t>(c.batch * n), 5, 2.0f);
+  auto row_scale = uniforms(static_cast<std::size_t>(c.k), 6, 0.5f);
+  for (float& scale : row_scale) scale += 1;
+  row_scale[0] = 0;
+  const std::ptrdiff_t tiles = (c.k + rows - 1) / rows;
+  std::vector<std::uint8_t> inside(static_cast<std::size_t>(tiles * c.batch * ((n + 7) / 8)));
+  for (std::size_t i = 0; i < inside.size(); ++i)
+    inside[i] = static_cast<std::uint8_t>(i % 3 == 0 ? 0xFF : i * 37);
+  for (const float range : {0.0f, 1.25f}) {
+    const WeightGradient how{15, 2, range > 0 ? 3 : 0, range, row_scale.data(), inside.data()};
+    for (const std::string& level : available_simd_levels()) {
+      set_simd_level(level);
+      const auto run = [&](const Patches* patches, int threads) {
+        Output<float> total(static_cast<std::size_t>(n * c.k));
+        weight_gradient(patches ? x.data() : flat.data(), patches, c.batch, grad.data(), n, c.k,
+                        rows, how, total.data(), threads);
+        CHECK(total.guards_hold(), "gradients at " + level);
+        return std::vector<float>(total.data(), total.data() + n * c.k);
+      };
+      const auto expected = run(nullptr, 1);
+      for (const int threads : kThreads)
+        CHECK(run(&p, threads) == expected, "gradients of weights at " + level);
+    }
+  }
+}
+
 void convolutions_agree() {
   Digest digest("crossbar_convolution");
   const Patches cases[] = {
@@ -498,6 +529,7 @@ void convolutions_agree() {
                                 out, layer.how(nullptr), 2);
         });
       CHECK(y[0] == y[1], "a convolution differs from the product of its patches");
+      gradients_agree(x, flat, p, c);
       layer.run(x, &p, 7, digest);
     }
 }

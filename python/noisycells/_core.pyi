@@ -278,3 +278,21 @@ class CrossbarArray:
         inside: _U8 | None,
         num_threads: int = 0,
     ) -> int: ...
+
+def weight_gradient(
+    x: _F32,
+    grad: _F32,
+    total: _F32,
+    rows: int,
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    padding: tuple[int, int, int],
+    dilation: tuple[int, int, int],
+    dac_levels: int,
+    shift: int,
+    digit: int,
+    fixed_range: float | None,
+    row_scale: _F32 | None,
+    inside: _U8 | None,
+    num_threads: int = 0,
+) -> None: ...

@@ -43,6 +43,20 @@ struct Product {
   std::uint8_t* inside;        // (passes, rows, (n + 7) / 8) bits, or null
 };
 
+// How inputs were converted in the pass whose gradient is asked for, and which sums its ADC took.
+struct WeightGradient {
+  int dac_levels, shift, digit;  // digit == 0: all digits at once
+  float fixed_range;             // of inputs; 0: the largest magnitude of each vector
+  const float* row_scale;        // one an input, or null
+  const std::uint8_t* inside;    // (tiles, batch, (n + 7) / 8) bits, or null
+};
+
+// total (n, k) = the sum over the batch of the gradients (batch, n) of the outputs times the
+// converted inputs, where the ADC of a tile of rows was within its range. x as in a product.
+void weight_gradient(const float* x, const Patches* patches, std::ptrdiff_t batch,
+                     const float* grad, std::ptrdiff_t n, std::ptrdiff_t k, int tile_rows,
+                     const WeightGradient& how, float* total, int threads);
+
 class CrossbarArray {
  public:
   CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes, bool integer,

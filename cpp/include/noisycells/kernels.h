@@ -236,6 +236,15 @@ struct Kernels {
   void (*finish)(const float* total, int m, int columns, const float* scale, const float* bias,
                  const float* ranges, float* y, std::ptrdiff_t stride);
 
+  // Gradients of products. n inputs -> converted inputs in steps of the DAC, `padded` of them
+  // (whole vectors of 16).
+  void (*input_values)(const float* x, const float* row_scale, std::ptrdiff_t n,
+                       std::ptrdiff_t padded, const Dac& dac, float* values);
+  // sums (columns, ld) += the products of g (rows, kGroup) and x (rows, ld), summed row after row;
+  // width: of x and sums, whole vectors of 16.
+  void (*add_outer)(const float* g, int columns, const float* x, std::ptrdiff_t ld_x,
+                    std::ptrdiff_t width, int rows, float* sums, std::ptrdiff_t ld);
+
   // Multiply-adds in registers, for benchmarks: peak.h. numbers: 256 ordinary ones, overwritten.
   std::int64_t (*spin)(bool integer, std::int64_t rounds, float* numbers);
 };

@@ -437,3 +437,39 @@ def product(
     scaled = total * scale
     y = scaled * ranges[:, None] if bias is None else fma32(scaled, ranges[:, None], bias)
     return Result(y, np.array(passes), clipped)
+
+
+def weight_gradient(
+    x: F32,
+    grad: F32,
+    rows: int,
+    dac_levels: int,
+    shift: int = 0,
+    digit: int = 0,
+    fixed: float | None = None,
+    row_scale: F32 | None = None,
+    inside: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """Gradient of the weights (out, inputs) in one pass, in float64.
+
+    ``x`` (batch, inputs), ``grad`` (batch, out) of the pass' sums in units of the weights.
+    ``digit``: largest digit of the pass' input slice, ``shift`` bits up; 0 for all digits at once.
+    ``inside`` (tiles, batch, out): where a tile's sum was within the ADC's range. Inputs that are
+    not driven (row scale 0) count as driven by their own size: so that such weights can leave 0.
+    The core sums in float32, in another order.
+    """
+    driven = x if row_scale is None else x * row_scale
+    ranges = input_ranges(driven, fixed)
+    as_driven = x if row_scale is None else x * np.where(row_scale > 0, row_scale, np.float32(1))
+    codes = np.rint(as_driven * _inverse(ranges, dac_levels)[:, None])
+    if fixed is not None:
+        codes = np.minimum(np.maximum(codes, -dac_levels), dac_levels)
+    if digit:
+        codes = np.sign(codes) * ((np.abs(codes).astype(np.int64) >> shift) & digit)
+    # As float32, since that is what the core multiplies.
+    of_steps = (grad * (ranges / np.float32(dac_levels))[:, None]).astype(np.float64)
+    total = np.empty((grad.shape[1], x.shape[1]))
+    for i, tile in enumerate(tiles(x.shape[1], rows)):
+        passed = of_steps if inside is None else of_steps * inside[i]
+        total[:, tile] = passed.T @ codes[:, tile]
+    return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ..crossbar import CrossbarSpec, Packed, Ranges, mapping
 from ..random import fold_in
 from . import crossbar_operations as operations
 from .crossbar_circuit import Circuit
-from .crossbar_patches import Geometry, blocks, patches
+from .crossbar_patches import Geometry, blocks, cubic, patches
 
 __all__ = ["forget", "fresh_arrays", "outputs", "programmed_arrays"]
 
@@ -231,20 +231,10 @@ def _core_product(
         if geometry is None:
             packed.product(values, y.numpy(), seed, offset, inside)
         else:
-            packed.convolve(values, y.numpy(), *_cubic(geometry), seed, offset, inside)
+            packed.convolve(values, y.numpy(), *cubic(geometry), seed, offset, inside)
     if geometry is not None:
         y = y.reshape(-1, packed.n)
     return y, None if inside is None else torch.from_numpy(inside)
-
-
-Triple = tuple[int, int, int]
-
-
-def _cubic(geometry: Geometry) -> tuple[Triple, Triple, Triple, Triple]:
-    """The geometry with three dimensions."""
-    missing = 3 - len(geometry.kernel)
-    filled = [(one,) * missing + v for one, v in zip((1, 1, 0, 1), geometry, strict=True)]
-    return cast("tuple[Triple, Triple, Triple, Triple]", tuple(filled))
 
 
 def _product(

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import _core
 from ..crossbar import CrossbarSpec
 from ..reference.crossbar import tiles
-from .crossbar_patches import Geometry, blocks, padded, windows
+from .crossbar_patches import Geometry, blocks, cubic, padded, windows
 
 __all__ = [
     "Product",
@@ -77,7 +78,7 @@ def input_codes(x: Tensor, full_scale: Tensor | float, levels: int) -> Tensor:
     """Codes of the DAC, or inputs in units of full scale where ``levels`` is 0."""
     if isinstance(full_scale, Tensor):
         t = x * torch.where(full_scale > 0, (levels or 1) / full_scale, 0)
-        return t.round_() if levels else t  # nothing exceeds its vector's largest magnitude
+        return t.round_() if levels else t  # no driven input exceeds its vector's full scale
     t = x * ((levels or 1) / full_scale)
     return t.clamp_(-levels, levels).round_() if levels else t
 
@@ -215,7 +216,7 @@ def convolution_gradient(
     if need_x and by_row and product.full_scale is not None:
         grad_x, need_x = _inputs_by_taps(rows, x, product, geometry), False
     if need_weight and by_patch:
-        grad_weight, need_weight = _weights_by_taps(rows, x, product, geometry), False
+        grad_weight, need_weight = _weights_by_patches(rows, x, product, geometry), False
     if need_x or need_weight:
         of_x, of_weight = _by_convolutions(rows, x, product, geometry, need_x, need_weight)
         grad_x = of_x if need_x else grad_x
@@ -294,8 +295,34 @@ def _channels(tile: slice, tap: int, taps: int) -> slice:
     return slice(max(0, -(-(tile.start - tap) // taps)), -(-(tile.stop - tap) // taps))
 
 
+def _weights_by_patches(rows: Tensor, x: Tensor, product: Product, geometry: Geometry) -> Tensor:
+    """With inputs that are converted differently in each patch."""
+    if x.device.type != "cpu" or x.dtype is not torch.float32:
+        return _weights_by_taps(rows, x, product, geometry)
+    spec = product.spec
+    size = (1,) * (3 - len(geometry.kernel)) + tuple(x.shape[2:])
+    images = x.reshape(*x.shape[:2], *size).contiguous().numpy()
+    gradients = rows.contiguous().numpy()
+    inside = product.inside.numpy() if product.inside.numel() else None
+    row = None if product.row is None else product.row.contiguous().numpy()
+    totals = x.new_zeros(product.planes.shape)
+    of_pass = x.new_empty(product.planes.shape[1:])
+    tiles_of_plane = len(tiles(of_pass.shape[1], spec.rows))
+    passes = [(s, q) for s in range(spec.input_slices) for q in range(len(product.planes))]
+    for i, (s, q) in enumerate(passes):
+        shift, digit, _ = input_slices(spec)[s]
+        _core.weight_gradient(
+            images, gradients, of_pass.numpy(), spec.rows, *cubic(geometry),
+            spec.dac_levels, shift, 0 if spec.input_slice_bits is None else digit,
+            product.full_scale, row,
+            None if inside is None else inside[i * tiles_of_plane : (i + 1) * tiles_of_plane],
+        )  # fmt: skip
+        totals[q].add_(of_pass, alpha=1 << shift)
+    return _shared(totals, product)
+
+
 def _weights_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometry) -> Tensor:
-    """With inputs that are converted differently in each patch.
+    """The same in torch operations, for other devices and dtypes.
 
     Tap by tap and in small blocks of the batch, so that patches are never in memory.
     """

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Geometry", "blocks", "padded", "patches", "windows"]
+__all__ = ["Geometry", "blocks", "cubic", "padded", "patches", "windows"]
 
 BLOCK_ELEMENTS = 1 << 16  # a quarter of a megabyte of float32, which caches hold
+
+
+Triple = tuple[int, int, int]
 
 
 class Geometry(NamedTuple):
@@ -34,6 +37,13 @@ class Geometry(NamedTuple):
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, k, s, p, d in zip(size, *self, strict=True)
         )
+
+
+def cubic(geometry: Geometry) -> tuple[Triple, Triple, Triple, Triple]:
+    """The geometry with three dimensions, as the core takes it."""
+    missing = 3 - len(geometry.kernel)
+    filled = [(one,) * missing + v for one, v in zip((1, 1, 0, 1), geometry, strict=True)]
+    return cast("tuple[Triple, Triple, Triple, Triple]", tuple(filled))
 
 
 def patches(x: Tensor, geometry: Geometry) -> Tensor:
