@@ -23,6 +23,7 @@ from .crossbar_layers import (
     CrossbarTransposedLinear,
 )
 from .crossbar_op import crossbar_linear
+from .distill import distill, distillation_loss
 from .fold import fold_batchnorm
 from .models import (
     MLP,
@@ -36,6 +37,7 @@ from .models import (
     ResNet32,
     SlimResNet20,
 )
+from .noise import Noise, active_noise, inject_noise
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
 from .train import TrainingRecord, accuracy, build, fit, train
@@ -53,6 +55,7 @@ __all__ = [
     "LeNetDeep",
     "LeNetNarrow",
     "LeNetWide",
+    "Noise",
     "ResNet",
     "ResNet18",
     "ResNet20",
@@ -60,15 +63,19 @@ __all__ = [
     "SlimResNet20",
     "TrainingRecord",
     "accuracy",
+    "active_noise",
     "at",
     "batches",
     "build",
     "calibrate",
     "convert",
     "crossbar_linear",
+    "distill",
+    "distillation_loss",
     "estimate",
     "fit",
     "fold_batchnorm",
+    "inject_noise",
     "load",
     "magnitude_prune",
     "make_permanent",
