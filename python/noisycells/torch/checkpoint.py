@@ -15,11 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .batches import process
-
-try:
-    from .noise import active_noise
-except ImportError:  # TODO: part A
-    def active_noise(model): return None
+from .noise import active_noise
 
 __all__ = ["TrainingState"]
 

@@ -153,11 +153,11 @@ def fit(
     if scheduler is not None and not hasattr(loader, "__len__"):
         raise TypeError(f"loader: expected one with a length, for the scheduler, got {loader!r}")
     loss = loss or _cross_entropy
-    validate = validate or _validate
+    validate = validate or measure
     optimiser = (optimizer or _adam)(model.parameters())
     steps = epochs * len(loader) if scheduler is not None else 0  # type: ignore[arg-type]
     schedule = None if scheduler is None else scheduler(optimiser, steps)
-    device = _device(model)
+    device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     settings = {"seed": check_seed("seed", seed), "steps": steps}
     state = TrainingState(inner, optimiser, schedule, device, settings)
@@ -252,7 +252,7 @@ def train(
         raise ValueError(
             f"labels: expected one for each of {len(images)} images, got {len(labels)}"
         )
-    device = _device(model)
+    device = device_of(model)
     rows, others = stratified_split(labels, validation_fraction, seed)
     return fit(
         model,
@@ -289,7 +289,7 @@ def accuracy(
             "images: expected at least one, with one label each, "
             f"got {len(images)} images and {len(labels)} labels"
         )
-    loader = batches(images, labels, EVALUATION_BATCH, shuffle=False, device=_device(model))
+    loader = batches(images, labels, EVALUATION_BATCH, shuffle=False, device=device_of(model))
     training = model.training
     try:
         return _percent(*_answers(model.eval(), loader))
@@ -297,8 +297,8 @@ def accuracy(
         model.train(training)
 
 
-def _validate(model: nn.Module, loader: Loader) -> tuple[float, float]:
-    """Accuracy in percent and mean cross entropy in nats."""
+def measure(model: nn.Module, loader: Loader) -> tuple[float, float]:
+    """Accuracy in percent and mean cross entropy in nats of all images of a loader."""
     logits, labels = _answers(model, loader)
     return _percent(logits, labels), F.cross_entropy(logits, labels).item()
 
@@ -306,7 +306,7 @@ def _validate(model: nn.Module, loader: Loader) -> tuple[float, float]:
 @torch.no_grad()
 def _answers(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
     """Logits and labels of all images of a loader."""
-    device = _device(model)
+    device = device_of(model)
     pairs = [(model(images.to(device)), labels.to(device)) for images, labels, *_ in loader]
     if not pairs:
         raise ValueError("validation: expected at least one batch, got none")
@@ -326,15 +326,17 @@ def _adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
     return torch.optim.Adam(parameters, lr=1e-3, weight_decay=5e-4)
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters of a model are; the CPU where there are none."""
     parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    return CPU if parameter is None else parameter.device
 
 
 def _set_epoch(loader: Loader, epoch: int) -> None:
     for part in (loader, getattr(loader, "sampler", None)):
-        if hasattr(part, "set_epoch"):
-            part.set_epoch(epoch)
+        tell = getattr(part, "set_epoch", None)
+        if tell is not None:
+            tell(epoch)
 
 
 def _share_buffers(model: nn.Module) -> None:
