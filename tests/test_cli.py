@@ -195,6 +195,16 @@ def test_fit(tmp_path: Path, measurements: Path, model: Path) -> None:
     assert nc.load(output)["fc.weight"].codec.channel == channel
 
 
+def test_fit_of_a_cell_without_noise(tmp_path: Path) -> None:
+    """Of unlimited capacity, which is null in JSON."""
+    pytest.importorskip("sklearn")
+    file = tmp_path / "exact.csv"
+    file.write_text("".join(f"{i // 5},{i // 5}\n" for i in range(100)))
+    figures = json.loads(succeed("fit", file, "--json"), parse_constant=pytest.fail)
+    assert figures["capacity"] is None
+    assert "capacity        any number\n" in succeed("fit", file)
+
+
 DEMO = ("demo", "--cells", "2,1", "--reads", 2, "--epochs", 1, "--scope", "tensor")
 
 

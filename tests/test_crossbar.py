@@ -454,7 +454,7 @@ def test_report() -> None:
     spec = nc.CrossbarSpec(adc_bits=6, adc_range=0.5, dac_range=1.0)
     xb = nc.Crossbar(w, PCM, spec, "fc").program(1).at(60.0)
     report = xb.report(x, seed=3)
-    assert json.loads(json.dumps(report)) == report
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
     y, exact = xb.matmul(x, 3).astype(np.float64), (x @ w.T).astype(np.float64)
     snr = 10 * np.log10((exact**2).sum() / ((y - exact) ** 2).sum())
     assert report["snr_db"] == pytest.approx(snr, abs=1e-6)
@@ -475,6 +475,20 @@ def test_error_budget_of_an_ideal_array() -> None:
     budget = xb.error_budget(inputs())
     assert set(budget) == {"programming", "all"}
     assert min(budget.values()) > 120  # rounding
+
+
+def test_without_any_error() -> None:
+    """Infinite in numbers, null in what goes to JSON; so is the ratio where there is no signal."""
+    x = np.eye(4, dtype=np.float32)
+    xb = nc.Crossbar(x, nc.devices.ideal(), IDEAL).program(1)
+    assert set(xb.error_budget(x).values()) == {math.inf}
+    report = xb.report(x)
+    assert report["snr_db"] is None
+    json.dumps(report, allow_nan=False)
+    noise_alone = nc.Crossbar(np.ones((1, 2), np.float32), PCM, IDEAL).program(1)
+    balanced = np.array([[1, -1]], np.float32)
+    assert noise_alone.error_budget(balanced)["all"] == -math.inf
+    assert noise_alone.report(balanced)["snr_db"] is None
 
 
 def test_error_budget_against_formulas() -> None:

@@ -7,6 +7,7 @@ code 2. torch, scikit-learn and matplotlib are imported by the commands that nee
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,6 +170,11 @@ _seed = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
+def _to_json(value: Any) -> str:
+    """JSON that every parser takes, so without Infinity and NaN."""
+    return json.dumps(value, allow_nan=False)
+
+
 @click.group(cls=_Group, invoke_without_command=True)
 @click.version_option(__version__, package_name="noisycells", message="%(prog)s %(version)s")
 @click.pass_context
@@ -268,7 +274,7 @@ def demo(
     strategies.write_json(report, out / "strategies.json")
     strategies.write_csv(report, out / "strategies.csv")
     strategies.plot(report).savefig(out / "strategies.png")
-    click.echo(json.dumps(report) if as_json else strategies.format_table(report))
+    click.echo(_to_json(report) if as_json else strategies.format_table(report))
     click.echo(f"Wrote strategies.png, .json and .csv to {out}", err=True)
 
 
@@ -526,7 +532,7 @@ def crossbar(
     with replacing(output / "crossbar.png") as picture:
         of.plot(report).savefig(picture)
     write_json(report, output / "crossbar.json")
-    click.echo(json.dumps(report) if as_json else of.format_table(report))
+    click.echo(_to_json(report) if as_json else of.format_table(report))
     click.echo(f"Wrote crossbar.png and .json to {output}", err=True)
 
 
@@ -632,7 +638,7 @@ def store(
         stored = nct.store(_state_dict(model), codec, masks=mask, store_biases=store_biases)
         storage.save(output, stored)
         cost = stored.cost
-    click.echo(json.dumps(cost.to_dict()) if as_json else cost)
+    click.echo(_to_json(cost.to_dict()) if as_json else cost)
 
 
 @main.command()
@@ -676,7 +682,7 @@ def inspect(file: Path, as_json: bool) -> None:
         else loaded
     )
     if as_json:
-        click.echo(json.dumps(_description(model)))
+        click.echo(_to_json(_description(model)))
         return
     for name, tensor in model.items():
         shape = " x ".join(map(str, tensor.shape)) or "scalar"
@@ -698,7 +704,7 @@ def list_devices(as_json: bool) -> None:
     """
     rows = devices.table()
     if as_json:
-        click.echo(json.dumps(rows))
+        click.echo(_to_json(rows))
         return
     for row in rows:
         click.echo(f"{row['name']}: {row['summary']}")
@@ -795,10 +801,11 @@ def fit(
         inputs, outputs = read_columns(csv, pair)
         channel = Channel.fit(inputs, outputs, neighbors, name=name, source=source)
         assert channel.goodness is not None
+        capacity = channel.capacity()
         figures = {
             "range": list(channel.range),
             "branch": list(channel.branch),
-            "capacity": channel.capacity(),
+            "capacity": capacity if math.isfinite(capacity) else None,
             **channel.goodness.to_dict(),
         }
         text, picture = channel.to_json(), lambda: channel.plot(inputs, outputs)
@@ -807,12 +814,13 @@ def fit(
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
     if as_json:
-        click.echo(json.dumps(figures))
+        click.echo(_to_json(figures))
         return
     for part in figures.get("times", [figures]):
         for key, value in part.items():
             values = value if isinstance(value, list) else [value]
-            click.echo(f"{key.replace('_', ' '):<16}" + " to ".join(f"{v:.5g}" for v in values))
+            shown = " to ".join("any number" if v is None else f"{v:.5g}" for v in values)
+            click.echo(f"{key.replace('_', ' '):<16}" + shown)
 
 
 def _column(given: str | None, names: list[str], name: str, position: int | None) -> Any:
@@ -867,7 +875,7 @@ def bench(threads: tuple[int, ...], level: str | None, quick: bool, as_json: boo
     shrink = QUICK if quick else 1
     with _progress("measure", steps(len(threads), shrink)) as step:
         result = run(threads=threads, level=level, shrink=shrink, progress=step)
-    click.echo(json.dumps(result) if as_json else render(result))
+    click.echo(_to_json(result) if as_json else render(result))
 
 
 def _write_bits(text: str | None) -> int | Literal["auto"] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import struct
 import warnings
@@ -312,8 +313,9 @@ class Crossbar:
         -------
         dict
             ``name``, ``device``, ``shape``, ``programmed``, ``seconds``, ``extrapolated``;
-            ``snr_db`` of the outputs, ``dac_clipping_percent`` of the inputs and
-            ``adc_saturation_percent`` of the conversions; and :meth:`counters` for ``x``.
+            ``snr_db`` of the outputs, None where there is no error or no signal at all;
+            ``dac_clipping_percent`` of the inputs and ``adc_saturation_percent`` of the
+            conversions; and :meth:`counters` for ``x``.
         """
         seed = random.check_seed("seed", seed)
         vectors, _ = self._vectors(x)
@@ -323,6 +325,7 @@ class Crossbar:
         inside = packed.inside(len(vectors))
         clipped = packed.product(vectors, y, seed, inside=inside)
         within = np.unpackbits(inside, axis=-1, count=packed.n, bitorder="little")
+        snr = report.snr_db(vectors @ self.weight.T, y)
         return {
             "name": self.name,
             "device": self.device.name,
@@ -330,7 +333,7 @@ class Crossbar:
             "programmed": self.programmed is not None,
             "seconds": self.seconds,
             "extrapolated": self.extrapolated,
-            "snr_db": report.snr_db(vectors @ self.weight.T, y),
+            "snr_db": snr if math.isfinite(snr) else None,
             "dac_clipping_percent": 100 * clipped / vectors.size,
             "adc_saturation_percent": 100 * (1 - float(within.mean(dtype=np.float64))),
             **self.counters(len(vectors)),
@@ -350,6 +353,7 @@ class Crossbar:
         Returns
         -------
         dict of float
+            inf where there is no error at all, -inf where there is no signal.
         """
         seed = random.check_seed("seed", seed)
         vectors, _ = self._vectors(x)
@@ -428,7 +432,8 @@ class Crossbar:
             "seconds": self.seconds,
             "dac_range": packed.ranges.dac,
         }
-        return {k: v.copy() for k, v in arrays.items() if v is not None}, json.dumps(config)
+        text = json.dumps(config, allow_nan=False)
+        return {k: v.copy() for k, v in arrays.items() if v is not None}, text
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: str) -> Crossbar:

@@ -22,7 +22,10 @@ __all__ = ["counters", "energy", "error_budget", "snr_db"]
 
 
 def snr_db(signal: NDArray[np.floating], noisy: NDArray[np.floating]) -> float:
-    """10 log10 of the power of ``signal`` over that of ``noisy - signal``; inf where equal."""
+    """10 log10 of the power of ``signal`` over that of ``noisy - signal``.
+
+    inf where they are equal, -inf where only the signal is 0.
+    """
     error = np.sum(np.square(noisy.astype(np.float64) - signal))
     power = np.sum(np.square(signal.astype(np.float64)))
     if error == 0:

@@ -64,7 +64,7 @@ def describe(
         "geometry": geometry,
         "groups": groups,
     }
-    return json.dumps(what, sort_keys=True, separators=(",", ":"))
+    return json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @lru_cache(maxsize=1024)

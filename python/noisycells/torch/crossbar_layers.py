@@ -297,7 +297,7 @@ class CrossbarLayer(nn.Module):
             "seconds": seconds,
             "dac_range": None if dac == _NONE else float(dac),
         }
-        return Crossbar.from_state(arrays, json.dumps(config))
+        return Crossbar.from_state(arrays, json.dumps(config, allow_nan=False))
 
     def _unprogrammed(self) -> list[Crossbar]:
         matrix = self.matrix().detach().flatten(1).float().cpu().contiguous().numpy()
