@@ -27,6 +27,8 @@ from .report import about_data, about_versions, mean_and_interval, write_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .training import Trained
+
 __all__ = [
     "STRATEGIES",
     "Entry",
@@ -56,6 +58,8 @@ class Strategy:
         More cells for large weights than for small ones.
     learnt_inverse : bool
         Invert the channel as learnt from measurements instead of the true one.
+    side_errors : bool
+        Misread signs and ranges now and then; in the paper side cells are read without error.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Strategy:
     adaptive_mapping: bool = False
     adaptive_redundancy: bool = False
     learnt_inverse: bool = False
+    side_errors: bool = False
 
 
 STRATEGIES = (
@@ -145,7 +150,7 @@ class Entry:
 
 
 def evaluate_strategies(
-    network: Network,
+    network: Network | Trained,
     dataset: Dataset,
     channel: Channel,
     settings: Settings,
@@ -160,7 +165,7 @@ def evaluate_strategies(
 
     Parameters
     ----------
-    network : Network
+    network : Network or Trained
     dataset : Dataset
         The test images are used.
     channel : Channel
@@ -199,7 +204,13 @@ def evaluate_strategies(
             ]
             accuracies = []
             for read, chip in enumerate(chips):
-                nct.load(stored[read % len(stored)], scratch, settings.seed, chip=chip)
+                nct.load(
+                    stored[read % len(stored)],
+                    scratch,
+                    settings.seed,
+                    chip=chip,
+                    side_errors=strategy.side_errors,
+                )
                 accuracies.append(nct.accuracy(scratch, images, labels))
                 if progress is not None:
                     progress()

@@ -86,7 +86,9 @@ def store(
     return codec.encode(weights, masks, overrides=overrides, digital=digital)
 
 
-def load(stored: StoredModel, model: nn.Module, seed: int, chip: int = 0) -> nn.Module:
+def load(
+    stored: StoredModel, model: nn.Module, seed: int, chip: int = 0, *, side_errors: bool = False
+) -> nn.Module:
     """Read a stored model once and put the noisy weights into `model`, in place.
 
     Parameters
@@ -99,6 +101,8 @@ def load(stored: StoredModel, model: nn.Module, seed: int, chip: int = 0) -> nn.
         Seed of this read.
     chip : int
         Number of the chip, which fixes its programming errors (see :meth:`StoredModel.read`).
+    side_errors : bool
+        Misread signs and ranges as their side cells would be.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def load(stored: StoredModel, model: nn.Module, seed: int, chip: int = 0) -> nn.
         If names or shapes of `stored` and `model` differ; the model is then left as it was.
     """
     target = _state(model)
-    values = {**stored.digital, **stored.read(seed, chip=chip)}
+    values = {**stored.digital, **stored.read(seed, chip=chip, side_errors=side_errors)}
     if values.keys() != target.keys():
         raise ValueError(
             "model: expected the parameters of the stored model; "

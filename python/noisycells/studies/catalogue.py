@@ -1,0 +1,10 @@
+"""All studies by their names."""
+
+from __future__ import annotations
+
+from . import isik
+from .engine import Study
+
+__all__ = ["STUDIES"]
+
+STUDIES: dict[str, Study] = {study.name: study for study in isik.STUDIES}

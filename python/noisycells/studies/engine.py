@@ -1,0 +1,319 @@
+"""Studies: which tables they make of which settings, how they are run, and what they write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .. import random
+from ..channel import Channel
+from .cache import Cache
+from .jobs import Job, Workers, in_parallel, run
+from .recipes import MODELS, Recipe, Source
+from .report import about_data, about_versions, replacing, write_json
+from .tables import Table, assemble, write_csv
+
+__all__ = ["Plan", "Settings", "Study", "plan", "run_study", "write"]
+
+T = TypeVar("T")
+Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a study's report.
+
+    Parameters
+    ----------
+    source : Source
+        The images.
+    channel : Channel
+        The cells, of studies that store weights.
+    model, teacher : str
+        The networks. Default: the study's.
+    seed : int
+        The first training seed.
+    seeds : int
+        Networks trained, each with a seed of its own; their spread is reported.
+    epochs : int, optional
+        Default: the paper's.
+    repeats : int, optional
+        Chips or noisy copies for each entry, at least 2. Default: the study's.
+    quick : bool
+        Small networks, few epochs and fewer entries: a first impression.
+    compute : {"cpu", "cuda"}
+        What networks are trained on.
+    """
+
+    source: Source
+    channel: Channel
+    model: str = ""
+    teacher: str = ""
+    seed: int = 0
+    seeds: int = 1
+    epochs: int | None = None
+    repeats: int | None = None
+    quick: bool = False
+    compute: str = "cpu"
+
+    def __post_init__(self) -> None:
+        random.check_seed("seed", self.seed)
+        for name, least in (("seeds", 1), ("epochs", 1), ("repeats", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        for name in ("model", "teacher"):
+            value = getattr(self, name)
+            if value and value not in MODELS:
+                raise ValueError(f"{name}: expected one of {', '.join(MODELS)}, got {value!r}")
+
+    @property
+    def training_seeds(self) -> range:
+        """Seeds of the networks."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def pick(self, usual: T, quick: T) -> T:
+        """One of two, by whether it is to be quick."""
+        return quick if self.quick else usual
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON types; neither the channel nor any path."""
+        names = ("model", "teacher", "seed", "seeds", "epochs", "repeats", "quick", "compute")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "digest": self.source.digest,
+            "subset": self.source.subset,
+            "test_subset": self.source.test_subset,
+        }
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table or figure of a paper.
+
+    Parameters
+    ----------
+    name : str
+    source : str
+        Where the paper has it, and on which network and data.
+    tables : callable
+        Tables of settings. The first line of its docstring is the title.
+    model, quick_model : str
+        The network, as in the paper and where it is to be quick; "": none.
+    teacher, quick_teacher : str
+        The network to distil from, if there is one.
+    """
+
+    name: str
+    source: str
+    tables: Callable[[Settings], list[Table]]
+    model: str = ""
+    quick_model: str = ""
+    teacher: str = ""
+    quick_teacher: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it shows, in a line."""
+        return (self.tables.__doc__ or "").partition("\n")[0].rstrip(".")
+
+    def complete(self, settings: Settings) -> Settings:
+        """The settings with the networks of this study where none are given."""
+        return replace(
+            settings,
+            model=settings.model or settings.pick(self.model, self.quick_model),
+            teacher=settings.teacher or settings.pick(self.teacher, self.quick_teacher),
+        )
+
+
+@contextmanager
+def _quietly(label: str, length: int) -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
+def run_study(
+    study: Study,
+    settings: Settings,
+    out: Path,
+    cache: Cache,
+    workers: Workers | None = None,
+    progress: Progress = _quietly,
+) -> dict[str, Any]:
+    """Train the networks of a study, run its jobs, and put its tables together.
+
+    Parameters
+    ----------
+    study : Study
+    settings : Settings
+    out : path
+        Results of jobs are kept in its directory ``jobs``, shared by all studies.
+    cache : Cache
+        Of trained networks.
+    workers : Workers, optional
+        Default: this process.
+    progress : callable, optional
+        ``progress(label, steps)`` is a context of a function called after each step.
+
+    Returns
+    -------
+    dict
+        The report, as plain JSON types: every setting, seed and version, no time and no path.
+    """
+    settings = study.complete(settings)
+    tables = study.tables(settings)
+    jobs = _jobs(tables)
+    kept = out / "jobs"
+    stages = _stages(jobs, kept, cache)
+    with progress("train", sum(map(len, stages))) as step:
+        for stage in stages:
+            for _ in in_parallel({r.key: _about(r) for r in stage}, cache, workers):
+                step()
+    networks = {job.recipe.key: _about(job.recipe) for job in jobs if job.recipe is not None}
+    everything = [*networks.values(), *jobs]
+    with progress("evaluate", len({job.key for job in everything})) as step:
+        results = run(everything, kept, cache, workers, step)
+    return {
+        "study": study.name,
+        "title": study.title,
+        "source": study.source,
+        "data": about_data(settings.source.load()),
+        "channel": settings.channel.to_dict(),
+        "settings": settings.to_dict(),
+        "versions": about_versions(),
+        "networks": [results[job.key] for job in networks.values()],
+        "tables": [assemble(table, results) for table in tables],
+    }
+
+
+def _about(recipe: Recipe) -> Job:
+    return Job("noisycells.studies.training:about", recipe=recipe)
+
+
+def _jobs(tables: Iterable[Table]) -> list[Job]:
+    """All different jobs."""
+    found = (job for table in tables for entry in table.entries for job in entry.jobs)
+    return [*{job.key: job for job in found}.values()]
+
+
+def _stages(jobs: Iterable[Job], kept: Path, cache: Cache) -> list[list[Recipe]]:
+    """Networks to train for jobs that have no result yet; each stage needs those before it."""
+    needed: dict[str, Recipe] = {}
+
+    def need(recipe: Recipe) -> None:
+        if recipe.key not in cache and recipe.key not in needed:
+            needed[recipe.key] = recipe
+            for parent in recipe.parents():
+                need(parent)
+
+    for job in jobs:
+        if job.recipe is not None and not (kept / f"{job.key}.json").exists():
+            need(job.recipe)
+    depths = sorted({recipe.depth for recipe in needed.values()})
+    return [[r for r in needed.values() if r.depth == depth] for depth in depths]
+
+
+def write(report: dict[str, Any], out: Path) -> Path:
+    """Write a report as JSON, CSV and PNG; the JSON file.
+
+    They are named by the study, the data and the model.
+    """
+    from .figures import plot
+
+    out.mkdir(parents=True, exist_ok=True)
+    names = (report["study"], report["data"]["name"], report["settings"]["model"])
+    file = out / ("-".join(filter(None, names)) + ".json")
+    with replacing(file.with_suffix(".png")) as picture:
+        plot(report).savefig(picture, dpi=110)
+    write_csv(report, file.with_suffix(".csv"))
+    write_json(report, file)
+    return file
+
+
+# --------------------------------------------------------------------------- planning
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left to do.
+
+    Parameters
+    ----------
+    networks : list of (str, float)
+        Networks to train and hours of one processor core for each.
+    jobs : int
+        Jobs to run.
+    done : int
+        Jobs that have a result already.
+    hours : float
+        Of one core, for the jobs.
+    """
+
+    networks: list[tuple[str, float]]
+    jobs: int
+    done: int
+    hours: float
+
+    def __str__(self) -> str:
+        lines = [f"{'hours':>8}  to do, on one core; estimated by a few steps of training"]
+        lines += [f"{hours:8.3f}  train {name}" for name, hours in self.networks]
+        lines.append(f"{self.hours:8.3f}  run {self.jobs} jobs, besides {self.done} done")
+        total = self.hours + sum(hours for _, hours in self.networks)
+        lines.append(f"{total:8.3f}  in all")
+        return "\n".join(lines)
+
+
+def plan(study: Study, settings: Settings, out: Path, cache: Cache) -> Plan:
+    """Jobs and hours of a study; measures a few training steps of each model, trains nothing.
+
+    A pass over test images is counted as a third of training on as many; noise as nothing.
+    """
+    from .training import VALIDATION, step_seconds
+
+    settings = study.complete(settings)
+    jobs = _jobs(study.tables(settings))
+    kept = out / "jobs"
+    todo = [job for job in jobs if not (kept / f"{job.key}.json").exists()]
+    dataset = settings.source.load()
+    steps: dict[tuple[str, int], float] = {}
+
+    def image_seconds(recipe: Recipe) -> float:
+        key = recipe.model, recipe.batch
+        if key not in steps:
+            steps[key] = step_seconds(recipe)
+        return steps[key] / recipe.batch
+
+    def training_hours(recipe: Recipe) -> float:
+        seconds = image_seconds(recipe)
+        if recipe.teacher is not None:
+            seconds += image_seconds(recipe.teacher) / 3
+        images = (1 - VALIDATION) * len(dataset.train_images)
+        return math.ceil(images) * recipe.epochs * seconds / 3600
+
+    stages = _stages(jobs, kept, cache)
+    return Plan(
+        [(_label(r), training_hours(r)) for stage in stages for r in stage],
+        len(todo),
+        len(jobs) - len(todo),
+        sum(
+            job.passes * len(dataset.test_images) * image_seconds(job.recipe) / 3 / 3600
+            for job in todo
+            if job.recipe is not None
+        ),
+    )
+
+
+def _label(recipe: Recipe) -> str:
+    """Which network, in a few words."""
+    found = [
+        f"{recipe.model}, seed {recipe.seed}, {recipe.epochs} epochs",
+        f"{100 * recipe.pruned:g} % pruned" if recipe.pruned else "",
+        "from a trained one" if recipe.start is not None else "",
+        f"taught by {recipe.teacher.model}" if recipe.teacher is not None else "",
+        "with noise" if recipe.noise is not None else "",
+        "quantised" if recipe.quantise is not None else "",
+    ]
+    return ", ".join(filter(None, found))

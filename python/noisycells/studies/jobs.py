@@ -1,0 +1,222 @@
+"""Independent jobs on any joblib backend, each run once: results are kept and found again.
+
+A job is a function by its name and arguments of JSON types; its result is of JSON types and
+depends on nothing else. Every job has one thread of torch and of the compiled core, and a process
+has one job at a time, so results do not depend on the backend or the number of workers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import runtime
+from .cache import Cache
+from .recipes import Recipe, content_key
+from .report import write_json
+
+__all__ = ["Job", "Workers", "run"]
+
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call of a function.
+
+    Parameters
+    ----------
+    function : str
+        Module and name, such as ``"noisycells.studies.isik:stored"``. It is called with the
+        network of `recipe`, where there is one, and with `arguments` as keywords.
+    arguments : dict
+        Of JSON types.
+    recipe : Recipe, optional
+        The network it looks at.
+    passes : float
+        How often it goes over the test images, for estimates of its time; not a part of what it
+        is.
+    """
+
+    function: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    passes: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Names the result."""
+        network = None if self.recipe is None else self.recipe.key
+        return content_key(self.function, self.arguments, network)
+
+    def __call__(self, cache: Cache) -> Any:
+        """Run it here, in one thread; other threads of this process wait."""
+        from .training import network
+
+        module, _, name = self.function.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        with _one_at_a_time, _one_thread():
+            about = () if self.recipe is None else (network(self.recipe, cache),)
+            return function(*about, **self.arguments)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads(), runtime.get_num_threads()
+    torch.set_num_threads(1)
+    runtime.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        runtime.set_num_threads(before[1])
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who runs the jobs.
+
+    Parameters
+    ----------
+    backend : str
+        Name of a joblib backend: ``"loky"`` (processes of this machine), ``"dask"`` or any other
+        that is registered with joblib. Workers on other machines need the images under the same
+        name, and share the cache of networks only if they see the same directory; otherwise each
+        trains what it needs.
+    number : int
+        Workers at a time, at least 1; -1: as many as the backend has.
+    scheduler : str, optional
+        Address of a running Dask cluster. Without it the backend ``"dask"`` takes the client of
+        this process, or starts a cluster of `number` processes on this machine.
+    """
+
+    backend: str = "loky"
+    number: int = 1
+    scheduler: str | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Let ``joblib.Parallel`` use them for a while."""
+        import joblib  # type: ignore[import-untyped]
+
+        with self._client():
+            try:
+                config = joblib.parallel_config(self.backend, n_jobs=self.number)
+            except (ValueError, ImportError) as error:
+                raise ValueError(f"backend: {error}") from error
+            with config:
+                yield
+
+    def _client(self) -> AbstractContextManager[Any]:
+        if self.backend == "ray":
+            # Ray's own name for its backend is only known once it has been registered.
+            from ray.util.joblib import register_ray  # type: ignore[import-not-found]
+
+            register_ray()
+        if self.backend != "dask":
+            return nullcontext()
+        from distributed import Client, get_client  # type: ignore[import-not-found]
+
+        if self.scheduler is not None:
+            return Client(self.scheduler)  # type: ignore[no-any-return]
+        try:
+            get_client()
+        except ValueError:
+            number = None if self.number == -1 else self.number
+            return Client(n_workers=number, threads_per_worker=1)  # type: ignore[no-any-return]
+        return nullcontext()
+
+
+def run(
+    jobs: Sequence[Job],
+    directory: Path,
+    cache: Cache,
+    workers: Workers | None = None,
+    progress: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """Results of all jobs by their keys; those in `directory` are not run again.
+
+    Each result is written as soon as it is there, so that an interrupted run goes on from what it
+    finished. The first error ends the run.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        In any order; equal ones are run once.
+    directory : path
+        For the results, one file each, ``KEY.json``.
+    cache : Cache
+        Trained networks. One that is missing there is trained by the job that needs it.
+    workers : Workers, optional
+        Default: this process.
+    progress : callable, optional
+        Called after each of the different jobs, those found included.
+    """
+    results = {}
+    missing = {}
+    for key, job in {job.key: job for job in jobs}.items():
+        file = directory / f"{key}.json"
+        if file.exists():
+            results[key] = _read(file)
+            if progress is not None:
+                progress()
+        else:
+            missing[key] = job
+    if missing:
+        directory.mkdir(parents=True, exist_ok=True)
+    for key, result in in_parallel(missing, cache, workers):
+        write_json(result, directory / f"{key}.json")
+        results[key] = result["result"]
+        if progress is not None:
+            progress()
+    return results
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["result"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: expected the result of a job, got a damaged file; delete it to run the job "
+            "again"
+        ) from error
+
+
+def in_parallel(
+    jobs: dict[str, Job], cache: Cache, workers: Workers | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run jobs; keys and results as they come, with the seconds each took."""
+    if not jobs:
+        return
+    if workers is None:
+        for key, job in jobs.items():
+            yield _timed(key, job, cache)
+        return
+    import joblib
+
+    with workers():
+        try:
+            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+            portion = len(jobs)
+        except ValueError:  # a backend that gives results only when all are there
+            parallel = joblib.Parallel(batch_size=1)
+            portion = 4 * max(1, workers.number)
+        calls = [joblib.delayed(_timed)(key, job, cache) for key, job in jobs.items()]
+        for start in range(0, len(calls), portion):
+            yield from parallel(calls[start : start + portion])
+
+
+def _timed(key: str, job: Job, cache: Cache) -> tuple[str, dict[str, Any]]:
+    start = time.perf_counter()
+    result = job(cache)
+    about = {"function": job.function, "arguments": job.arguments}
+    return key, {**about, "result": result, "seconds": time.perf_counter() - start}

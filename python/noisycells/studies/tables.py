@@ -1,0 +1,199 @@
+"""Tables of results: where each entry comes from, what it comes to, and how it is printed."""
+
+from __future__ import annotations
+
+import csv
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..intervals import student_t
+from .jobs import Job
+from .report import replacing
+
+__all__ = ["Entry", "Table", "assemble", "format_tables", "grid", "pooled_interval", "write_csv"]
+
+WIDTH = 100  # of printed tables, in characters
+SHOWN = 16  # columns printed at most
+PAPER = "  (paper)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table.
+
+    Parameters
+    ----------
+    row : str
+    column : str or float
+    jobs : tuple of Job
+        The same for networks of several training seeds.
+    value : str
+        Where a job's result has the number, or a list of them: keys and indices joined by "/".
+    paper : float, optional
+        What the paper has here.
+    """
+
+    row: str
+    column: str | float
+    jobs: tuple[Job, ...]
+    value: str = "accuracies"
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a study; its figure has a panel for it.
+
+    Parameters
+    ----------
+    title : str
+    rows, columns : str
+        What the rows and the columns are.
+    unit : str
+        What the entries are, such as "test accuracy (%)".
+    entries : tuple of Entry
+    log : bool
+        Whether the axis of the columns is logarithmic.
+    note : str
+        What one has to know to read it.
+    drawn : bool
+        Whether the figure has it.
+    """
+
+    title: str
+    rows: str
+    columns: str
+    unit: str
+    entries: tuple[Entry, ...]
+    log: bool = False
+    note: str = ""
+    drawn: bool = True
+
+
+def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with its numbers, as plain JSON types.
+
+    Each entry has the ``mean`` over all values, the ``half_width`` of its 95 % interval over
+    chips or reads (:func:`pooled_interval`; None of single values), the ``spread`` over training
+    seeds (standard deviation of the means of the networks; None of one), all values in ``runs``,
+    a list for each network, and the ``paper``'s number or None.
+    """
+    entries = []
+    for entry in table.entries:
+        runs = [_values(results[job.key], entry.value) for job in entry.jobs]
+        means = [float(np.mean(run)) for run in runs]
+        entries.append(
+            {
+                "row": entry.row,
+                "column": entry.column,
+                "mean": float(np.mean(means)),
+                "half_width": pooled_interval(runs),
+                "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+                "runs": runs,
+                "paper": entry.paper,
+            }
+        )
+    about = {name: getattr(table, name) for name in ("title", "rows", "columns", "unit", "log")}
+    return {**about, "note": table.note, "drawn": table.drawn, "entries": entries}
+
+
+def _values(result: Any, path: str) -> list[float]:
+    for key in path.split("/"):
+        result = result[int(key) if isinstance(result, list) else key]
+    return [float(value) for value in (result if isinstance(result, list) else [result])]
+
+
+def pooled_interval(runs: Sequence[Sequence[float]]) -> float | None:
+    """Half width of the 95 % Student-t interval of the mean of the runs' means.
+
+    It covers the draws within runs, not the choice of runs: variances are estimated within each,
+    and their degrees of freedom added. None where no run has two values.
+    """
+    freedom = sum(len(run) - 1 for run in runs)
+    if min(len(run) for run in runs) < 2:
+        return None
+    variance = sum(float(np.var(run, ddof=1)) / len(run) for run in runs) / len(runs) ** 2
+    return student_t(0.95, freedom) * math.sqrt(variance)
+
+
+def grid(
+    table: Mapping[str, Any],
+) -> tuple[list[str], list[Any], dict[tuple[str, Any], dict[str, Any]]]:
+    """Rows and columns of an assembled table in order, and its entries by them."""
+    entries = {(entry["row"], entry["column"]): entry for entry in table["entries"]}
+    rows, columns = ([*dict.fromkeys(key[i] for key in entries)] for i in (0, 1))
+    return rows, columns, entries
+
+
+def format_tables(report: Mapping[str, Any]) -> str:
+    """The tables of a report as text; the paper's numbers stand below ours, in brackets."""
+    lines = [*textwrap.wrap(f"{report['title']} ({report['source']})", WIDTH)]
+    for table in report["tables"]:
+        lines += ["", *textwrap.wrap(f"{table['title']}: {table['unit']}", WIDTH)]
+        lines += _table_lines(table)
+        if table["note"]:
+            lines += textwrap.wrap(table["note"], WIDTH)
+    return "\n".join(lines)
+
+
+def _table_lines(table: Mapping[str, Any]) -> list[str]:
+    rows, columns, entries = grid(table)
+    names = {column: column_name(column) for column in columns}
+    texts = {place: number(entry) for place, entry in entries.items()}
+    papers = {
+        place: f"({entry['paper']:g})"
+        for place, entry in entries.items()
+        if entry["paper"] is not None
+    }
+    width = 2 + max(map(len, (*texts.values(), *papers.values(), *names.values())))
+    first = 1 + max(map(len, (*rows, table["columns"], PAPER)))
+    lines = []
+
+    def add(name: str, found: Iterable[str]) -> None:
+        lines.append(f"{name:<{first}}" + "".join(f"{text:>{width}}" for text in found))
+
+    every = -(-len(columns) // SHOWN)
+    if every > 1:
+        lines.append(f"One column of {every}; all are in the CSV file.")
+        columns = columns[::every]
+    across = max(1, (WIDTH - first) // width)
+    for block in (columns[i : i + across] for i in range(0, len(columns), across)):
+        add(table["columns"], (names[column] for column in block))
+        for row in rows:
+            for name, found in ((row, texts), (PAPER, papers)):
+                if any((row, column) in found for column in block):
+                    add(name, (found.get((row, column), "") for column in block))
+    return lines
+
+
+def column_name(column: str | float) -> str:
+    """A column's heading."""
+    return column if isinstance(column, str) else f"{column:.4g}"
+
+
+def number(entry: Mapping[str, Any]) -> str:
+    """An entry as text: its mean, and half its interval where there is one."""
+    if entry["half_width"] is None:
+        return f"{entry['mean']:.4g}"
+    return f"{entry['mean']:.2f} ±{entry['half_width']:.2f}"
+
+
+def write_csv(report: Mapping[str, Any], file: Path) -> None:
+    """Write the entries of all tables as CSV, one a line, without the single values."""
+    names = ("row", "column", "mean", "half_width", "spread", "networks", "values", "paper")
+    with (
+        replacing(file) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("table", *names))
+        for table in report["tables"]:
+            for entry in table["entries"]:
+                counts = {"networks": len(entry["runs"]), "values": len(entry["runs"][0])}
+                writer.writerow((table["title"], *({**entry, **counts}[name] for name in names)))

@@ -1,0 +1,203 @@
+"""Networks by their recipe: from the cache, or trained and put there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data import Dataset, stratified_split
+from ..storage import Codec
+from .cache import Cache
+from .recipes import MODELS, Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["Trained", "about", "build", "inject", "network", "step_seconds"]
+
+VALIDATION = 0.1  # share of the training images that chooses the epoch
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and the images it was trained for.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode, the caller's to change.
+    masks : dict of str to ndarray of bool
+        The weights kept, by parameter name; empty where nothing was pruned.
+    dataset : Dataset
+    recipe : Recipe
+    record : dict
+        What :func:`about` gives.
+    """
+
+    model: nn.Module
+    masks: dict[str, npt.NDArray[np.bool_]]
+    dataset: Dataset
+    recipe: Recipe
+    record: dict[str, Any]
+
+
+def network(recipe: Recipe, cache: Cache) -> Trained:
+    """The network of a recipe, trained now if the cache has none.
+
+    It is on the processor it was trained on, or on the CPU where that is not there.
+    """
+    found = cache.get(recipe.key)
+    dataset = recipe.source.load()
+    if found is None:
+        model, record = _train(recipe, dataset, cache)
+        cache.put(recipe.key, model.state_dict(), record)
+    else:
+        state, record = found
+        model = build(recipe, dataset)
+        model.load_state_dict(state)
+    masks = {}
+    if recipe.pruned:
+        masks = {
+            name: weight.numpy(force=True) != 0
+            for name, weight in model.named_parameters()
+            if weight.ndim >= 2
+        }
+    return Trained(model.to(_device(recipe)).eval(), masks, dataset, recipe, record)
+
+
+def about(trained: Trained) -> dict[str, Any]:
+    """A network in a report: its recipe, noise-free test accuracy in percent, and training."""
+    return {name: value for name, value in trained.record.items() if name != "seconds"}
+
+
+def build(recipe: Recipe, dataset: Dataset) -> nn.Module:
+    """The untrained network of a recipe, on the CPU."""
+    from .. import torch as nct
+
+    function, arguments = MODELS[recipe.model]
+    shape = dataset.train_images.shape[1:]
+    size = {"in_channels": shape[0]} if "ResNet" in function else {"shape": shape}
+    model = nct.build(
+        lambda: getattr(nct, function)(dataset.classes, **size, **arguments), recipe.seed
+    )
+    if recipe.quantise is not None:
+        nct.quantise(model, **recipe.quantise)
+    return model
+
+
+def inject(model: nn.Module, noise: dict[str, Any], seed: int) -> Any:
+    """:func:`noisycells.torch.inject_noise` with arguments of JSON types."""
+    from .. import torch as nct
+
+    arguments = dict(noise)
+    if "codec" in arguments:
+        arguments["codec"] = Codec.from_dict(arguments["codec"])
+    if isinstance(arguments.get("eta"), list):
+        arguments["eta"] = tuple(arguments["eta"])
+    return nct.inject_noise(model, **arguments, seed=seed)
+
+
+def _device(recipe: Recipe) -> str:
+    import torch
+
+    return recipe.compute if recipe.compute != "cuda" or torch.cuda.is_available() else "cpu"
+
+
+def _train(recipe: Recipe, dataset: Dataset, cache: Cache) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained model and its record; goes on from a checkpoint if there is one."""
+    import torch
+
+    from .. import torch as nct
+
+    begin = time.perf_counter()
+    if recipe.compute == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"compute: expected a cache with this {recipe.model} or a GPU to train it on, got "
+            "neither"
+        )
+    model = build(recipe, dataset)
+    if recipe.start is not None:
+        start = network(recipe.start, cache).model
+        model.load_state_dict(start.state_dict(), strict=recipe.quantise is None)
+    model.to(recipe.compute)
+    images, labels = dataset.normalise(dataset.train_images), dataset.train_labels
+    rows, validation_rows = stratified_split(labels, VALIDATION, recipe.seed)
+    loader = nct.batches(
+        images[rows], labels[rows], recipe.batch, shuffle=True, augment=recipe.augment
+    )
+    validation = nct.batches(images[validation_rows], labels[validation_rows], 500, shuffle=False)
+    cache.directory.mkdir(parents=True, exist_ok=True)
+    checkpoint = cache.directory / f"{recipe.key}.checkpoint"
+    arguments: dict[str, Any] = {
+        "epochs": recipe.epochs,
+        "seed": recipe.seed,
+        "optimizer": _optimizer(recipe),
+        "scheduler": _scheduler(recipe),
+        "checkpoint": checkpoint,
+    }
+    with ExitStack() as stack:
+        if recipe.pruned:
+            nct.magnitude_prune(model, recipe.pruned)
+        if recipe.noise is not None:
+            stack.enter_context(inject(model, recipe.noise, recipe.seed))
+        if recipe.teacher is not None:
+            teacher = network(recipe.teacher, cache).model.to(recipe.compute)
+            training = nct.distill(
+                model, teacher, loader, validation, **(recipe.distillation or {}), **arguments
+            )
+        else:
+            training = nct.fit(model, loader, validation, **arguments)
+    if recipe.pruned:
+        nct.make_permanent(model)
+    checkpoint.unlink(missing_ok=True)
+    accuracy = nct.accuracy(model, dataset.normalise(dataset.test_images), dataset.test_labels)
+    return model, {
+        "name": recipe.model,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "accuracy": accuracy,
+        "training": asdict(training),
+        "recipe": recipe.describe(),
+        "seconds": time.perf_counter() - begin,
+    }
+
+
+def _optimizer(recipe: Recipe) -> Callable[[Any], torch.optim.Optimizer]:
+    import torch
+
+    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    if recipe.optimiser == "adam":
+        return lambda parameters: torch.optim.Adam(parameters, **options)
+    return lambda parameters: torch.optim.SGD(parameters, momentum=0.9, **options)
+
+
+def _scheduler(recipe: Recipe) -> Callable[[torch.optim.Optimizer, int], Any] | None:
+    import torch
+
+    if recipe.schedule == "constant":
+        return None
+    return lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+
+def step_seconds(recipe: Recipe, repeats: int = 3) -> float:
+    """Seconds of one training step in one thread, the shortest of a few; nothing is trained."""
+    import torch
+    from torch.nn import functional as F
+
+    dataset = recipe.source.load()
+    model = build(recipe, dataset).to(_device(recipe)).train()
+    shape = (recipe.batch, *dataset.train_images.shape[1:])
+    images = torch.zeros(shape, device=_device(recipe))
+    labels = torch.zeros(recipe.batch, dtype=torch.int64, device=_device(recipe))
+    times = []
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        F.cross_entropy(model(images), labels).backward()
+        times.append(time.perf_counter() - begin)
+    return min(times)
