@@ -71,7 +71,7 @@ class Transform(Protocol):
     def key(self) -> Hashable | None:
         """Equal where the same weights give the same tensors; None: never to be used again."""
 
-    def __call__(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, weights: dict[str, Tensor], /) -> dict[str, Tensor]:
         """The tensors to use in place of ``weights``, differentiable."""
 
 

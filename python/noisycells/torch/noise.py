@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import operator
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import random
+from ..crossbar import CrossbarSpec
+from ..devices import Device
+from ..storage import Codec
 from .effective import Effective, Filter, Weights, find_transform, weights_of
+from .noise_kinds import Bounds, Eta, Gaussian, Kind, Programmed, Stored, extent, std
 
 __all__ = ["Noise", "active_noise", "inject_noise"]
 
-Eta = float | tuple[float, float] | Callable[[int], float]
-
-_NORMS = ("range", "absmax", "std", "absolute")
 _REMEMBERED = 1024  # draws whose forward may still be computed again by a checkpoint
 
 
@@ -29,6 +29,10 @@ def inject_noise(
     eta: Eta | Mapping[str, Eta] | None = None,
     norm: str = "range",
     *,
+    codec: Codec | None = None,
+    device: Device | None = None,
+    spec: CrossbarSpec | None = None,
+    seconds: float | None = None,
     filter_fn: Filter | None = None,
     clip: str | float | None = None,
     seed: int | None = None,
@@ -37,26 +41,41 @@ def inject_noise(
 
     Each outermost forward uses one draw of all noisy weights, the same in its backward and in
     what a checkpoint computes again; parameters stay clean, and gradients at the noisy weights
-    are theirs (Zhou et al. 2020; none through sigma). Gaussian noise is
-    ``w + sigma * standard_normal(w.shape, fold_in(seed, number), stream(name, "noise"))``
-    (of :mod:`noisycells.random`) for draw ``number``, counted from 0, of the parameter ``name``;
-    off the CPU other numbers of the same distribution. Any model, optimizer and training loop
-    does. What is made of the model later (``copy.deepcopy``, pickle, DistributedDataParallel,
-    ``torch.compile``) has the noise too; processes with the same seed have the same draws, so give
-    each ``fold_in(seed, rank)`` for draws of its own. Threads must not share a model.
+    are theirs (Zhou et al. 2020; none through sigma). The noise is one of three:
+
+    - *Gaussian*, of strength `eta`: ``w + sigma * standard_normal(w.shape, key, stream(name,
+      "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
+      numbers of the same distribution.
+    - *Stored* with a `codec`: written and read back, on a new chip each draw,
+      ``codec.transmit(w, key, w != 0, chip=key, name=name)``; zeros (pruned) are not stored. A
+      codec of scope "model" chooses for all of these parameters together.
+    - *Programmed* on a `device`: what ``Crossbar(w, device, spec, name).program(key)`` holds, a new
+      chip each draw, and ``at(seconds)`` where given. Converters and the noise of reads are not
+      in it; :func:`convert` has them.
+
+    The key of draw ``number``, counted from 0, is ``fold_in(seed, number)``. Processes with the
+    same seed have the same draws: give each ``fold_in(seed, rank)`` for draws of its own. Any
+    model, optimizer and training loop does; what is made of the model later (``copy.deepcopy``,
+    pickle, DistributedDataParallel, ``torch.compile``) is noisy too. Threads must not share it.
 
     Parameters
     ----------
     model : torch.nn.Module
         Layers added to it later stay clean.
     eta : float, (low, high), callable, or mapping of str to these
-        Strength of the noise, at least 0; uniform in [low, high], or ``eta(seed of the draw)``,
-        anew for every draw (variance-aware training); or one for each parameter by the first
-        pattern (as of a shell) that its name matches, the others staying clean.
+        Strength of Gaussian noise, at least 0; uniform in [low, high], or ``eta(key)``, anew for
+        every draw (variance-aware training); or one for each parameter by the first pattern (as
+        of a shell) that its name matches, the others staying clean.
     norm : {"range", "absmax", "std", "absolute"}
         What eta is relative to, of each parameter as forward uses it: sigma is eta times W_max -
         W_min (Zhou et al. 2020), max |W| (Joshi et al. 2020), the standard deviation of W, or 1
         (the N(0, s) of Isik et al. 2020 has eta s).
+    codec : Codec
+    device : Device
+    spec : CrossbarSpec, optional
+        With `device`; its mapping, devices for each weight and drift compensation count.
+    seconds : float, optional
+        Since programming, with `device`.
     filter_fn : callable, optional
         Parameters for which ``filter_fn(module, name)`` is false stay clean.
     clip : "initial", float or None
@@ -78,8 +97,31 @@ def inject_noise(
         If an argument is not as said above, the model has nothing to make noisy or has noise
         already; the model is then left as it was.
     """
-    noise = Noise(model, eta, norm, filter_fn, clip, seed)
-    noise._chain = Effective.attach(model, noise, noise._weights)
+    given = [argument for argument in (eta, codec, device) if argument is not None]
+    if len(given) != 1:
+        raise TypeError(f"eta, codec, device: expected one of them, got {len(given)}")
+    if device is None and (spec is not None or seconds is not None):
+        raise TypeError("spec, seconds: expected them with device only")
+    if active_noise(model) is not None:
+        raise ValueError("model: expected one without noise, got a noisy one; remove() it first")
+    clip = _check_clip(clip)
+    weights = weights_of(model, filter_fn)
+    bounds: Bounds = {}
+    if clip == "initial":
+        bounds |= {name: extent(name, held[0].parameter) for name, held in weights.items()}
+    kind: Kind
+    if codec is not None:
+        kind = Stored(codec)
+    elif device is not None:
+        kind = Programmed(device, spec, seconds)
+    else:
+        assert eta is not None
+        kind = Gaussian(eta, norm, weights, bounds)
+        weights = {name: weights[name] for name in kind.etas}
+    if seed is None:
+        seed = int(torch.randint(2**63 - 1, ()).item())
+    noise = Noise(kind, weights, clip, bounds, random.check_seed("seed", seed))
+    noise._chain = Effective.attach(model, noise, weights)
     return noise
 
 
@@ -108,31 +150,18 @@ class Noise:
 
     def __init__(
         self,
-        model: nn.Module,
-        eta: Eta | Mapping[str, Eta] | None,
-        norm: str,
-        filter_fn: Filter | None,
+        kind: Kind,
+        weights: Weights,
         clip: str | float | None,
-        seed: int | None,
+        bounds: Bounds,
+        seed: int,
     ) -> None:
-        if norm not in _NORMS:
-            raise ValueError(f"norm: expected one of {', '.join(_NORMS)}, got {norm!r}")
-        if active_noise(model) is not None:
-            raise ValueError("model: expected one without noise, got a noisy one; remove() it")
-        self.norm = norm
-        weights = weights_of(model, filter_fn)
-        self._eta = _etas(eta, weights)
-        self._weights: Weights = {name: weights[name] for name in self._eta}
-        self.names = tuple(self._weights)
-        self._clip = _check_clip(clip)
-        self._bounds = {
-            name: _extent(name, held[0].parameter.detach())
-            for name, held in self._weights.items()
-            if clip == "initial"
-        }
-        if seed is None:
-            seed = int(torch.randint(2**63 - 1, ()).item())
-        self.seed = random.check_seed("seed", seed)
+        self.kind = kind
+        self.names: Collection[str] = tuple(weights)
+        self._weights = weights
+        self._clip = clip
+        self._bounds = bounds  # shared with Gaussian noise
+        self.seed = seed
         self.draw = 0
         self._chain: Effective | None = None
         self._paused = False
@@ -188,23 +217,24 @@ class Noise:
         Returns
         -------
         list of dict
-            ``name``; ``eta`` (of the last draw where it is random); ``sigma``; ``relative``,
-            sigma / max |W|; ``to_std``, sigma / standard deviation of W. Weights are as they are
-            before the noise, quantised where they are.
+            ``name``; ``eta`` (of the last draw where it is random, None where there is none);
+            ``sigma`` (of other than Gaussian noise: root mean square of the last draw);
+            ``relative``, sigma / max |W|; ``to_std``, sigma / standard deviation of W. Weights
+            are as they are before the noise, quantised where they are.
         """
         key = random.fold_in(self.seed, max(self.draw - 1, 0))
         rows = []
-        for name, weight in self._inputs().items():
-            eta = _resolve(self._eta[name], key)
-            sigma = eta * self._unit(name, weight)
-            low, high = _extent(name, weight)
-            rows.append({
-                "name": name,
-                "eta": eta,
-                "sigma": sigma,
-                "relative": _ratio(sigma, max(-low, high)),
-                "to_std": _ratio(sigma, _std(weight)),
-            })  # fmt: skip
+        with torch.no_grad():
+            for name, weight in self._inputs().items():
+                eta, sigma = self.kind.strength(name, weight, key)
+                low, high = extent(name, weight)
+                rows.append({
+                    "name": name,
+                    "eta": eta,
+                    "sigma": sigma,
+                    "relative": _ratio(sigma, max(-low, high)),
+                    "to_std": _ratio(sigma, std(weight)),
+                })  # fmt: skip
         return rows
 
     def state_dict(self) -> dict[str, Any]:
@@ -225,7 +255,8 @@ class Noise:
                 f"state: expected bounds of {sorted(self._bounds)}, got {sorted(bounds)}"
             )
         seed, draw = random.check_seed("seed", state["seed"]), operator.index(state["draw"])
-        self.seed, self.draw, self._bounds = seed, draw, bounds
+        self.seed, self.draw = seed, draw
+        self._bounds.update(bounds)
         self._forget()
 
     # ----------------------------------------------------------------- as a transform
@@ -257,7 +288,7 @@ class Noise:
         if self._number is None:
             return weights
         with torch.inference_mode(False), torch.no_grad():
-            noisy = self._draw(weights, random.fold_in(self.seed, self._number))
+            noisy = self.kind.draw(weights, random.fold_in(self.seed, self._number))
         return {name: _Instead.apply(weights[name], value) for name, value in noisy.items()}
 
     def _next(self) -> int:
@@ -272,23 +303,6 @@ class Noise:
         numbers = (number for first, number in reversed(self._past) if first <= sequence)
         return next(numbers, self._number)
 
-    def _draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
-        noisy = {}
-        for name, weight in weights.items():
-            sigma = _resolve(self._eta[name], key) * self._unit(name, weight)
-            z = _standard_normal(weight, key, random.stream(name, "noise"))
-            noisy[name] = z.mul_(sigma).add_(weight).to(weight.dtype)
-        return noisy
-
-    def _unit(self, name: str, weight: Tensor) -> float:
-        """Sigma for eta = 1."""
-        if self.norm == "absolute":
-            return 1.0
-        if self.norm == "std":
-            return _std(weight)
-        low, high = self._bounds.get(name) or _extent(name, weight)
-        return high - low if self.norm == "range" else max(-low, high)
-
     @torch.no_grad()
     def _clip_weights(self) -> None:
         if self._clip is None:
@@ -296,7 +310,7 @@ class Noise:
         for name, held in self._weights.items():
             weight = held[0].parameter
             if isinstance(self._clip, float):
-                bound = self._clip * _std(weight)
+                bound = self._clip * std(weight)
                 weight.clamp_(-bound, bound)
             else:
                 weight.clamp_(*self._bounds[name])
@@ -305,16 +319,20 @@ class Noise:
         """Weights as they are before the noise."""
         if self._chain is None:
             raise RuntimeError("noise: expected one that is in use, got one that was removed")
-        with torch.no_grad():
-            return self._chain.values(before=self)
+        return self._chain.values(before=self)
 
     def _forget(self) -> None:
         if self._chain is not None:
             self._chain.forget()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is neither held nor paused, and has no forward to compute again."""
+        fresh = {"_held": None, "_paused": False, "_past": deque(maxlen=_REMEMBERED)}
+        return vars(self) | fresh
+
     def __repr__(self) -> str:
         return (
-            f"Noise({len(self.names)} parameters, norm={self.norm!r}, seed={self.seed}, "
+            f"Noise({type(self.kind).__name__}, {len(self.names)} parameters, seed={self.seed}, "
             f"draw={self.draw})"
         )
 
@@ -335,91 +353,14 @@ class _Instead(torch.autograd.Function):
         return gradient, None
 
 
-# --------------------------------------------------------------------------- numbers
-
-
-def _standard_normal(like: Tensor, key: int, stream: int) -> Tensor:
-    """Standard normals of the shape, device and strides of ``like``; float32, or float64."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    if like.device.type == "cpu":
-        z = torch.empty(like.shape)
-        random.standard_normal(tuple(like.shape), key, stream, out=z.numpy())
-        if like.is_contiguous() and dtype == torch.float32:
-            return z
-        return torch.empty_like(like, dtype=dtype).copy_(z)
-    generator = torch.Generator(like.device).manual_seed(random.fold_in(key, stream))
-    return torch.empty_like(like, dtype=dtype).normal_(generator=generator)
-
-
-def _extent(name: str, weight: Tensor) -> tuple[float, float]:
-    """Smallest and largest weight.
-
-    Raises
-    ------
-    ValueError
-        If a weight is NaN or infinite.
-    """
-    low, high = (float(value) for value in torch.aminmax(weight))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"model: expected finite weights, got NaN or infinity in {name!r}")
-    return low, high
-
-
-def _std(weight: Tensor) -> float:
-    return float(weight.float().std(correction=0))
-
-
 def _ratio(a: float, b: float) -> float:
     return a / b if b else math.inf if a else 0.0
 
 
-# --------------------------------------------------------------------------- arguments
-
-
-def _etas(eta: Eta | Mapping[str, Eta] | None, weights: Weights) -> dict[str, Eta]:
-    """By name of the parameter; those that no pattern matches are left out."""
-    if not isinstance(eta, Mapping):
-        return dict.fromkeys(weights, _check_eta(eta))
-    found = {}
-    unused = set(eta)
-    for name in weights:
-        matching = [pattern for pattern in eta if fnmatchcase(name, pattern)]
-        unused -= set(matching)
-        if matching:
-            found[name] = _check_eta(eta[matching[0]])
-    if unused or not found:
-        raise ValueError(f"eta: expected patterns that match a weight, got {sorted(unused)}")
-    return found
-
-
-def _check_eta(eta: Any) -> Eta:
-    if callable(eta):
-        return eta  # type: ignore[no-any-return]
-    try:
-        values = tuple(float(value) for value in (eta if isinstance(eta, tuple) else (eta,)))
-    except TypeError:
-        values = ()
-    if len(values) not in (1, 2) or not 0 <= values[0] <= values[-1] < math.inf:
-        raise ValueError(
-            "eta: expected a number of at least 0, a pair (low, high) of them in ascending order, "
-            f"or a callable, got {eta!r}"
-        )
-    return values[0] if len(values) == 1 else values
-
-
-def _resolve(eta: Eta, key: int) -> float:
-    """Eta of the draw with that seed."""
-    if callable(eta):
-        return float(eta(key))
-    if isinstance(eta, tuple):
-        low, high = eta
-        return low + (high - low) * random.fold_in(key, random.stream("eta")) / 2**64
-    return eta
-
-
 def _check_clip(clip: Any) -> str | float | None:
     if clip is None or clip == "initial":
-        return clip  # type: ignore[no-any-return]
+        found: str | None = clip
+        return found
     if isinstance(clip, str) or not 0 < float(clip) < math.inf:
         raise ValueError(
             f"clip: expected 'initial', a positive number of standard deviations or None, "
