@@ -383,6 +383,14 @@ def test_bad_sample_arguments_are_named(
         channel.sample(**{**good, **change})
 
 
+def test_bad_inputs_leave_the_output_as_it_was() -> None:
+    x, out = np.zeros(100_000, np.float32), np.full(100_000, 7, np.float32)
+    x[-1] = np.nan
+    with pytest.raises(ValueError, match="x: expected values finite"):
+        make().sample(x, seed=1, out=out)
+    assert (out == 7).all()
+
+
 # ----------------------------------------------------------------- sampling: statistics
 
 N = 200_000

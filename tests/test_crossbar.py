@@ -673,6 +673,19 @@ def test_bad_inputs(use: str, x: Any, error: type[Exception], match: str) -> Non
         getattr(xb, use)(*((x, 1) if use == "matmul" else (x,)))
 
 
+def test_a_bad_vector_late_in_a_batch_leaves_nothing_behind() -> None:
+    """It is found as the product goes along, in parts of the batch."""
+    x = inputs(5000)
+    xb = nc.Crossbar(weights(), PCM).program(1)
+    expected = xb.matmul(x, 1)
+    bad = x.copy()
+    bad[-1, -1] = np.nan
+    for use in (lambda: xb.matmul(bad, 1), lambda: xb.report(bad), lambda: xb.calibrate(bad)):
+        with pytest.raises(ValueError, match="^x: expected finite"):
+            use()
+    np.testing.assert_array_equal(xb.matmul(x, 1), expected)
+
+
 def test_bad_arguments() -> None:
     xb = nc.Crossbar(weights(), PCM)
     for seed, error in ((None, TypeError), (-1, ValueError), (1 << 64, ValueError)):

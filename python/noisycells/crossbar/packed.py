@@ -271,7 +271,10 @@ class Packed:
         Raises
         ------
         ValueError
-            If ``x`` holds NaN or infinity, or a range has not been calibrated.
+            If a range has not been calibrated, or ``x`` holds NaN or infinity. The latter is found
+            as the product goes along, so ``y`` and ``inside`` are then written in part: callers
+            drop them, as :meth:`noisycells.Crossbar.matmul` and the operators of torch do, whose
+            results are arrays of their own.
         """
         return self._current(num_threads).product(x, y, *self._how(seed, bias, inside, num_threads))
 
