@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import pickle
 import struct
 import sys
 from pathlib import Path
@@ -47,19 +49,20 @@ def directory(tmp_path: Path, arrays: dict[str, np.ndarray]) -> Path:
     return tmp_path
 
 
-def check(dataset: data.Dataset, classes: int) -> None:
+def check(dataset: data.Dataset, classes: int, shape: tuple[int, ...] = (1, 28, 28)) -> None:
+    assert dataset.shape == shape
     for images, labels in (
         (dataset.train_images, dataset.train_labels),
         (dataset.test_images, dataset.test_labels),
     ):
-        assert images.dtype == np.float32 and images.shape == (len(labels), 1, 28, 28)
+        assert images.dtype == np.float32 and images.shape == (len(labels), *shape)
         assert images.min() >= 0 and images.max() <= 1
         assert labels.dtype == np.int64 and set(labels) == set(range(classes))
     assert dataset.classes == classes
     normalised = dataset.normalise(dataset.train_images)
     assert normalised.dtype == np.float32
-    assert abs(normalised.mean(dtype=np.float64)) < 1e-4
-    assert abs(normalised.std(dtype=np.float64) - 1) < 1e-4
+    assert np.all(np.abs(normalised.mean((0, 2, 3), dtype=np.float64)) < 1e-4)
+    assert np.all(np.abs(normalised.std((0, 2, 3), dtype=np.float64) - 1) < 1e-4)
 
 
 def test_digits() -> None:
@@ -197,6 +200,148 @@ def test_absent_file_is_named(directory: Path) -> None:
         data.load_idx_directory(directory)
 
 
+def python2_pickle(pixels: np.ndarray, labels: list[int]) -> bytes:
+    """A CIFAR-10 batch as Python 2 pickles it (protocol 2), opcode by opcode."""
+
+    def text(value: bytes) -> bytes:
+        return b"T" + struct.pack("<i", len(value)) + value
+
+    rows, columns = (b"J" + struct.pack("<i", size) for size in pixels.shape)
+    numbers = b"".join(b"K" + bytes([label]) for label in labels)
+    dtype = b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|")
+    dtype += b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\x00tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + text(b"b") + b"tR"
+    array += b"(K\x01" + rows + columns + b"\x86" + dtype + b"\x89" + text(pixels.tobytes()) + b"tb"
+    items = text(b"batch_label") + text(b"testing") + text(b"data") + array
+    return b"\x80\x02}(" + items + text(b"labels") + b"](" + numbers + b"eu."
+
+
+def python3_pickle(pixels: object, labels: object) -> bytes:
+    return pickle.dumps({"data": pixels, "labels": labels}, protocol=2)
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A directory of six batches of three images, the images of labels 0, 1, 2."""
+    pixels = np.random.default_rng(3).integers(0, 256, (6, 3, 3072), dtype=np.uint8)
+    for name, batch in zip(data.CIFAR_FILES, pixels, strict=True):
+        (tmp_path / name).write_bytes(python2_pickle(batch, [0, 1, 2]))
+    return tmp_path, pixels
+
+
+def test_cifar10(cifar: tuple[Path, np.ndarray]) -> None:
+    directory, pixels = cifar
+    dataset = data.load(directory)
+    check(dataset, 3, (3, 32, 32))
+    assert np.array_equal(dataset.train_labels, [0, 1, 2] * 5)
+    for row, column in ((0, 0), (3, 7), (31, 31)):  # red, green, blue planes, row by row
+        for channel in range(3):
+            at = 1024 * channel + 32 * row + column
+            found = np.rint(dataset.train_images[:, channel, row, column] * 255)
+            assert np.array_equal(found, pixels[:5, :, at].ravel())
+            found = np.rint(dataset.test_images[:, channel, row, column] * 255)
+            assert np.array_equal(found, pixels[5, :, at])
+    (directory / "train-images-idx3-ubyte").write_bytes(b"")
+    assert data.load(str(directory)).shape == (3, 32, 32)
+
+
+def test_cifar10_pickled_by_python_3(cifar: tuple[Path, np.ndarray]) -> None:
+    directory, pixels = cifar
+    expected = data.load_cifar10(directory)
+    for number, name in enumerate(data.CIFAR_FILES):
+        batch = np.asfortranarray(pixels[number]) if number % 2 else pixels[number]
+        (directory / name).write_bytes(python3_pickle(batch, [0, 1, 2]))
+    found = data.load_cifar10(directory)
+    assert np.array_equal(found.train_images, expected.train_images)
+    assert np.array_equal(found.test_images, expected.test_images)
+
+
+class Command:
+    """Runs a command where a pickle of it is loaded by the standard unpickler."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("false",)
+
+
+PIXELS = np.zeros((3, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"an intact CIFAR-10 batch, got: "),
+        (b"\x1f\x8b\x08\x00", r"an intact CIFAR-10 batch, got: "),
+        (python2_pickle(PIXELS, [0, 1, 2])[:-2000], r"an intact CIFAR-10 batch, got: "),
+        (python3_pickle(Command(), [0]), r"got: the name \w+.system"),
+        (pickle.dumps([1, 2], protocol=2), r"a dict with the array 'data' and the list 'labels'"),
+        (python3_pickle([1, 2], [0]), r"a dict with the array 'data' and the list 'labels'"),
+        (python3_pickle(PIXELS, "012"), r"a dict with the array 'data' and the list 'labels'"),
+        (python3_pickle(PIXELS[:, 1:], [0, 1, 2]), r"shape \(n, 3072\).* shape \(3, 3071\)"),
+        (python2_pickle(PIXELS[:0], []), r"n >= 1, got u1 of shape \(0, 3072\)"),
+        (python3_pickle(PIXELS.astype("f4"), [0, 1, 2]), r"data of uint8 .* got f4 of shape"),
+        (python3_pickle(PIXELS, [0, 1]), r"3 labels, .* got 2 of \['0', '1'\]"),
+        (python3_pickle(PIXELS, [0, 1, 10]), r"ints from 0 to 9, .* got 3 of \['0', '1', '10'\]"),
+        (python3_pickle(PIXELS, [0, 1, True]), r"got 3 of \['0', '1', 'True'\]"),
+    ],
+)
+def test_damaged_cifar10_file_is_named(
+    cifar: tuple[Path, np.ndarray], content: bytes, message: str
+) -> None:
+    (cifar[0] / "data_batch_3").write_bytes(content)
+    with pytest.raises(ValueError, match=f"data_batch_3: .*{message}"):
+        data.load_cifar10(cifar[0])
+
+
+def test_damage_to_a_pickle_is_never_a_crash(cifar: tuple[Path, np.ndarray]) -> None:
+    """Any byte of the structure around the pixels changed: an error that names the file, or
+    nothing worse than other images or labels."""
+    directory, pixels = cifar
+    intact = python2_pickle(pixels[0, :1], [1])
+    generator = np.random.default_rng(5)
+    structure = [*range(intact.index(pixels[0, 0, :8].tobytes())), *range(-20, 0)]
+    refused = 0
+    for position in structure:
+        damaged = bytearray(intact)
+        damaged[position] ^= generator.integers(1, 256)
+        (directory / "data_batch_1").write_bytes(damaged)
+        try:
+            data.load_cifar10(directory)
+        except ValueError as error:
+            assert "data_batch_1" in str(error)
+            refused += 1
+    assert refused > len(structure) / 2
+
+
+def test_absent_cifar10_file_is_named(cifar: tuple[Path, np.ndarray]) -> None:
+    (cifar[0] / "test_batch").unlink()
+    with pytest.raises(ValueError, match=r"expected a file test_batch, found none"):
+        data.load(cifar[0])
+    with pytest.raises(ValueError, match=r"path: expected a directory of CIFAR-10 files, got 'x'"):
+        data.load_cifar10("x")
+
+
+def test_subset() -> None:
+    images = np.random.default_rng(4).random((70, 2, 3, 5), dtype=np.float32)
+    labels = np.random.default_rng(5).permutation(np.repeat([0, 1, 2], [40, 20, 10]))
+    dataset = data.Dataset("d", images, labels, images[:3], labels[:3])
+    small, large = dataset.subset(14, seed=1), dataset.subset(35, seed=1)
+    assert np.array_equal(np.bincount(small.train_labels), [8, 4, 2])
+    assert np.array_equal(np.bincount(large.train_labels), [20, 10, 5])
+    assert small.test_images is dataset.test_images and small.mean.shape == (2, 1, 1)
+    rows = [np.flatnonzero((images == image).all((1, 2, 3))).item() for image in small.train_images]
+    assert rows == sorted(set(rows)) and np.array_equal(labels[rows], small.train_labels)
+    kept = {image.tobytes() for image in large.train_images}
+    assert kept.issuperset(image.tobytes() for image in small.train_images)
+    assert not np.array_equal(dataset.subset(14, seed=2).train_images, small.train_images)
+    assert np.array_equal(dataset.subset(70).train_images, images)
+    assert set(dataset.subset(3).train_labels) == {0, 1, 2}
+    for size in (2, 71):
+        with pytest.raises(ValueError, match=rf"size: expected 3 .* to 70 .*, got {size}"):
+            dataset.subset(size)
+    with pytest.raises(ValueError, match=r"seed: expected .* got -1"):
+        dataset.subset(14, seed=-1)
+
+
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match=r"expected 'digits', 'mnist5k' or a directory.*'cifar'"):
         data.load("cifar")
@@ -209,6 +354,11 @@ def test_unknown_name() -> None:
     [
         ({"train_images": np.zeros((2, 28, 28), np.float32)}, r"train_images: .* \(2, 28, 28\)"),
         ({"train_images": np.zeros((2, 1, 28, 28))}, r"train_images: expected float32.* float64"),
+        ({"train_images": np.zeros((0, 1, 28, 28), np.float32)}, r"train_images: .*n >= 1"),
+        (
+            {"test_images": np.zeros((2, 3, 28, 28), np.float32)},
+            r"test_images: expected the shape .*\(1, 28, 28\), got \(3, 28, 28\)",
+        ),
         ({"test_images": np.full((2, 1, 28, 28), 2, np.float32)}, r"test_images: .*\[2.0, 2.0\]"),
         ({"test_images": np.full((2, 1, 28, 28), np.nan, np.float32)}, r"test_images: .*nan"),
         ({"test_labels": np.zeros(3, np.int64)}, r"test_labels: expected int64 of shape \(2,\)"),
