@@ -12,7 +12,7 @@ MUST = (
     r"noisycells/_core\.pyi",
     r"noisycells/_core\..*\.so",
     r"noisycells/py\.typed",
-    r"noisycells/cli\.py",
+    r"noisycells/cli/__init__\.py",
     r"noisycells-.*\.dist-info/entry_points\.txt",
     r"noisycells-.*\.dist-info/licenses/LICENSE",
 )

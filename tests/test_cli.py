@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
 import noisycells as nc
-from noisycells import cli, data
+from noisycells import data
 from noisycells.cli import main
+from noisycells.cli.options import progress
 
 WEIGHTS = {
     "fc.weight": np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32),
@@ -368,7 +369,7 @@ def test_progress_is_shown_to_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with cli._progress("train", 4) as step:
+        with progress("train", 4) as step:
             for _ in range(4):
                 step()
         assert ("train" in stream.getvalue() and "100%" in stream.getvalue()) == shown

@@ -1,0 +1,395 @@
+"""Commands about cells and what is stored in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import numpy as np
+
+from .. import devices, storage
+from ..channel import Channel
+from ..io import Reader
+from .options import IN_FILE, OUT_FILE, Numbers, device_option, json_option, progress, to_json
+
+
+@click.command()
+@click.argument("model", type=IN_FILE)
+@click.option("-o", "--output", type=OUT_FILE, required=True, help="File to write.")
+@device_option
+@click.option(
+    "--cells",
+    type=Numbers(int),
+    default="1",
+    show_default=True,
+    metavar="N|SMALL,LARGE",
+    help="Cells that share each weight, or each small and each large weight.",
+)
+@click.option(
+    "--mean-cells",
+    type=float,
+    metavar="X",
+    help="Choose the cells of small and large weights for this average or less.",
+)
+@click.option(
+    "--sign-protection/--no-sign-protection",
+    default=True,
+    show_default=True,
+    help="Keep signs in cells of their own.",
+)
+@click.option(
+    "--adaptive-mapping/--no-adaptive-mapping",
+    default=True,
+    show_default=True,
+    help="Give small and large weights a scale each.",
+)
+@click.option(
+    "--thresholds",
+    type=Numbers(float),
+    metavar="T,T,...",
+    help="Magnitudes that end the ranges of weights. Default: chosen for the smallest error.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["tensor", "model"]),
+    default="tensor",
+    show_default=True,
+    help="Scales and thresholds for each tensor, or one for the whole model.",
+)
+@click.option(
+    "--write-bits",
+    metavar="N|auto",
+    help="Write cells at 2^N levels, packed in the file. Default: the device's, else any level.",
+)
+@click.option(
+    "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
+)
+@click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@json_option
+def store(
+    model: Path,
+    output: Path,
+    channel: Channel,
+    cells: tuple[int, ...],
+    mean_cells: float | None,
+    sign_protection: bool,
+    adaptive_mapping: bool,
+    thresholds: tuple[float, ...] | None,
+    scope: Literal["tensor", "model"],
+    write_bits: str | None,
+    nonzero: bool,
+    store_biases: bool,
+    as_json: bool,
+) -> None:
+    """Store the weights of a model in cells, and say what that costs.
+
+    MODEL is a .safetensors file, which is stored tensor by tensor in little memory, or a torch
+    state dict (torch.save of model.state_dict()). Biases and normalisation layers stay digital.
+    """
+    codec = storage.Codec(
+        channel,
+        sign_protection=sign_protection,
+        adaptive_mapping=adaptive_mapping,
+        thresholds="auto" if thresholds is None else thresholds,
+        cells=cells[0] if len(cells) == 1 else cells,
+        mean_cells=mean_cells,
+        scope=scope,
+        write_bits=_write_bits(write_bits),
+    )
+    mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
+    if model.suffix == ".safetensors":
+        with Reader(model, checked=False) as reader:
+            tensors = len(reader.entries)
+        with progress("store", tensors) as step:
+            cost = storage.encode_file(
+                model,
+                output,
+                codec,
+                mask=mask,
+                store_biases=store_biases,
+                progress=lambda name: step(),
+            )
+    else:
+        from .. import torch as nct
+
+        stored = nct.store(_state_dict(model), codec, masks=mask, store_biases=store_biases)
+        storage.save(output, stored)
+        cost = stored.cost
+    click.echo(to_json(cost.to_dict()) if as_json else cost)
+
+
+@click.command()
+@click.argument("file", type=IN_FILE)
+@click.option("-o", "--output", type=OUT_FILE, required=True, help="Safetensors file to write.")
+@click.option(
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of this read."
+)
+@click.option(
+    "--chip",
+    type=int,
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Number of the chip, which fixes programming errors where the device tells them apart.",
+)
+@click.option("--side-errors", is_flag=True, help="Misread signs and ranges now and then, too.")
+def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> None:
+    """Read a stored model back once, with noise.
+
+    FILE was written by `noisycells store`. The output is a plain safetensors file with the names
+    and shapes of the model. The same seed and chip give the same weights.
+    """
+    with storage.StoredFile(file) as stored:
+        tensors = len(stored.names) + len(stored.digital_names)
+    with progress("read", tensors) as step:
+        storage.read_file(
+            file, output, seed, chip, side_errors=side_errors, progress=lambda name: step()
+        )
+
+
+@click.command()
+@click.argument("file", type=IN_FILE)
+@json_option
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what a file of `noisycells store` holds, and every cell it takes."""
+    loaded = storage.load(file)
+    model = (
+        storage.StoredModel({loaded.name: loaded})
+        if isinstance(loaded, storage.StoredTensor)
+        else loaded
+    )
+    if as_json:
+        click.echo(to_json(_description(model)))
+        return
+    for name, tensor in model.items():
+        shape = " x ".join(map(str, tensor.shape)) or "scalar"
+        ranges = ", ".join(f"{r.cells} up to {r.threshold:.4g}" for r in tensor.ranges)
+        click.echo(f"{name}: {shape}, {tensor.codec.channel.name}, cells a weight: {ranges}")
+    for name, array in model.digital.items():
+        shape = " x ".join(map(str, array.shape)) or "scalar"
+        click.echo(f"{name}: {shape}, digital")
+    click.echo(model.cost)
+
+
+@click.command("devices")
+@json_option
+def list_devices(as_json: bool) -> None:
+    """List the cells and devices that come with the package.
+
+    Cells only store weights; devices compute as well, in crossbars, and have a range of
+    conductances and times that was measured.
+    """
+    rows = devices.table()
+    if as_json:
+        click.echo(to_json(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['name']}: {row['summary']}")
+        kind = "synthetic" if row["synthetic"] else "measured"
+        overall = "any number" if row["capacity"] is None else f"{row['capacity']:.2f}"
+        click.echo(
+            f"    {kind} {row['kind']}, {row['branch_capacity']:.2f} bits a cell where weights "
+            f"are stored, {overall} overall"
+        )
+        if row["conductance_range"] is not None:
+            low, high = row["conductance_range"]
+            times = "any time"
+            if row["time_range"] is not None:
+                times = " to ".join(f"{t:g}" for t in row["time_range"]) + " s after programming"
+            click.echo(f"    valid from {low:g} to {high:g} uS, {times}")
+        click.echo(f"    source: {row['source']}")
+        if row["doi"]:
+            click.echo(f"    DOI: {row['doi']}")
+        click.echo(f"    licence: {row['licence']}")
+
+
+@click.command()
+@click.argument("csv", type=IN_FILE)
+@click.option("-o", "--output", type=OUT_FILE, help="Write the cell here, for --device.")
+@click.option("--plot", type=OUT_FILE, help="Draw measurements and fit to this PNG.")
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "cell", "device"]),
+    default="auto",
+    show_default=True,
+    help="Fit a cell for storage, or a device; auto: a device where the first line of the file "
+    "names columns target and measured.",
+)
+@click.option(
+    "--x",
+    "x_column",
+    metavar="COLUMN",
+    help="Column of inputs or targets. Default: 0; of a device target, if there.",
+)
+@click.option(
+    "--y",
+    "y_column",
+    metavar="COLUMN",
+    help="Column of outputs or conductances. Default: 1; of a device measured, if there.",
+)
+@click.option(
+    "--time",
+    "time_column",
+    metavar="COLUMN",
+    help="Column of seconds since programming, of a device. Default: time, where there is one.",
+)
+@click.option(
+    "--neighbors", type=int, metavar="N", help="Measurements averaged. Default: chosen by error."
+)
+@click.option("--name", default="fitted", show_default=True, help="Name of the cell or device.")
+@json_option
+def fit(
+    csv: Path,
+    output: Path | None,
+    plot: Path | None,
+    kind: str,
+    x_column: str | None,
+    y_column: str | None,
+    time_column: str | None,
+    neighbors: int | None,
+    name: str,
+    as_json: bool,
+) -> None:
+    """Learn a cell or a device from measurements.
+
+    CSV holds one measurement a line. Of a cell for storage: what was written and what was read
+    back, both best scaled to [-1, 1]. Of a device: the target conductance and the one measured,
+    both in microsiemens, and in a third column the seconds since programming, if there were
+    several times. Columns are given by name, where the first line holds names, or by number,
+    from 0.
+    """
+    from ..fitting import header, read_columns
+
+    names = header(csv)
+    if kind == "auto":
+        kind = "device" if {"target", "measured"} <= set(names) else "cell"
+    source = f"fitted to {csv.name}"
+    if kind == "device":
+        columns = [
+            _column(x_column, names, "target", 0),
+            _column(y_column, names, "measured", 1),
+            _column(time_column, names, "time", None),
+        ]
+        figures, text, picture = _fit_device(csv, columns, neighbors, name, source)
+    elif time_column is not None:
+        raise ValueError("--time: a cell has no times; with --kind device it is a device")
+    else:
+        pair = (_column(x_column, [], "", 0), _column(y_column, [], "", 1))
+        inputs, outputs = read_columns(csv, pair)
+        channel = Channel.fit(inputs, outputs, neighbors, name=name, source=source)
+        assert channel.goodness is not None
+        capacity = channel.capacity()
+        figures = {
+            "range": list(channel.range),
+            "branch": list(channel.branch),
+            "capacity": capacity if math.isfinite(capacity) else None,
+            **channel.goodness.to_dict(),
+        }
+        text, picture = channel.to_json(), lambda: channel.plot(inputs, outputs)
+    if plot is not None:
+        picture().savefig(plot)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(to_json(figures))
+        return
+    for part in figures.get("times", [figures]):
+        for key, value in part.items():
+            values = value if isinstance(value, list) else [value]
+            shown = " to ".join("any number" if v is None else f"{v:.5g}" for v in values)
+            click.echo(f"{key.replace('_', ' '):<16}" + shown)
+
+
+def _column(given: str | None, names: list[str], name: str, position: int | None) -> Any:
+    """A column as it was given, or by its usual name, or by its position."""
+    if given is not None:
+        return int(given) if given.isdigit() else given
+    return name if name in names else position
+
+
+def _fit_device(
+    csv: Path, columns: list[Any], neighbors: int | None, name: str, source: str
+) -> tuple[dict[str, Any], str, Callable[[], Any]]:
+    """Figures for each time, the device as JSON, and a function that draws it."""
+    from ..fitting import fit_times, read_columns
+
+    target, measured, *times = read_columns(csv, [c for c in columns if c is not None])
+    fits = fit_times(target, measured, times[0] if times else None, neighbors)
+    device = devices.from_fits(fits, name=name, source=source)
+    rows = [
+        {
+            "seconds": 0.0 if seconds is None else seconds,
+            "range": [float(fitted.x[0]), float(fitted.x[-1])],
+            "bias": float(np.sqrt(np.mean((fitted.mean - fitted.x) ** 2))),
+            "spread": float(np.sqrt(np.mean(fitted.std**2))),
+            **fitted.goodness.to_dict(),
+        }
+        for seconds, fitted in fits.items()
+    ]
+    return (
+        {"conductance_range": list(device.conductance_range), "times": rows},
+        device.to_json(),
+        lambda: device.plot([row["seconds"] for row in rows], target, measured),
+    )
+
+
+def _write_bits(text: str | None) -> int | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    try:
+        return int(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"expected a number of bits or auto, got {text!r}", param_hint="--write-bits"
+        ) from None
+
+
+def _state_dict(file: Path) -> dict[str, Any]:
+    """A torch state dict, loaded without running any code it may contain."""
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file}: expected safetensors or a torch state dict: {reason}") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise ValueError(f"{file}: expected a torch state dict (names and tensors)")
+    return state
+
+
+def _description(model: storage.StoredModel) -> dict[str, Any]:
+    """A stored model as plain JSON types; its codecs without the tables of their channels."""
+    tensors = []
+    for name, tensor in model.items():
+        codec = tensor.codec
+        inverse = None if codec.inverse is None else codec.inverse.name
+        tensors.append(
+            {
+                "name": name,
+                "shape": list(tensor.shape),
+                "codec": codec.to_dict() | {"channel": codec.channel.name, "inverse": inverse},
+                "ranges": [
+                    {
+                        "threshold": r.threshold,
+                        "cells": r.cells,
+                        "write_bits": r.write_bits,
+                        "weights": n,
+                    }
+                    for r, n in zip(tensor.ranges, tensor.counts, strict=True)
+                ],
+                "cost": tensor.cost.to_dict(),
+            }
+        )
+    digital = [
+        {"name": name, "shape": list(array.shape), "dtype": array.dtype.name}
+        for name, array in model.digital.items()
+    ]
+    return {"tensors": tensors, "digital": digital, "cost": model.cost.to_dict()}

