@@ -24,7 +24,9 @@ from .crossbar_layers import (
 )
 from .crossbar_op import crossbar_linear
 from .distill import distill, distillation_loss
+from .evaluate import Evaluation, evaluate
 from .fold import fold_batchnorm
+from .information import MutualInformation, mutual_information
 from .models import (
     MLP,
     LeNet,
@@ -39,6 +41,7 @@ from .models import (
 )
 from .noise import Noise, active_noise, inject_noise
 from .prune import magnitude_prune, make_permanent
+from .rivals import clip_weights, consistency_loss, recalibrate_batchnorm
 from .store import load, store
 from .train import TrainingRecord, accuracy, build, fit, train
 
@@ -51,10 +54,12 @@ __all__ = [
     "CrossbarLayer",
     "CrossbarLinear",
     "CrossbarTransposedLinear",
+    "Evaluation",
     "LeNet",
     "LeNetDeep",
     "LeNetNarrow",
     "LeNetWide",
+    "MutualInformation",
     "Noise",
     "ResNet",
     "ResNet18",
@@ -68,18 +73,23 @@ __all__ = [
     "batches",
     "build",
     "calibrate",
+    "clip_weights",
+    "consistency_loss",
     "convert",
     "crossbar_linear",
     "distill",
     "distillation_loss",
     "estimate",
+    "evaluate",
     "fit",
     "fold_batchnorm",
     "inject_noise",
     "load",
     "magnitude_prune",
     "make_permanent",
+    "mutual_information",
     "program",
+    "recalibrate_batchnorm",
     "restore",
     "store",
     "summary",

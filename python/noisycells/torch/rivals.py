@@ -1,0 +1,184 @@
+"""Cheap ways to robustness, to compare training under noise with.
+
+Weight clipping alone needs no function of its own beyond :func:`clip_weights`: training with
+``inject_noise(model, eta=0, clip=k)`` keeps the weights clipped and adds nothing to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .convert import _evaluating
+from .effective import Filter, weights_of
+from .train import Loader, device_of
+
+__all__ = ["clip_weights", "consistency_loss", "recalibrate_batchnorm"]
+
+
+def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> nn.Module:
+    """Measure the statistics of batch normalisation again under the model's noise, in place.
+
+    Means and variances become the averages, all batches alike, of what the batches have under
+    whatever noise the model has: fresh draws for each batch with :func:`inject_noise`, the chip
+    as it is with crossbar layers that are programmed. No weight changes, and everything but these
+    layers is in ``eval()`` meanwhile. The average is over variances within a batch, so the
+    scatter of means from draw to draw is not in it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    loader : iterable of tuple of Tensor
+        Batches of training images, the images first; labels are not used.
+    passes : int
+        Passes over `loader`, at least 1.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``model``.
+
+    Raises
+    ------
+    ValueError
+        If no layer keeps such statistics, `passes` is below 1, or there is no batch; the model is
+        then left as it was.
+
+    References
+    ----------
+    L.-H. Tsai, S.-C. Chang, Y.-T. Chen, J.-Y. Pan, W. Wei, D.-C. Juan, "Robust
+    processing-in-memory neural networks via noise-aware normalization", arXiv:2007.03230 (2020).
+    """
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
+    if not layers:
+        raise ValueError("model: expected batch normalisation with running statistics, got none")
+    if passes < 1:
+        raise ValueError(f"passes: expected at least 1, got {passes}")
+    device = device_of(model)
+    with _evaluating(model), torch.no_grad(), _measuring(layers):
+        batches = 0
+        for _ in range(passes):
+            for images, *_ in loader:
+                model(images.to(device))
+                batches += 1
+        if not batches:
+            raise ValueError("loader: expected at least one batch, got none")
+    return model
+
+
+@contextmanager
+def _measuring(layers: list[_BatchNorm]) -> Iterator[None]:
+    """Cumulative averages from nothing; the former statistics come back if that fails."""
+    before: list[tuple[float | None, dict[str, Any]]] = [
+        (layer.momentum, {name: buffer.clone() for name, buffer in layer.named_buffers()})
+        for layer in layers
+    ]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.training = True
+    try:
+        yield
+    except BaseException:
+        for layer, (_, buffers) in zip(layers, before, strict=True):
+            for name, buffer in layer.named_buffers():
+                buffer.copy_(buffers[name])
+        raise
+    finally:
+        for layer, (momentum, _) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+
+
+@torch.no_grad()
+def clip_weights(model: nn.Module, k: float, filter_fn: Filter | None = None) -> nn.Module:
+    """Clip each weight tensor to ``k`` of its standard deviations about 0, once and in place.
+
+    Fewer outliers let a range of conductances be used better (V. Joshi et al., "Accurate deep
+    neural network inference using computational phase-change memory", 2020).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    k : float
+        Positive.
+    filter_fn : callable, optional
+        Parameters for which ``filter_fn(module, name)`` is false are left alone, besides those
+        that :func:`inject_noise` leaves clean.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``model``.
+
+    Raises
+    ------
+    ValueError
+        If ``k`` is not positive or nothing is to be clipped.
+    """
+    if not k > 0:
+        raise ValueError(f"k: expected a positive number of standard deviations, got {k}")
+    for slots in weights_of(model, filter_fn).values():
+        weight = slots[0].parameter
+        bound = k * float(weight.float().std(correction=0))
+        weight.clamp_(-bound, bound)
+    return model
+
+
+def consistency_loss(
+    logits: Tensor, logits2: Tensor, labels: Tensor, weight: float = 1.0
+) -> Tensor:
+    """Cross entropy of two forwards of the same images, and how far they are apart.
+
+    ``(CE(p) + CE(q)) / 2 + weight (KL(p || q) + KL(q || p)) / 2``, means over the images, with p
+    and q the softmax outputs under two draws of the noise; for :func:`fit`::
+
+        loss=lambda model, x, y: nct.consistency_loss(model(x), model(x), y)
+
+    Hou et al. (2024) train for weight noise with a consistency regularisation between the
+    features of noisy and noise-free layers, whose formula is not in the text within our reach;
+    this is the regularisation of outputs of X. Liang et al., "R-Drop: regularized dropout for
+    neural networks" (2021), with noise in place of dropout.
+
+    Parameters
+    ----------
+    logits, logits2 : Tensor, shape (n, classes)
+    labels : Tensor of int64, shape (n,)
+    weight : float
+        At least 0.
+
+    Returns
+    -------
+    Tensor
+        A scalar, in nats.
+
+    Raises
+    ------
+    ValueError
+        If the shapes of the logits differ or `weight` is negative.
+
+    References
+    ----------
+    Y. Hou, Q. Zhang, N. Wang, H. Wu, "Improving model robustness to weight noise via consistency
+    regularization", Machine Learning: Science and Technology 5 (2024),
+    https://doi.org/10.1088/2632-2153/ad734a.
+    """
+    if logits.shape != logits2.shape:
+        raise ValueError(
+            f"logits2: expected shape {tuple(logits.shape)}, got {tuple(logits2.shape)}"
+        )
+    if not weight >= 0:
+        raise ValueError(f"weight: expected a number of at least 0, got {weight}")
+    log_p, log_q = logits.log_softmax(1), logits2.log_softmax(1)
+    apart = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
+    classification = F.nll_loss(log_p, labels) + F.nll_loss(log_q, labels)
+    return classification / 2 + weight * apart / 2
