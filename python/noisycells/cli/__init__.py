@@ -31,6 +31,8 @@ def main(context: click.Context) -> None:
 for command in (
     studies.demo,
     studies.study,
+    studies.sweep,
+    studies.report,
     cells.store,
     cells.read,
     cells.inspect,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,7 +120,12 @@ class Study:
     @property
     def title(self) -> str:
         """What it shows, in a line."""
-        return (self.tables.__doc__ or "").partition("\n")[0].rstrip(".")
+        return self.help.partition("\n")[0].rstrip(".")
+
+    @property
+    def help(self) -> str:
+        """What it shows, in full."""
+        return inspect.cleandoc(self.tables.__doc__ or "")
 
     def complete(self, settings: Settings) -> Settings:
         """The settings with the networks of this study where none are given."""
@@ -256,6 +262,10 @@ class Plan:
     jobs: int
     done: int
     hours: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain JSON types."""
+        return {**asdict(self), "networks": [list(network) for network in self.networks]}
 
     def __str__(self) -> str:
         lines = [f"{'hours':>8}  to do, on one core; estimated by a few steps of training"]

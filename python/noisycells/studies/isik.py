@@ -20,10 +20,10 @@ from ..storage import Codec
 from . import strategies
 from .engine import Settings, Study
 from .jobs import Job
-from .recipes import Recipe, isik_recipe
+from .recipes import Recipe, isik_recipe, pruned_recipe
 from .strategies import STRATEGIES, Strategy
 from .tables import Entry, Table
-from .training import Trained, inject
+from .training import Trained
 
 __all__ = ["STUDIES"]
 
@@ -110,37 +110,6 @@ def stored(
     return {"accuracies": list(entry.accuracies), "cost": entry.cost}
 
 
-def perturbed(
-    trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int, recalibrate: bool = False
-) -> dict[str, Any]:
-    """Accuracies (%) of noisy copies of the network; pruned weights stay zero.
-
-    With `recalibrate`, batch-norm statistics are measured anew on training images under noise.
-    """
-    from .. import torch as nct
-
-    data = trained.dataset
-    loader = nct.batches(data.normalise(data.test_images), data.test_labels, 500)
-    _hold_zeros(trained)
-    with inject(trained.model, noise, seed):
-        if recalibrate:
-            images = data.normalise(data.train_images)
-            nct.recalibrate_batchnorm(trained.model, nct.batches(images, data.train_labels, 500))
-        evaluation = nct.evaluate(trained.model, loader, repeats, seed=seed)
-    return {"accuracies": list(evaluation.accuracies)}
-
-
-def _hold_zeros(trained: Trained) -> None:
-    import torch
-    from torch.nn.utils import prune
-
-    for name, mask in trained.masks.items():
-        layer, _, parameter = name.rpartition(".")
-        module = trained.model.get_submodule(layer)
-        device = module.get_parameter(parameter).device
-        prune.custom_from_mask(module, parameter, torch.from_numpy(mask).to(device))
-
-
 def response(*, channel: dict[str, Any], points: int, draws: int, seed: int) -> dict[str, Any]:
     """Mean and standard deviation of a cell over its inputs: its tables, and as drawn."""
     cell = Channel.from_dict(channel)
@@ -201,14 +170,7 @@ def _network(settings: Settings, model: str, seed: int) -> Recipe:
 
 
 def _pruned(settings: Settings, seed: int) -> Recipe:
-    """The network with 80 % of its weights pruned, and half as many epochs of fine-tuning.
-
-    The paper does not say how it fine-tunes; residual networks get a tenth of the learning rate.
-    """
-    dense = _network(settings, settings.model, seed)
-    rate = dense.learning_rate / (10 if dense.optimiser == "sgd" else 1)
-    epochs = (dense.epochs + 1) // 2
-    return replace(dense, start=dense, pruned=PRUNED, epochs=epochs, learning_rate=rate)
+    return pruned_recipe(_network(settings, settings.model, seed), PRUNED)
 
 
 def _about(recipe: Recipe) -> Job:
@@ -244,7 +206,7 @@ def _stored(
 
 def _perturbed(settings: Settings, recipe: Recipe, std: float, recalibrate: bool = False) -> Job:
     return Job(
-        "noisycells.studies.isik:perturbed",
+        "noisycells.studies.measures:perturbed",
         {
             "noise": {"eta": std, "norm": "absolute"},
             "repeats": _repeats(settings),
@@ -508,7 +470,7 @@ def _students(settings: Settings, seed: int, std: float) -> dict[str, Recipe]:
     student = _network(settings, settings.model, seed)
     distilled = replace(student, teacher=teacher, distillation=KD)
     noise = {"eta": std, "norm": "absolute"}
-    codec = Codec(settings.channel, cells=KD_CELLS).to_dict()
+    codec = Codec(settings.channel, cells=KD_CELLS, scope="model").to_dict()
     return {
         TEACHER: teacher,
         STUDENT: student,

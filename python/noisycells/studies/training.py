@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import devices
 from ..data import Dataset, stratified_split
 from ..storage import Codec
 from .cache import Cache
@@ -18,7 +19,7 @@ from .recipes import MODELS, Recipe
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["Trained", "about", "build", "inject", "network", "step_seconds"]
 
@@ -93,12 +94,17 @@ def build(recipe: Recipe, dataset: Dataset) -> nn.Module:
 
 
 def inject(model: nn.Module, noise: dict[str, Any], seed: int) -> Any:
-    """:func:`noisycells.torch.inject_noise` with arguments of JSON types."""
+    """:func:`noisycells.torch.inject_noise` with arguments of JSON types.
+
+    A codec or device is its ``to_dict()``; a list as eta is a pair (low, high).
+    """
     from .. import torch as nct
 
     arguments = dict(noise)
     if "codec" in arguments:
         arguments["codec"] = Codec.from_dict(arguments["codec"])
+    if "device" in arguments:
+        arguments["device"] = devices.from_dict(arguments["device"])
     if isinstance(arguments.get("eta"), list):
         arguments["eta"] = tuple(arguments["eta"])
     return nct.inject_noise(model, **arguments, seed=seed)
@@ -153,7 +159,8 @@ def _train(recipe: Recipe, dataset: Dataset, cache: Cache) -> tuple[nn.Module, d
                 model, teacher, loader, validation, **(recipe.distillation or {}), **arguments
             )
         else:
-            training = nct.fit(model, loader, validation, **arguments)
+            loss = None if recipe.consistency is None else _consistency(recipe.consistency)
+            training = nct.fit(model, loader, validation, loss=loss, **arguments)
     if recipe.pruned:
         nct.make_permanent(model)
     checkpoint.unlink(missing_ok=True)
@@ -166,6 +173,14 @@ def _train(recipe: Recipe, dataset: Dataset, cache: Cache) -> tuple[nn.Module, d
         "recipe": recipe.describe(),
         "seconds": time.perf_counter() - begin,
     }
+
+
+def _consistency(weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    from .. import torch as nct
+
+    return lambda model, images, labels: nct.consistency_loss(
+        model(images), model(images), labels, weight
+    )
 
 
 def _optimizer(recipe: Recipe) -> Callable[[Any], torch.optim.Optimizer]:

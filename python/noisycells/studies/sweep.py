@@ -1,0 +1,209 @@
+"""A user's own grid of networks, cells, codecs and seeds, from a file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import devices
+from ..channel import Channel
+from ..storage import Codec
+from .engine import Settings, Study
+from .jobs import Job
+from .recipes import Source, isik_recipe, pruned_recipe
+from .tables import Entry, Table
+
+__all__ = ["Grid", "read_grid"]
+
+KEYS = ("name", "data", "subset", "test_subset", "seeds", "repeats", "network", "devices", "codec",
+        "noise", "columns")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a file of a sweep says.
+
+    Parameters
+    ----------
+    name : str
+    source : Source
+    seeds : tuple of int
+    repeats : int
+    axes : dict of str to list
+        Values of every setting by its dotted name, such as ``codec.cells``; one value where it
+        does not vary.
+    columns : str
+        The setting that the columns of the table are; the others make its rows.
+    """
+
+    name: str
+    source: Source
+    seeds: tuple[int, ...]
+    repeats: int
+    axes: dict[str, list[Any]]
+    columns: str
+
+    @property
+    def study(self) -> Study:
+        """The grid as a study; its networks, cells and seeds are its own."""
+
+        def tables(settings: Settings) -> list[Table]:
+            return self.tables(settings.compute)
+
+        tables.__doc__ = f"Sweep: {self.name}."
+        return Study(f"sweep-{self.name}", "a grid of one's own", tables)
+
+    def settings(self, compute: str = "cpu") -> Settings:
+        """Settings for :func:`noisycells.studies.engine.run_study`."""
+        channel = _channel(self.axes["devices"][0])
+        return Settings(
+            self.source, channel, seed=self.seeds[0], seeds=len(self.seeds),
+            repeats=self.repeats, compute=compute,
+        )  # fmt: skip
+
+    def tables(self, compute: str) -> list[Table]:
+        """The table of the grid."""
+        varied = [name for name, values in self.axes.items() if len(values) > 1]
+        entries, costs = [], []
+        for values in itertools.product(*self.axes.values()):
+            point = dict(zip(self.axes, values, strict=True))
+            row = ", ".join(
+                f"{name.rpartition('.')[2]} {point[name]}"
+                for name in varied
+                if name != self.columns
+            )
+            column = point[self.columns]
+            if not isinstance(column, (int, float)) or isinstance(column, bool):
+                column = str(column)
+            jobs = tuple(self._job(point, seed, compute) for seed in self.seeds)
+            entries.append(Entry(row or "all", column, jobs))
+            if "noise.eta" not in point:
+                costs.append(Entry(row or "all", column, jobs, "cost/per_stored"))
+        tables = [Table("Sweep", "settings", self.columns, "test accuracy (%)", tuple(entries))]
+        if costs:
+            tables.append(
+                Table(
+                    "Cost", "settings", self.columns, "cells per stored weight: data, side, index",
+                    tuple(costs), drawn=False,
+                )
+            )  # fmt: skip
+        return tables
+
+    def _job(self, point: Mapping[str, Any], seed: int, compute: str) -> Job:
+        network = dict(_part(point, "network"))
+        model, epochs, pruned = (network.pop(key, None) for key in ("model", "epochs", "pruned"))
+        recipe = isik_recipe(self.source, model or "LeNet", seed, epochs, compute)
+        recipe = replace(recipe, **network)
+        if pruned:
+            recipe = pruned_recipe(recipe, pruned)
+        common = {"repeats": self.repeats, "seed": seed}
+        measures = "noisycells.studies.measures"
+        if "noise.eta" in point:
+            noise = {"noise": dict(_part(point, "noise"))}
+            return Job(f"{measures}:perturbed", {**noise, **common}, recipe, self.repeats)
+        codec = Codec(_channel(point["devices"]), **dict(_part(point, "codec"))).to_dict()
+        return Job(f"{measures}:stored", {"codec": codec, **common}, recipe, self.repeats)
+
+
+def _part(point: Mapping[str, Any], part: str) -> Iterator[tuple[str, Any]]:
+    """Settings of one part by their names without it."""
+    for name, value in point.items():
+        head, _, key = name.partition(".")
+        if key and head == part:
+            yield key, value
+
+
+def _channel(name: str) -> Channel:
+    """A cell by its name, or a device as it is so many seconds after programming."""
+    name, _, seconds = name.partition("@")
+    cell = devices.get(name)
+    if isinstance(cell, Channel):
+        if seconds:
+            raise ValueError(f"devices: {name} is a cell without times, got @{seconds}")
+        return cell
+    return cell.channel(float(seconds) if seconds else None)
+
+
+def read_grid(file: Path) -> Grid:
+    """Read a grid from a TOML or JSON file.
+
+    Keys: ``data``, ``subset``, ``test_subset``, ``name`` (default: of the file), ``seeds``,
+    ``repeats``, ``devices`` and ``columns``; the tables ``network`` (``model``, ``epochs``,
+    ``pruned`` and other fields of a :class:`~noisycells.studies.recipes.Recipe`), ``codec``
+    (arguments of :class:`noisycells.Codec`) or, in place of devices and codec, ``noise``
+    (arguments of :func:`noisycells.torch.inject_noise`). Every list of values in ``network``,
+    ``devices``, ``codec`` and ``noise`` is an axis of the grid; a list within a list is one value.
+
+    Raises
+    ------
+    ValueError
+        If the file is not valid, has a key that is not known, or a setting that is refused.
+    ModuleNotFoundError
+        If it is TOML, Python is older than 3.11 and tomli is not installed.
+    """
+    values = _read(file)
+    unknown = sorted(set(values) - set(KEYS))
+    if unknown:
+        raise ValueError(f"{file}: expected keys of {', '.join(KEYS)}, got {', '.join(unknown)}")
+    noisy = "noise" in values
+    if noisy and ("codec" in values or "devices" in values):
+        raise ValueError(f"{file}: expected noise, or devices and codec, got both")
+    axes = {
+        f"{part}.{name}": value if isinstance(value, list) else [value]
+        for part in ("network", "noise" if noisy else "codec")
+        for name, value in values.get(part, {}).items()
+    }
+    if noisy and "noise.eta" not in axes:
+        raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
+    found = values.get("devices", "pcm_array")
+    axes["devices"] = found if isinstance(found, list) else [found]
+    empty = [name for name, axis in axes.items() if not axis]
+    if empty:
+        raise ValueError(f"{file}: {empty[0]}: expected at least one value, got none")
+    varied = [name for name, axis in axes.items() if len(axis) > 1]
+    columns = values.get("columns", varied[-1] if varied else "devices")
+    if columns not in axes:
+        raise ValueError(f"{file}: columns: expected one of {', '.join(axes)}, got {columns!r}")
+    seeds = values.get("seeds", [0])
+    source = Source.of(
+        values.get("data", "digits"), values.get("subset"), values.get("test_subset")
+    )
+    name = str(values.get("name", file.stem))
+    grid = Grid(
+        name, source, tuple(seeds if isinstance(seeds, list) else [seeds]),
+        values.get("repeats", 10), axes, columns,
+    )  # fmt: skip
+    try:  # what codecs and recipes refuse is refused before anything is trained
+        grid.settings()
+        grid.tables("cpu")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+    return grid
+
+
+def _read(file: Path) -> dict[str, Any]:
+    text = file.read_text(encoding="utf-8")
+    try:
+        if file.suffix == ".json":
+            values = json.loads(text)
+        else:
+            values = _toml()(text)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _toml() -> Any:
+    """The parser that came with Python in 3.11, or the package it came from."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # type: ignore[import-not-found]
+    return tomllib.loads
