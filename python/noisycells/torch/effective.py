@@ -34,23 +34,41 @@ _CALL = nn.Module._call_impl.__code__
 
 
 class Slot(NamedTuple):
-    """Where a parameter is: an attribute of a module."""
+    """Where a parameter is: an attribute of a module.
+
+    While :mod:`torch.nn.utils.prune` prunes it, it is kept under another name.
+    """
 
     module: nn.Module
-    attribute: str
+    name: str
+
+    @property
+    def attribute(self) -> str:
+        """The name under which the module has the parameter now."""
+        return self.name if self.name in self.module._parameters else f"{self.name}_orig"
 
     @property
     def parameter(self) -> nn.Parameter:
-        """The clean parameter, whatever stands in its place now."""
-        parameter = self.module._parameters[self.attribute]
-        assert parameter is not None
+        """The clean parameter, whatever stands in its place now.
+
+        Raises
+        ------
+        RuntimeError
+            If it is no longer there.
+        """
+        parameter = self.module._parameters.get(self.attribute)
+        if parameter is None:
+            raise RuntimeError(
+                f"model: expected {type(self.module).__name__} to have its parameter "
+                f"{self.name!r} as when noise or quantisation began, got none"
+            )
         return parameter
 
     @property
     def mask(self) -> Tensor | None:
-        """Of a pruning in progress (:mod:`torch.nn.utils.prune`)."""
-        name, original, _ = self.attribute.rpartition("_orig")
-        return self.module._buffers.get(f"{name}_mask") if original else None
+        """Of a pruning in progress."""
+        pruned = self.attribute != self.name
+        return self.module._buffers.get(f"{self.name}_mask") if pruned else None
 
 
 Weights = dict[str, list[Slot]]
@@ -100,12 +118,13 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
         for attribute, parameter in module._parameters.items():
             if parameter is None:
                 continue
-            slot = Slot(module, attribute)
-            last = attribute if slot.mask is None else attribute.removesuffix("_orig")
+            last = attribute.removesuffix("_orig")
+            if f"{last}_mask" not in module._buffers:
+                last = attribute
             name = f"{path}.{last}" if path else last
             shapes[name] = tuple(parameter.shape)
             if parameter.is_floating_point():
-                slots.setdefault(id(parameter), (name, []))[1].append(slot)
+                slots.setdefault(id(parameter), (name, []))[1].append(Slot(module, last))
     found = {
         name: held
         for name, held in slots.values()

@@ -55,8 +55,9 @@ class Gaussian:
         noisy = {}
         for name, weight in weights.items():
             _, sigma = self.strength(name, weight, key)
-            z = _standard_normal(weight, key, random.stream(name, "noise"))
-            noisy[name] = z.mul_(sigma).add_(weight).to(weight.dtype)
+            if sigma:
+                z = _standard_normal(weight, key, random.stream(name, "noise"))
+                noisy[name] = z.mul_(sigma).add_(weight).to(weight.dtype)
         return noisy
 
     def strength(self, name: str, weight: Tensor, key: int) -> tuple[float, float]:
