@@ -12,6 +12,7 @@ namespace noisycells {
 namespace {
 
 constexpr std::ptrdiff_t kChunkBytes = 1 << 20;  // input codes that are kept at once, about
+constexpr std::ptrdiff_t kOwnRows = 128;  // vectors of a thread, from which on it shares none
 constexpr std::size_t kAlign = 64;
 
 char* aligned(char* p) {
@@ -165,6 +166,17 @@ int CrossbarArray::slices(int dac_levels, int slice_bits) {
   return slice_bits ? (bit_length(dac_levels) + slice_bits - 1) / slice_bits : 1;
 }
 
+// What a product works on and reports.
+struct CrossbarArray::Work {
+  const float* x;
+  const Images* images;  // where the inputs are patches
+  std::ptrdiff_t batch;
+  float* y;
+  const Product* how;
+  std::atomic<std::int64_t>* clipped;
+  std::atomic<bool>* finite;
+};
+
 // Input codes of the vectors of one chunk, a slice after the other.
 struct CrossbarArray::Block {
   std::ptrdiff_t capacity;      // vectors
@@ -217,6 +229,26 @@ void CrossbarArray::prepare(const float* input, std::ptrdiff_t row, const Produc
 
 std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std::ptrdiff_t batch,
                                     float* y, const Product& how, int threads) const {
+  std::unique_ptr<Images> images;
+  if (patches) images = std::make_unique<Images>(x, *patches, batch, threads);
+  const std::ptrdiff_t parts = threads > 0 ? threads : get_num_threads();
+  std::atomic<std::int64_t> clipped{0};
+  std::atomic<bool> finite{true};
+  const Work work{x, images.get(), batch, y, &how, &clipped, &finite};
+  if (batch >= parts * kOwnRows) {  // each thread its own vectors: they never wait for each other
+    parallel_for(batch, kRowBlock, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      multiply(work, begin, end, 1);
+    });
+  } else {
+    multiply(work, 0, batch, threads);
+  }
+  return finite ? clipped.load() : -1;
+}
+
+void CrossbarArray::multiply(const Work& work, std::ptrdiff_t begin_row, std::ptrdiff_t end_row,
+                             int threads) const {
+  const Product& how = *work.how;
+  const std::ptrdiff_t batch = work.batch, vectors_in_all = end_row - begin_row;
   const int slices = CrossbarArray::slices(how.dac_levels, how.slice_bits);
   const int digit = how.slice_bits ? (1 << how.slice_bits) - 1
                     : how.dac_levels ? how.dac_levels : 1;
@@ -233,7 +265,7 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   const std::ptrdiff_t vector_bytes = slices * (block.code_stride + block.square_stride);
   const std::ptrdiff_t parts = threads > 0 ? threads : get_num_threads();
   std::ptrdiff_t chunk = std::max<std::ptrdiff_t>(1, parts * kChunkBytes / vector_bytes);
-  chunk = std::min((chunk + kRowBlock - 1) / kRowBlock * kRowBlock, batch);
+  chunk = std::min((chunk + kRowBlock - 1) / kRowBlock * kRowBlock, vectors_in_all);
   block.capacity = chunk + 32;  // tiles of rows are read whole
   const auto bytes = static_cast<std::size_t>(block.capacity * vector_bytes);
   std::unique_ptr<char[]> memory(new char[bytes + kAlign]);
@@ -241,16 +273,12 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   block.squares = block.codes + slices * block.capacity * block.code_stride;
   std::vector<float> ranges(static_cast<std::size_t>(chunk));
   block.ranges = ranges.data();
-  std::unique_ptr<Images> images;
-  if (patches) images = std::make_unique<Images>(x, *patches, batch, threads);
 
   const int noise_width = n_ <= 16 ? 16 : n_ <= 32 ? 32 : kGroup;
   const std::ptrdiff_t inside_bytes = (n_ + 7) / 8;
-  std::atomic<std::int64_t> clipped{0};
-  std::atomic<bool> finite{true};
-  for (std::ptrdiff_t first = 0; first < batch; first += chunk) {
-    const std::ptrdiff_t vectors = std::min(chunk, batch - first);
-    const double input = static_cast<double>(k_) * slices * (images ? kPatchInput : kInput);
+  for (std::ptrdiff_t first = begin_row; first < end_row; first += chunk) {
+    const std::ptrdiff_t vectors = std::min(chunk, end_row - first);
+    const double input = static_cast<double>(k_) * slices * (work.images ? kPatchInput : kInput);
     parallel_for(vectors, grain(input), threads,
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
                    std::int64_t count = 0;
@@ -258,22 +286,22 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
                    // Several patches before the first is looked at: its lines, just written,
                    // could not be read back as vectors at once.
                    std::vector<float> gathered(
-                       images ? static_cast<std::size_t>(kGathered * k_) + 4 : 0);
+                       work.images ? static_cast<std::size_t>(kGathered * k_) + 4 : 0);
                    for (std::ptrdiff_t row = begin; row < end; ++row) {
-                     const float* input = x + (first + row) * k_;
-                     if (images) {
+                     const float* input = work.x + (first + row) * k_;
+                     if (work.images) {
                        const std::ptrdiff_t i = (row - begin) % kGathered;
                        if (i == 0)
-                         images->gather(first + row, std::min(kGathered, end - row),
-                                        gathered.data());
+                         work.images->gather(first + row, std::min(kGathered, end - row),
+                                             gathered.data());
                        input = gathered.data() + i * k_;
                      }
                      prepare(input, row, how, block, &count, &all_finite);
                    }
-                   clipped += count;
-                   if (!all_finite) finite = false;
+                   *work.clipped += count;
+                   if (!all_finite) *work.finite = false;
                  });
-    if (!finite) return -1;
+    if (!*work.finite) return;
 
     const std::ptrdiff_t part_stride = padded_k_ * block.code_bytes;
     const std::ptrdiff_t row_blocks = (vectors + kRowBlock - 1) / kRowBlock;
@@ -350,12 +378,11 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
         const std::ptrdiff_t column = group * kGroup;
         kernels_->finish(total, m, columns, how.scale + column,
                          how.bias ? how.bias + column : nullptr, block.ranges + row,
-                         y + (first + row) * n_ + column, n_);
+                         work.y + (first + row) * n_ + column, n_);
       }
       kernels_->leave();
     });
   }
-  return clipped;
 }
 
 }  // namespace noisycells

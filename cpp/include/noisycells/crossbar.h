@@ -84,7 +84,8 @@ class CrossbarArray {
   static int slices(int dac_levels, int slice_bits);
 
  private:
-  struct Block;  // what one thread works with
+  struct Work;
+  struct Block;
   int tile_rows(int tile) const;
   int padded_rows(int tile) const;
   // A group's panels lie together: those of all planes and tiles.
@@ -92,6 +93,8 @@ class CrossbarArray {
   float* peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const;
   void prepare(const float* input, std::ptrdiff_t row, const Product& how, const Block& block,
                std::int64_t* clipped, bool* finite) const;
+  // Vectors begin .. end.
+  void multiply(const Work& work, std::ptrdiff_t begin, std::ptrdiff_t end, int threads) const;
 
   std::ptrdiff_t n_, k_, groups_, padded_k_;
   int rows_, planes_, tiles_;
