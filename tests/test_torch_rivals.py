@@ -159,3 +159,39 @@ def test_consistency_loss_of_two_draws_trains() -> None:
         assert model.weight.grad.abs().min() > 0
         nct.fit(model, LOADER, LOADER, epochs=1, loss=loss)
         assert noise.draw == 2 + 2 * 3 + 3  # two a step, one a batch of the validation
+
+
+def test_feature_consistency_loss_is_its_formula() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    with nct.inject_noise(model, 0.3, "absolute", seed=3) as noise:
+        found = nct.feature_consistency_loss(model, X, Y, 0.7)
+        assert noise.draw == 1
+        with noise.pause(), torch.no_grad():
+            clean = [model[0](X), model(X)]
+        with noise.hold(0):
+            noisy = [model[0](X), model(X)]
+        terms = [(a - b).norm() ** 2 / b.norm() ** 2 for a, b in zip(noisy, clean, strict=True)]
+        expected = torch.nn.functional.cross_entropy(noisy[1], Y) + 0.7 * sum(terms) / 2
+        torch.testing.assert_close(found, expected)
+        weights = tuple(model.parameters())
+        gradients = [torch.autograd.grad(loss, weights) for loss in (found, expected)]
+        torch.testing.assert_close(*gradients)
+        with noise.pause():
+            alone = nct.feature_consistency_loss(model, X, Y, 9.0)
+            torch.testing.assert_close(alone, torch.nn.functional.cross_entropy(model(X), Y))
+        with pytest.raises(ValueError, match=r"weight: expected .* got -1"):
+            nct.feature_consistency_loss(model, X, Y, -1)
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(ValueError, match=r"model: expected one with noise"):
+        nct.feature_consistency_loss(model, X, Y)
+
+
+def test_feature_consistency_keeps_the_statistics_of_the_noisy_forward() -> None:
+    model, expected = normed().train(), normed().train()
+    for one in (model, expected):
+        one[1].p = 0.0
+        nct.inject_noise(one, 0.5, "absolute", seed=3)
+    nct.feature_consistency_loss(model, X, Y)
+    expected(X)
+    torch.testing.assert_close(dict(model.named_buffers()), dict(expected.named_buffers()))
+    nct.fit(model, LOADER, LOADER, epochs=1, loss=nct.feature_consistency_loss)

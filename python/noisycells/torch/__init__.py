@@ -41,7 +41,12 @@ from .models import (
 )
 from .noise import Noise, active_noise, inject_noise
 from .prune import magnitude_prune, make_permanent
-from .rivals import clip_weights, consistency_loss, recalibrate_batchnorm
+from .rivals import (
+    clip_weights,
+    consistency_loss,
+    feature_consistency_loss,
+    recalibrate_batchnorm,
+)
 from .store import load, store
 from .train import TrainingRecord, accuracy, build, fit, train
 
@@ -81,6 +86,7 @@ __all__ = [
     "distillation_loss",
     "estimate",
     "evaluate",
+    "feature_consistency_loss",
     "fit",
     "fold_batchnorm",
     "inject_noise",

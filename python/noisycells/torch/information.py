@@ -69,7 +69,7 @@ def mutual_information(
     repeats: int = 100,
     *,
     output: str = "class",
-    bins: int = 4,
+    bins: int = 2,
     seed: int = 0,
     stored: StoredModel | None = None,
 ) -> MutualInformation:
@@ -89,8 +89,9 @@ def mutual_information(
         Noisy realisations, at least 1.
     output : "class" or "softmax"
         The symbol is the predicted class; or the cell of a histogram of all softmax outputs
-        together, each in `bins` intervals of equal width. The latter has many more symbols, so
-        a larger bias.
+        together, each in `bins` intervals of equal width. Two tell which output is above one
+        half, if any is; more make many more symbols, and the bias grows until ``chance`` is
+        near ``plug_in`` and nothing can be concluded.
     bins : int
         Intervals of [0, 1], 2 to 256; only for ``output="softmax"``.
     seed : int
