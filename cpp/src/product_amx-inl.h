@@ -166,43 +166,43 @@ NC_INLINE void tiles(const char* a, std::ptrdiff_t stride, bool both, const char
   store_tiles(out, both);
 }
 
-// sums = 256 sums + low.
-NC_INLINE void join_bytes(std::int32_t* sums, const std::int32_t* low, int m, int columns) {
-  for (int r = 0; r < m; ++r)
-    for (int i = r * kGroup; i < r * kGroup + columns; i += W)
+// sums = 256 sums + low, of 32 outputs.
+NC_INLINE void join_bytes(std::int32_t* sums, const std::int32_t* low, bool both) {
+  for (int r = 0; r < (both ? 32 : 16); ++r)
+    for (int i = r * kGroup; i < r * kGroup + 32; i += W)
       store_i(sums + i, shift_left<8>(load_i(sums + i)) + load_i(low + i));
 }
 
 void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows,
               int columns, bool narrow, std::int32_t* sums) {
-  alignas(64) std::int32_t low[kRowBlock * kGroup];
+  alignas(64) std::int32_t low[32 * kGroup];
   const auto* b = static_cast<const char*>(panel);
-  for (int c = 0; c < columns; c += 32) {
-    for (int r = 0; r < m; r += 32)
-      tiles<Kind::kSigned>(static_cast<const char*>(codes) + r * stride, stride, m - r > 16, b,
-                          rows, sums + r * kGroup + c);
-    b += 32 * rows;
-    if (narrow) continue;
-    for (int r = 0; r < m; r += 32)
-      tiles<Kind::kSignedUnsigned>(static_cast<const char*>(codes) + r * stride, stride, m - r > 16, b,
-                           rows, low + r * kGroup + c);
-    b += 32 * rows;
-  }
-  if (!narrow) join_bytes(sums, low, m, columns);
+  const std::ptrdiff_t plane = 32 * rows;
+  for (int c = 0; c < columns; c += 32, b += narrow ? plane : 2 * plane)
+    for (int r = 0; r < m; r += 32) {
+      const char* a = static_cast<const char*>(codes) + r * stride;
+      std::int32_t* out = sums + r * kGroup + c;
+      const bool both = m - r > 16;
+      tiles<Kind::kSigned>(a, stride, both, b, rows, out);
+      if (narrow) continue;
+      tiles<Kind::kSignedUnsigned>(a, stride, both, b + plane, rows, low);
+      join_bytes(out, low, both);
+    }
 }
 
 void multiply_squares(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t high, int m,
                       const void* panel, int rows, int columns, std::int32_t* sums) {
-  alignas(64) std::int32_t low[kRowBlock * kGroup];
+  alignas(64) std::int32_t low[32 * kGroup];
   const auto* b = static_cast<const char*>(panel);
-  const auto* a = static_cast<const char*>(squares);
   for (int c = 0; c < columns; c += 32, b += 32 * rows)
     for (int r = 0; r < m; r += 32) {
-      tiles<Kind::kUnsigned>(a + high + r * stride, stride, m - r > 16, b, rows,
-                             sums + r * kGroup + c);
-      tiles<Kind::kUnsigned>(a + r * stride, stride, m - r > 16, b, rows, low + r * kGroup + c);
+      const char* a = static_cast<const char*>(squares) + r * stride;
+      std::int32_t* out = sums + r * kGroup + c;
+      const bool both = m - r > 16;
+      tiles<Kind::kUnsigned>(a + high, stride, both, b, rows, out);
+      tiles<Kind::kUnsigned>(a, stride, both, b, rows, low);
+      join_bytes(out, low, both);
     }
-  join_bytes(sums, low, m, columns);
 }
 
 // The highest 8 bits of each number, which bfloat16 holds; v keeps the rest.
