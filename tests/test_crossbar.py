@@ -325,7 +325,7 @@ def test_drift_compensation(kind: str, spec: nc.CrossbarSpec) -> None:
         return float((y * exact).sum() / (exact**2).sum())
 
     assert slope(plain) < 0.75
-    # What noise and the spread of drift add to the magnitudes is not signal: a few percent.
+    # Over 30 chips 0.980 to 0.992: programming loses 1 %, which no read-out of the array can tell.
     assert slope(compensated) == pytest.approx(1, abs=0.04)
     np.testing.assert_array_equal(plain.conductances, compensated.conductances)
 
@@ -340,15 +340,55 @@ def test_gain_is_measured_through_noise_and_converters() -> None:
     for noise, error in ((0.0, 1e-5), (0.1, 0.05)):
         s = replace(spec, output_noise=noise)
         before, now = (Packed(c, uniform, s, layer.scales) for c in (g, 0.5 * g))
-        measured = [compensation.measure(p, seed) for seed, p in enumerate((before, now))]
-        gain = compensation.gain(*measured, s)
+        fresh = compensation.measure(before, 1), compensation.measure(before, 2)
+        aged = compensation.measure(now, 3)
+        gain = compensation.gain(fresh, aged, s)
         assert gain is not None
         np.testing.assert_allclose(gain, 2, rtol=error)
         assert (np.abs(gain - 2).max() > 1e-4) == (noise > 0)
-    overall = compensation.gain(*measured, replace(spec, drift_compensation="global"))
+    overall = compensation.gain(fresh, aged, replace(spec, drift_compensation="global"))
     assert overall is not None
     assert np.ptp(overall) == 0
-    assert compensation.gain(*measured, replace(spec, drift_compensation="none")) is None
+    assert compensation.gain(fresh, aged, replace(spec, drift_compensation="none")) is None
+
+
+@pytest.mark.parametrize("kind", ["global", "column"])
+def test_what_spreads_has_not_drifted(kind: str) -> None:
+    """Errors as large as the signal, in the reads and in the devices, leave the factors at 1.
+
+    Magnitudes grow by 22 %, from sqrt(2) to sqrt(3). Over 300 seeds the standard deviation of the
+    median is 1.6 %, and of the largest error of 200 outputs 3.5 % about 20 %.
+    """
+    g = np.random.default_rng(0)
+    spec = replace(IDEAL, drift_compensation=kind)
+    signal = g.normal(size=(128, 200))
+    first, second, now = (signal + g.normal(size=(128, 200)) for _ in range(3))
+    now += g.normal(size=(128, 200))
+    gain = compensation.gain((first, second), now, spec)
+    assert gain is not None
+    assert np.abs(now).mean() > 1.15 * np.abs(first).mean()
+    assert np.median(gain) == pytest.approx(1, abs=0.08)
+    np.testing.assert_allclose(gain, 1, atol=0.08 if kind == "global" else 0.6)
+
+
+def test_outputs_without_signal_follow_the_layer() -> None:
+    """Those lost in noise about, those that read 0 altogether, and 1 where all are lost."""
+    g = np.random.default_rng(0)
+    spec = replace(IDEAL, drift_compensation="column")
+    signal = g.normal(size=(128, 40))
+    signal[:, 20:] = 0
+    noise = 0.1 * g.normal(size=(3, 128, 40))
+    noise[:, :, 30:] = 0
+    first, second, now = np.stack([signal, signal, signal / 2]) + noise
+    gain = compensation.gain((first, second), now, spec)
+    assert gain is not None
+    # Over 500 seeds at most 8 %, 1.7 %; the share 1 / gain of noise has a deviation of 0.06.
+    np.testing.assert_allclose(gain[:20], 2, rtol=0.15)
+    np.testing.assert_allclose(gain[30:], 2, rtol=0.04)
+    np.testing.assert_allclose(1 / gain[20:30], 0.5, atol=0.4)
+    for kind in ("global", "column"):
+        lost = compensation.gain((first, second), -now, replace(spec, drift_compensation=kind))
+        np.testing.assert_array_equal(lost, np.ones(40))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["tensor", "column", "row"])
@@ -357,7 +397,7 @@ def test_read_outs_are_at_full_scale(kind: str, dac_range: Any) -> None:
     """Whatever the mapping and the range: the DAC neither clips nor is left unused."""
     spec = nc.CrossbarSpec(mapping=kind, dac_range=dac_range, adc_bits=None, kernel="float32")
     xb = nc.Crossbar(weights(), nc.devices.ideal(), spec).program(1)
-    found = compensation.measure(xb.packed, 1)
+    found = np.abs(compensation.measure(xb.packed, 1)).mean(axis=0)
     full_scale = 1.0 if dac_range == "vector" else dac_range
     assert xb.layer.scales.row is None or kind == "row"
     # Mean magnitude of a sum of many random signs: sqrt(2 / pi) of its standard deviation.
@@ -387,7 +427,8 @@ def test_read_outs_fit_the_adc(adc_per: str, adc_range: str) -> None:
     )
     every = compensation.spacing(fresh)
     assert every >= 3
-    gain = compensation.gain(*(compensation.measure(p, 1, every) for p in (fresh, aged)), spec)
+    first, second, now = (compensation.measure(p, 1, every) for p in (fresh, fresh, aged))
+    gain = compensation.gain((first, second), now, spec)
     assert gain is not None
     np.testing.assert_allclose(gain, 2, rtol=0.02)
 
@@ -681,7 +722,7 @@ def test_a_bad_vector_late_in_a_batch_leaves_nothing_behind() -> None:
     bad = x.copy()
     bad[-1, -1] = np.nan
     for use in (lambda: xb.matmul(bad, 1), lambda: xb.report(bad), lambda: xb.calibrate(bad)):
-        with pytest.raises(ValueError, match="^x: expected finite"):
+        with pytest.raises(ValueError, match=r"^x: expected finite"):
             use()
     np.testing.assert_array_equal(xb.matmul(x, 1), expected)
 

@@ -95,7 +95,7 @@ class Crossbar:
         self.seconds: float | None = None
         self._calibration = Ranges()
         self._packed: Packed | None = None
-        self._reference: NDArray[np.float64] | None = None  # of the compensation, with:
+        self._reference: tuple[compensation.F64, compensation.F64] | None = None  # with:
         self._spacing = 1
         self._warned = False
 
@@ -184,7 +184,11 @@ class Crossbar:
             fresh = self._pack(self.programmed, packed.ranges, num_threads)
             seed = random.fold_in(self.seed, _time_bits(None))
             self._spacing = compensation.spacing(fresh)
-            self._reference = compensation.measure(fresh, seed, self._spacing, num_threads)
+            first, second = (
+                compensation.measure(fresh, random.fold_in(seed, i), self._spacing, num_threads)
+                for i in range(2)
+            )
+            self._reference = first, second
         seed = random.fold_in(self.seed, _time_bits(seconds))
         now = compensation.measure(packed, seed, self._spacing, num_threads)
         return compensation.gain(self._reference, now, self.spec)

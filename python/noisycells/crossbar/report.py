@@ -176,7 +176,7 @@ def error_budget(array: Crossbar, x: F32, seed: int) -> dict[str, float]:
         if spec.drift_compensation != "none":
             fresh, later = packed(targets, ideal), packed(aged, ideal)
             before, now = (compensation.measure(p, seed) for p in (fresh, later))
-            later.gain = compensation.gain(before, now, spec)
+            later.gain = compensation.gain((before, before), now, spec)  # reads are exact here
             found["drift_compensated"] = snr_db(base, product(later))
     if spec.wire_resistance_ohm:
         alone("ir_drop", targets, replace(ideal, wire_resistance_ohm=spec.wire_resistance_ohm))

@@ -68,7 +68,7 @@ class CrossbarSpec:
         Resistance of the wire from one cell to the next, along rows and columns (IR drop).
     drift_compensation : "none", "global" or "column"
         Rescale the outputs of an aged array digitally by what read-outs of it measure, by one
-        factor for all outputs or one for each.
+        factor for all outputs or one for each (see :mod:`noisycells.crossbar.compensation`).
     kernel : "auto", "float32", "int16" or "int8"
         Arithmetic of the simulation. The integer kernels need dac_bits <= 8 and rows <= 512 and
         hold conductances as 16- or 8-bit codes with a scale for each output of each tile, a
