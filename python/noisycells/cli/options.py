@@ -67,15 +67,8 @@ class Device(click.ParamType):
     ) -> Channel:
         if isinstance(value, Channel):
             return value
-        name, _, time = value.partition("@")
         try:
-            cell = _preset(name)
-            seconds = float(time) if time else None
-            if isinstance(cell, devices.Device):
-                return cell.channel(seconds)
-            if seconds is not None:
-                raise ValueError(f"{name}: a cell without times, got {value!r}")
-            return cell
+            return devices.cell(value)
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
 
@@ -89,19 +82,12 @@ class ComputingDevice(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> devices.Device:
         try:
-            device = _preset(value)
+            device = devices.find(value)
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
         if not isinstance(device, devices.Device):
             self.fail(f"expected a device, got {value}, a cell that only stores", param, ctx)
         return device
-
-
-def _preset(name: str) -> Channel | devices.Device:
-    """A cell or device by its name, or of a JSON file."""
-    if name.endswith(".json"):
-        return devices.from_json(Path(name).read_text(encoding="utf-8"))
-    return devices.get(name)
 
 
 class Words(click.ParamType):

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from .rram import (
 
 __all__ = [
     "Device",
+    "cell",
+    "find",
     "fit",
     "fitted",
     "from_dict",
@@ -99,6 +102,39 @@ def get(name: str, **arguments: Any) -> Channel | Device:
     if name not in _PRESETS:
         raise ValueError(f"name: expected one of {', '.join(_PRESETS)}, got {name!r}")
     return _PRESETS[name](**arguments)
+
+
+def find(name: str) -> Channel | Device:
+    """The preset of that name, or what a JSON file of :func:`from_json` holds.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If there is no such preset, or the file cannot be read or holds neither.
+    """
+    if name.endswith(".json"):
+        return from_json(Path(name).read_text(encoding="utf-8"))
+    return get(name)
+
+
+def cell(text: str) -> Channel:
+    """The cell that ``NAME`` or ``NAME@SECONDS`` says, with names as for :func:`find`.
+
+    Of a device, its cell right after programming, or so many seconds later.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        As :func:`find`; or if a cell without times is given one.
+    """
+    name, _, time = text.partition("@")
+    found = find(name)
+    seconds = float(time) if time else None
+    if isinstance(found, Device):
+        return found.channel(seconds)
+    if seconds is not None:
+        raise ValueError(f"{name}: a cell without times, got {text!r}")
+    return found
 
 
 def from_json(text: str) -> Channel | Device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,6 +107,8 @@ class Study:
         The network, as in the paper and where it is to be quick; "": none.
     teacher, quick_teacher : str
         The network to distil from, if there is one.
+    in_cells : bool
+        Whether the cells of the settings count.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Study:
     quick_model: str = ""
     teacher: str = ""
     quick_teacher: str = ""
+    in_cells: bool = True
 
     @property
     def title(self) -> str:
@@ -174,20 +177,21 @@ def run_study(
     jobs = _jobs(tables)
     kept = out / "jobs"
     stages = _stages(jobs, kept, cache)
-    with progress("train", sum(map(len, stages))) as step:
-        for stage in stages:
-            for _ in in_parallel({r.key: _about(r) for r in stage}, cache, workers):
-                step()
     networks = {job.recipe.key: _about(job.recipe) for job in jobs if job.recipe is not None}
-    everything = [*networks.values(), *jobs]
-    with progress("evaluate", len({job.key for job in everything})) as step:
-        results = run(everything, kept, cache, workers, step)
+    everything = {job.key: job for job in (*networks.values(), *jobs)}
+    with workers() if workers is not None else nullcontext():
+        with progress("train", sum(map(len, stages))) as step:
+            for stage in stages:
+                for _ in in_parallel({r.key: _about(r) for r in stage}, cache):
+                    step()
+        with progress("evaluate", len(everything)) as step:
+            results = run(list(everything.values()), kept, cache, step)
     return {
         "study": study.name,
         "title": study.title,
         "source": study.source,
         "data": about_data(settings.source.load()),
-        "channel": settings.channel.to_dict(),
+        "channel": settings.channel.to_dict() if study.in_cells else None,
         "settings": settings.to_dict(),
         "versions": about_versions(),
         "networks": [results[job.key] for job in networks.values()],
@@ -225,12 +229,16 @@ def _stages(jobs: Iterable[Job], kept: Path, cache: Cache) -> list[list[Recipe]]
 def write(report: dict[str, Any], out: Path) -> Path:
     """Write a report as JSON, CSV and PNG; the JSON file.
 
-    They are named by the study, the data and the model.
+    They are named by the study, and by data, model and cells where these count.
     """
     from .figures import plot
 
     out.mkdir(parents=True, exist_ok=True)
-    names = (report["study"], report["data"]["name"], report["settings"]["model"])
+    names = [report["study"]]
+    if report["networks"]:
+        names += [report["data"]["name"], report["settings"]["model"]]
+    if report["channel"] is not None:
+        names.append(report["channel"]["name"])
     file = out / ("-".join(filter(None, names)) + ".json")
     with replacing(file.with_suffix(".png")) as picture:
         plot(report).savefig(picture, dpi=110)

@@ -16,22 +16,25 @@ __all__ = ["plot"]
 
 
 def plot(report: Mapping[str, Any]) -> Figure:
-    """A panel for each table that is drawn; the paper's numbers are hollow and dashed."""
+    """A panel for each table that is drawn; the paper's numbers are hollow."""
     from matplotlib.figure import Figure
 
     tables = [table for table in report["tables"] if table["drawn"]]
-    across = min(2, len(tables))
+    bars = [any(isinstance(entry["column"], str) for entry in t["entries"]) for t in tables]
+    across = 1 if any(bars) else min(2, len(tables))
     down = math.ceil(len(tables) / across)
-    figure = Figure(figsize=(6.5 * across, 4.2 * down + 0.5), layout="constrained")
+    figure = Figure(figsize=(max(9, 6.5 * across), 4.6 * down + 0.6), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flat
-    for axes, table in zip(panels, tables, strict=False):
-        numeric = all(not isinstance(entry["column"], str) for entry in table["entries"])
-        (_curves if numeric else _bars)(axes, table)
+    for axes, table, of_names in zip(panels, tables, bars, strict=False):
+        (_bars if of_names else _curves)(axes, table)
         axes.set_title(table["title"], fontsize=10)
         axes.set_xlabel(table["columns"])
         axes.set_ylabel(table["unit"])
+        if table["unit"].endswith("accuracy (%)"):
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -1), min(high, 101))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     for axes in list(panels)[len(tables) :]:
         axes.set_visible(False)
     figure.suptitle(f"{report['title']}\n{about(report)}", fontsize=11)
@@ -41,13 +44,16 @@ def plot(report: Mapping[str, Any]) -> Figure:
 def about(report: Mapping[str, Any]) -> str:
     """Which networks, data and cells, in a line."""
     names = dict.fromkeys(network["name"] for network in report["networks"])
-    parts = [", ".join(names), f"on {report['data']['name']}"] if names else []
-    return " ".join([*parts, f"in {report['channel']['name']} cells"])
+    parts = [f"{', '.join(names)} on {report['data']['name']}"] if names else []
+    if report["channel"] is not None:
+        parts.append(f"{report['channel']['name']} cells")
+    return ", ".join(parts)
 
 
 def _curves(axes: Axes, table: Mapping[str, Any]) -> None:
     rows, columns, entries = grid(table)
     markers = "o" if len(columns) < 30 else ""
+    drawn = False
     for i, row in enumerate(rows):
         found = [entries[row, column] for column in columns if (row, column) in entries]
         x = [entry["column"] for entry in found]
@@ -61,15 +67,21 @@ def _curves(axes: Axes, table: Mapping[str, Any]) -> None:
             axes.plot(
                 [entry["column"] for entry in paper],
                 [entry["paper"] for entry in paper],
-                ls="--", lw=0.8, mfc="white", label=f"{row}, paper", **style,
+                ls="--", lw=0.8, mfc="white", **style,
             )  # fmt: skip
+            drawn = True
+    if drawn:
+        axes.plot([], [], "o--", color="grey", lw=0.8, mfc="white", ms=4, label="paper")
     if table["log"]:
         axes.set_xscale("log")
+        axes.set_xticks(columns, [f"{column:g}" for column in columns])
+        axes.set_xticks([], minor=True)
 
 
 def _bars(axes: Axes, table: Mapping[str, Any]) -> None:
     rows, columns, entries = grid(table)
     width = 0.8 / len(rows)
+    drawn = False
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             entry = entries.get((row, column))
@@ -81,5 +93,9 @@ def _bars(axes: Axes, table: Mapping[str, Any]) -> None:
                 capsize=2, label="_" * (j > 0) + row,
             )  # fmt: skip
             if entry["paper"] is not None:
-                axes.plot(x, entry["paper"], "D", color="black", mfc="white", ms=4, label="_paper")
+                axes.plot(
+                    x, entry["paper"], "D", color="black", mfc="white", ms=4,
+                    label="_" * drawn + "paper",
+                )  # fmt: skip
+                drawn = True
     axes.set_xticks(range(len(columns)), list(map(str, columns)), fontsize=7, rotation=20)

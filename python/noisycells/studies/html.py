@@ -90,8 +90,8 @@ def _section(file: Path, report: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"<li>{escape(_network(network))}</li>" for network in report["networks"])
         yield "</ul></details>"
     yield "<details><summary>Settings</summary><pre>"
-    about_it = {name: report[name] for name in ("settings", "data", "versions")}
-    yield escape(json.dumps({**about_it, "channel": report["channel"]["name"]}, indent=1))
+    names = ("settings", "data", "versions", "channel")
+    yield escape(json.dumps({name: report[name] for name in names}, indent=1))
     yield "</pre></details>"
 
 

@@ -546,7 +546,7 @@ STUDIES = (
         "ResNet18",
         "LeNet",
     ),
-    Study("isik-table7", _RESNET.format("Table 7"), table7, "ResNet18", "LeNet"),
+    Study("isik-table7", _RESNET.format("Table 7"), table7, "ResNet18", "LeNet", in_cells=False),
     Study("isik-table8", f"{_PAPER}, Table 8: LeNet on MNIST", table8, "LeNet", "LeNet"),
     Study(
         "isik-table9",
@@ -559,7 +559,7 @@ STUDIES = (
     ),
     Study("isik-fig1", f"{_PAPER}, Figure 1: PCM", fig1),
     Study("isik-fig2", f"{_PAPER}, Figure 2: PCM", fig2),
-    Study("isik-fig3", _RESNET.format("Figure 3"), fig3, "ResNet18", "LeNet"),
+    Study("isik-fig3", _RESNET.format("Figure 3"), fig3, "ResNet18", "LeNet", in_cells=False),
     Study("isik-fig4", _RESNET.format("Figure 4"), fig4, "ResNet18", "LeNet"),
     Study("isik-precision", f"{_PAPER}, open question of section 4", precision, "LeNet", "LeNet"),
 )

@@ -83,7 +83,7 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who runs the jobs.
+    """Who runs the jobs: a context for :func:`run`.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Workers:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Let ``joblib.Parallel`` use them for a while."""
+        """Let jobs be run by them for a while."""
         import joblib  # type: ignore[import-untyped]
 
         with self._client():
@@ -140,12 +140,11 @@ def run(
     jobs: Sequence[Job],
     directory: Path,
     cache: Cache,
-    workers: Workers | None = None,
     progress: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Results of all jobs by their keys; those in `directory` are not run again.
 
-    Each result is written as soon as it is there, so that an interrupted run goes on from what it
+    They run in this process, or as the context of :class:`Workers` (or of joblib) says. Each result is written as soon as it is there, so that an interrupted run goes on from what it
     finished. The first error ends the run.
 
     Parameters
@@ -156,8 +155,6 @@ def run(
         For the results, one file each, ``KEY.json``.
     cache : Cache
         Trained networks. One that is missing there is trained by the job that needs it.
-    workers : Workers, optional
-        Default: this process.
     progress : callable, optional
         Called after each of the different jobs, those found included.
     """
@@ -173,7 +170,7 @@ def run(
             missing[key] = job
     if missing:
         directory.mkdir(parents=True, exist_ok=True)
-    for key, result in in_parallel(missing, cache, workers):
+    for key, result in in_parallel(missing, cache):
         write_json(result, directory / f"{key}.json")
         results[key] = result["result"]
         if progress is not None:
@@ -191,28 +188,21 @@ def _read(file: Path) -> Any:
         ) from error
 
 
-def in_parallel(
-    jobs: dict[str, Job], cache: Cache, workers: Workers | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def in_parallel(jobs: dict[str, Job], cache: Cache) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run jobs; keys and results as they come, with the seconds each took."""
-    if not jobs:
-        return
-    if workers is None:
-        for key, job in jobs.items():
-            yield _timed(key, job, cache)
-        return
     import joblib
 
-    with workers():
-        try:
-            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-            portion = len(jobs)
-        except ValueError:  # a backend that gives results only when all are there
-            parallel = joblib.Parallel(batch_size=1)
-            portion = 4 * max(1, workers.number)
-        calls = [joblib.delayed(_timed)(key, job, cache) for key, job in jobs.items()]
-        for start in range(0, len(calls), portion):
-            yield from parallel(calls[start : start + portion])
+    if not jobs:
+        return
+    try:
+        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+        portion = len(jobs)
+    except ValueError:  # a backend that gives results only when all are there
+        parallel = joblib.Parallel(batch_size=1)
+        portion = 4 * max(1, parallel.n_jobs or 1)
+    calls = [joblib.delayed(_timed)(key, job, cache) for key, job in jobs.items()]
+    for start in range(0, len(calls), portion):
+        yield from parallel(calls[start : start + portion])
 
 
 def _timed(key: str, job: Job, cache: Cache) -> tuple[str, dict[str, Any]]:

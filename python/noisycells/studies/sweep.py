@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import devices
-from ..channel import Channel
 from ..storage import Codec
 from .engine import Settings, Study
 from .jobs import Job
@@ -56,11 +55,11 @@ class Grid:
             return self.tables(settings.compute)
 
         tables.__doc__ = f"Sweep: {self.name}."
-        return Study(f"sweep-{self.name}", "a grid of one's own", tables)
+        return Study(f"sweep-{self.name}", "a grid of one's own", tables, in_cells=False)
 
     def settings(self, compute: str = "cpu") -> Settings:
         """Settings for :func:`noisycells.studies.engine.run_study`."""
-        channel = _channel(self.axes["devices"][0])
+        channel = devices.cell(self.axes["devices"][0])
         return Settings(
             self.source, channel, seed=self.seeds[0], seeds=len(self.seeds),
             repeats=self.repeats, compute=compute,
@@ -84,7 +83,10 @@ class Grid:
             entries.append(Entry(row or "all", column, jobs))
             if "noise.eta" not in point:
                 costs.append(Entry(row or "all", column, jobs, "cost/per_stored"))
-        tables = [Table("Sweep", "settings", self.columns, "test accuracy (%)", tuple(entries))]
+        fixed = {name: values[0] for name, values in self.axes.items() if len(values) == 1}
+        note = ", ".join(f"{name} {value}" for name, value in fixed.items())
+        about = ("settings", self.columns, "test accuracy (%)")
+        tables = [Table("Sweep", *about, tuple(entries), note=note)]
         if costs:
             tables.append(
                 Table(
@@ -106,7 +108,7 @@ class Grid:
         if "noise.eta" in point:
             noise = {"noise": dict(_part(point, "noise"))}
             return Job(f"{measures}:perturbed", {**noise, **common}, recipe, self.repeats)
-        codec = Codec(_channel(point["devices"]), **dict(_part(point, "codec"))).to_dict()
+        codec = Codec(devices.cell(point["devices"]), **dict(_part(point, "codec"))).to_dict()
         return Job(f"{measures}:stored", {"codec": codec, **common}, recipe, self.repeats)
 
 
@@ -116,17 +118,6 @@ def _part(point: Mapping[str, Any], part: str) -> Iterator[tuple[str, Any]]:
         head, _, key = name.partition(".")
         if key and head == part:
             yield key, value
-
-
-def _channel(name: str) -> Channel:
-    """A cell by its name, or a device as it is so many seconds after programming."""
-    name, _, seconds = name.partition("@")
-    cell = devices.get(name)
-    if isinstance(cell, Channel):
-        if seconds:
-            raise ValueError(f"devices: {name} is a cell without times, got @{seconds}")
-        return cell
-    return cell.channel(float(seconds) if seconds else None)
 
 
 def read_grid(file: Path) -> Grid:
