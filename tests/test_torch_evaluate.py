@@ -175,7 +175,7 @@ def test_everything_is_left_as_it_was(source: str) -> None:
         def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             return loader()
 
-    nct.evaluate(model, LOADER, 2, stored=stored)
+    nct.evaluate(model, nct.batches(IMAGES, LABELS, 25, shuffle=True), 2, stored=stored)
     with pytest.raises(KeyboardInterrupt):
         nct.evaluate(model, Interrupted(), 2, stored=stored)
     after = model.state_dict()

@@ -93,7 +93,8 @@ def evaluate(
         Gives logits of shape (n, classes).
     loader : iterable of (images, labels)
         Batches, such as ``batches(images, labels, 250, shuffle=False)``; passed over once for
-        each realisation. What else is in a batch is ignored.
+        each realisation. What else is in a batch is ignored. Under torch.distributed every
+        process measures the batches that it is given.
     repeats : int
         Realisations, at least 1.
     seed : int
@@ -122,13 +123,13 @@ def evaluate(
             "loader: expected batches that can be passed over again, such as a list, "
             f"got one pass of a {type(loader).__name__}"
         )
-    first = next(iter(loader), None)
-    if first is None:
-        raise ValueError("loader: expected at least one batch, got none")
-    with without_noise(model):
-        arrange = _arrangement(model, first[0])
     measured = []
     with realisations(model, stored) as realisation:
+        first = next(iter(loader), None)
+        if first is None:
+            raise ValueError("loader: expected at least one batch, got none")
+        with without_noise(model):
+            arrange = _arrangement(model, first[0])
         for i in range(repeats):
             with realisation(fold_in(seed, i)):
                 measured.append(measure(model, ((arrange(x), y) for x, y, *_ in loader)))
