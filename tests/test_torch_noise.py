@@ -707,9 +707,7 @@ def test_compiled_models(backend: str) -> None:
     assert noise is nct.active_noise(model) and noise.draw == 3
     assert "weight" not in vars(model[0])
     with noise.hold(9), torch.no_grad():
-        torch.testing.assert_close(
-            compiled.eval()(images()), noisy_copy(model, 9).eval()(images())
-        )
+        torch.testing.assert_close(compiled.eval()(images()), noisy_copy(model, 9).eval()(images()))
 
 
 def test_copies_and_pickles_are_noisy_too(noisy: tuple[Any, Any], tmp_path: Path) -> None:
@@ -820,9 +818,7 @@ def crossbar() -> Any:
         (network, {"device": nc.devices.pcm_joshi2020(), "seconds": -1.0}, "seconds"),
     ],
 )
-def test_bad_arguments(
-    model: Callable[[], Any], arguments: dict[str, Any], message: str
-) -> None:
+def test_bad_arguments(model: Callable[[], Any], arguments: dict[str, Any], message: str) -> None:
     made = model()
     hooks = sum(len(m._forward_pre_hooks) for m in made.modules())
     with pytest.raises(ValueError, match=message):

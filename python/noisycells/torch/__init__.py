@@ -41,6 +41,7 @@ from .models import (
 )
 from .noise import Noise, active_noise, inject_noise
 from .prune import magnitude_prune, make_permanent
+from .quantise import dequantise, quantise
 from .rivals import (
     clip_weights,
     consistency_loss,
@@ -82,6 +83,7 @@ __all__ = [
     "consistency_loss",
     "convert",
     "crossbar_linear",
+    "dequantise",
     "distill",
     "distillation_loss",
     "estimate",
@@ -95,6 +97,7 @@ __all__ = [
     "make_permanent",
     "mutual_information",
     "program",
+    "quantise",
     "recalibrate_batchnorm",
     "restore",
     "store",

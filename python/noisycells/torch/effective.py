@@ -65,10 +65,11 @@ class Slot(NamedTuple):
         return parameter
 
     @property
-    def mask(self) -> Tensor | None:
-        """Of a pruning in progress."""
-        pruned = self.attribute != self.name
-        return self.module._buffers.get(f"{self.name}_mask") if pruned else None
+    def value(self) -> Tensor:
+        """The parameter, with the mask of a pruning in progress."""
+        if self.attribute == self.name:
+            return self.parameter
+        return self.parameter * self.module.get_buffer(f"{self.name}_mask")
 
 
 Weights = dict[str, list[Slot]]
@@ -205,10 +206,7 @@ class Effective:
 
     def values(self, before: Transform | None = None) -> dict[str, Tensor]:
         """What stands for each weight behind all links, or behind those before one of them."""
-        values: dict[str, Tensor] = {}
-        for name, held in self._weights.items():
-            parameter, mask = held[0].parameter, held[0].mask
-            values[name] = parameter if mask is None else parameter * mask
+        values = {name: held[0].value for name, held in self._weights.items()}
         for link in self.transforms:
             if link is before:
                 return {name: values[name] for name in link.names}

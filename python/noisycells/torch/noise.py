@@ -327,8 +327,8 @@ class Noise:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is neither held nor paused, and has no forward to compute again."""
-        fresh = {"_held": None, "_paused": False, "_past": deque(maxlen=_REMEMBERED)}
-        return vars(self) | fresh
+        fresh = deque[Any](maxlen=_REMEMBERED)
+        return vars(self) | {"_held": None, "_paused": False, "_past": fresh}
 
     def __repr__(self) -> str:
         return (
