@@ -269,7 +269,7 @@ def best_range(rows: Tensor, top: Tensor, levels: int) -> Tensor:
 
 def _scale(range_: Tensor, levels: int) -> Tensor:
     """The step; not 0 where everything is 0."""
-    return range_.clamp(min=torch.finfo(torch.float32).tiny * levels * 2) / levels
+    return range_.float().clamp(min=torch.finfo(torch.float32).tiny * levels * 2) / levels
 
 
 def _computes_again() -> bool:
@@ -280,6 +280,7 @@ def _computes_again() -> bool:
 @torch.no_grad()
 def _follow(range_: Tensor, found: Tensor) -> None:
     """Take the range found, or a step towards it if there is one already."""
+    found = found.to(range_.dtype)
     range_.copy_(torch.where(range_ == 0, found, torch.lerp(range_, found, MOMENTUM)))
 
 
