@@ -68,7 +68,7 @@ ROOMS = [
     {"capacity", "fitting", "channel"},
     {"devices"},
     {"storage", "crossbar", "io"},
-    {"data", "torch"},
+    {"data", "intervals", "torch"},
     {"benchmarks", "studies"},
     {"cli"},
 ]
