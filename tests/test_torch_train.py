@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,8 +189,8 @@ def test_what_a_checkpoint_does_not_fit(tmp_path: Path) -> None:
     file = tmp_path / "state"
 
     def run(model: torch.nn.Module, **options: object) -> None:
-        arguments: dict[str, object] = {"epochs": 1, "seed": 3, "optimizer": sgd}
-        nct.fit(model, TRAINING, VALIDATION, checkpoint=file, **(arguments | options))
+        arguments = {"epochs": 1, "seed": 3, "optimizer": sgd, "checkpoint": file} | options
+        nct.fit(model, TRAINING, VALIDATION, **arguments)
 
     run(net())
     content = file.read_bytes()
@@ -203,12 +204,22 @@ def test_what_a_checkpoint_does_not_fit(tmp_path: Path) -> None:
         noisy = net()
         nct.inject_noise(noisy, 0.1, seed=1)
         run(noisy)
+    longer = tmp_path / "longer"
+    run(net(), epochs=2, checkpoint=longer)
+    with pytest.raises(ValueError, match=r"expected at most 1 epochs, got 2 in .*longer"):
+        run(net(), checkpoint=longer)
     with pytest.raises(ValueError, match=r"checkpoint: .*state is of another model: .* MLP"):
         run(nct.MLP())
     for length in (0, 1, 100, len(content) // 2, len(content) - 1):
         file.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"checkpoint: expected .*state to be intact, got: "):
             run(net())
+    weights = torch.load(io.BytesIO(content), weights_only=True)["model"]["5.weight"]
+    flipped = bytearray(content)
+    flipped[content.index(weights.numpy().tobytes()) + 999] ^= 1
+    file.write_bytes(flipped)
+    with pytest.raises(ValueError, match=r"state to be intact, got: a wrong checksum of .*data/"):
+        run(net())
     torch.save([1], file)
     with pytest.raises(ValueError, match=r"checkpoint: expected .*state to hold a training"):
         run(net())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
-import pickle
 import secrets
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,14 @@ class TrainingState:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path, epochs: int) -> None:
         """Take up the state of the file, if there is one.
 
         Raises
         ------
         ValueError
-            If the file is damaged, or of a training of another model or other settings.
+            If the file is damaged, of a training of another model or other settings, or of more
+            than ``epochs`` epochs.
         """
         rank, processes = process()
         found = [_read(path) if rank == 0 and path.exists() else None]
@@ -124,6 +126,9 @@ class TrainingState:
                     f"checkpoint: expected a training with {name} {value}, "
                     f"got {state['settings'].get(name)} in {path}"
                 )
+        done = len(state["accuracies"])
+        if done > epochs:
+            raise ValueError(f"checkpoint: expected at most {epochs} epochs, got {done} in {path}")
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -154,9 +159,14 @@ class TrainingState:
 
 def _read(path: Path) -> dict[str, Any]:
     """What a checkpoint holds, on the CPU; nothing but tensors and plain containers is loaded."""
+    content = io.BytesIO(path.read_bytes())
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        broken = zipfile.ZipFile(content).testzip()  # torch.load does not look at the checksums
+        if broken is not None:
+            raise ValueError(f"a wrong checksum of {broken}")
+        content.seek(0)
+        state = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in every way there is
         raise ValueError(f"checkpoint: expected {path} to be intact, got: {error}") from error
     if not isinstance(state, dict) or "settings" not in state:
         raise ValueError(f"checkpoint: expected {path} to hold a training, it does not")

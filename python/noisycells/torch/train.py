@@ -88,7 +88,7 @@ def fit(
     The best epoch has the highest validation accuracy, and the lowest loss among equals. Noise
     from :func:`inject_noise` acts while training and while validating, a fresh draw each time the
     model is called. The same arguments give the same bits on one machine with the same number of
-    threads; the state of torch's generators is left as it was.
+    threads (on a GPU as far as its kernels do); the state of torch's generators is left as it was.
 
     Parameters
     ----------
@@ -122,7 +122,8 @@ def fit(
     checkpoint : str or Path, optional
         File that holds the state after each epoch: weights, optimizer, schedule, generators, the
         noise's draw number, the best weights. Where it exists, training goes on from it and ends
-        with the same bits as without the interruption.
+        with the same bits as without the interruption, unless something draws from other
+        generators (numpy's). An interrupted epoch begins anew.
     progress : callable, optional
         Called after each epoch with its number, from 1, and the validation accuracy in percent;
         at once for those found in `checkpoint`.
@@ -136,7 +137,7 @@ def fit(
     ------
     ValueError
         If `epochs` or `patience` is below 1, `clip_gradient` not above 0, a loader is empty, or
-        `checkpoint` is damaged or of another training.
+        `checkpoint` is damaged, of another training or of more epochs.
     TypeError
         If there is a `scheduler` and `loader` has no length.
 
@@ -165,7 +166,7 @@ def fit(
 
     with _seeded(seed, device):
         if file is not None:
-            state.resume(file)
+            state.resume(file, epochs)
         if progress is not None:
             for epoch, score in enumerate(state.accuracies, start=1):
                 progress(epoch, score)
