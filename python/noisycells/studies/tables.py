@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ from ..intervals import student_t
 from .jobs import Job
 from .report import replacing
 
-__all__ = ["Entry", "Table", "assemble", "format_tables", "grid", "pooled_interval", "write_csv"]
+__all__ = [
+    "Derived",
+    "Entry",
+    "Table",
+    "assemble",
+    "format_tables",
+    "grid",
+    "pooled_interval",
+    "write_csv",
+]
 
 WIDTH = 100  # of printed tables, in characters
 SHOWN = 16  # columns printed at most
@@ -45,6 +54,43 @@ class Entry:
     value: str = "accuracies"
     paper: float | None = None
 
+    def runs(self, results: Mapping[str, Any]) -> list[list[float]]:
+        """Its values, a list for each training seed."""
+        return [_values(results[job.key], self.value) for job in self.jobs]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An entry computed from others, one training seed at a time.
+
+    Parameters
+    ----------
+    row : str
+    column : str or float
+    inputs : tuple of Entry or Derived
+        All of the same training seeds.
+    function : callable
+        Values of a list with the values of each input.
+    paper : float, optional
+        What the paper has here.
+    """
+
+    row: str
+    column: str | float
+    inputs: tuple[Entry | Derived, ...]
+    function: Callable[[list[list[float]]], list[float]]
+    paper: float | None = None
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Those of all inputs."""
+        return tuple(job for entry in self.inputs for job in entry.jobs)
+
+    def runs(self, results: Mapping[str, Any]) -> list[list[float]]:
+        """Its values, a list for each training seed."""
+        runs = (entry.runs(results) for entry in self.inputs)
+        return [self.function(list(seed)) for seed in zip(*runs, strict=True)]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -57,7 +103,7 @@ class Table:
         What the rows and the columns are.
     unit : str
         What the entries are, such as "test accuracy (%)".
-    entries : tuple of Entry
+    entries : tuple of Entry or Derived
     log : bool
         Whether the axis of the columns is logarithmic.
     note : str
@@ -70,7 +116,7 @@ class Table:
     rows: str
     columns: str
     unit: str
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry | Derived, ...]
     log: bool = False
     note: str = ""
     drawn: bool = True
@@ -86,7 +132,7 @@ def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
     """
     entries = []
     for entry in table.entries:
-        runs = [_values(results[job.key], entry.value) for job in entry.jobs]
+        runs = entry.runs(results)
         means = [float(np.mean(run)) for run in runs]
         entries.append(
             {

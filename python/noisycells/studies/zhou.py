@@ -1,0 +1,587 @@
+"""The figures of Zhou et al. (2020), "Noisy Machines: Understanding Noisy Neural Networks and
+Enhancing Robustness to Analog Hardware Errors Using Distillation" (arXiv:2001.04974).
+
+A network is trained without noise, and copies of it are retrained; the teacher is the network they
+are copies of. Noise is ``W + N(0, sigma^2)`` on all weights, sigma = eta (W_max - W_min) of their
+layer.
+
+The text at hand has neither hyper-parameters nor the numbers of the figures. Chosen here: networks
+are trained as in :func:`~noisycells.studies.recipes.isik_recipe` and retrained half as long by the
+same optimiser (SGD at a tenth of the learning rate), without weight decay, at a learning rate that
+falls to 0 as a cosine; under noise, weights are clipped to their range before retraining, so that
+sigma stays what it is; T = 6 and alpha = 1 in distillation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import random
+from .engine import Settings, Study
+from .isik import ACCURACY, QUICK_EPOCHS
+from .jobs import Job
+from .measures import perturbed, test_batches
+from .recipes import Recipe, isik_recipe
+from .tables import Derived, Entry, Table
+from .training import Trained, inject
+
+__all__ = ["STUDIES"]
+
+ETA = "eta"
+ETAS = (0.02, 0.03, 0.04, 0.057, 0.08, 0.11, 0.15, 0.2)
+QUICK_ETAS = (0.04, 0.08, 0.15)
+TRAINED = (0.04, 0.08, 0.15)  # mismatched noise
+ETAS_4 = (0.01, 0.02, 0.03, 0.04, 0.057, 0.08, 0.11)
+QUICK_ETAS_4 = (0.03, 0.057, 0.11)
+SHOWN = 0.057  # of the paper's Figure 4b
+DROPS = (1.0, 2.0, 5.0, 10.0, 20.0)
+SHARES = (0.9, 0.75, 0.5)
+KD = {"temperature": 6.0, "alpha": 1.0, "form": "zhou"}
+CLIP = 2.0  # standard deviations, after Joshi et al. (2020)
+BITS = {"weight_bits": 4, "activation_bits": 4}
+VARIANTS = ("LeNet", "LeNetWide", "LeNetNarrow", "LeNetDeep")
+
+NOTHING, NOISE, TAUGHT, BOTH = (
+    "no retraining", "noise", "distillation", "noise + distillation"
+)  # fmt: skip
+RANDOM = "noise of random eta"
+
+Method = Callable[[Recipe, float], Recipe]
+"""The network that is tested at some eta, from the one trained without noise."""
+
+
+# --------------------------------------------------------------------------- jobs
+
+
+def losses(trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int) -> dict[str, Any]:
+    """Losses of noisy copies over the test images, in units of the noise-free cross entropy.
+
+    ``labels`` is the cross entropy with the labels; ``outputs`` the divergence KL(p || q) of noisy
+    outputs q from those without noise, p. ``to_max`` and ``to_std`` are sigma over the largest
+    magnitude and over the standard deviation of a layer's weights, means over the layers.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from ..torch.evaluate import realisations
+
+    model = trained.model
+    device = next(model.parameters()).device
+    batches = [(images.to(device), labels.to(device)) for images, labels in test_batches(trained)]
+    labels = torch.cat([labels for _, labels in batches])
+
+    def outputs() -> torch.Tensor:
+        return torch.cat([model(images) for images, _ in batches]).log_softmax(1)
+
+    found: dict[str, Any] = {"accuracies": [], "labels": [], "outputs": []}
+    with inject(model, noise, seed) as injected, realisations(model) as realisation:
+        with injected.pause():
+            clean = outputs()
+        loss = F.nll_loss(clean, labels).item()
+        for i in range(repeats):
+            with realisation(random.fold_in(seed, i)):
+                noisy = outputs()
+            divergence = F.kl_div(noisy, clean, reduction="batchmean", log_target=True)
+            right = (noisy.argmax(1) == labels).sum().item()
+            found["accuracies"].append(100 * right / len(labels))
+            found["labels"].append(F.nll_loss(noisy, labels).item() / loss)
+            found["outputs"].append(divergence.item() / loss)
+        layers = injected.report()
+    for name, ratio in (("to_max", "relative"), ("to_std", "to_std")):
+        found[name] = float(np.mean([layer[ratio] for layer in layers]))
+    return {**found, "loss": loss}
+
+
+def information(
+    trained: Trained,
+    *,
+    noise: dict[str, Any],
+    output: str,
+    images: int,
+    subsets: int,
+    repeats: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Mutual information of a network's input and output, in units of the noise-free one.
+
+    A value for each of some random subsets of the training images: the plug-in estimate, the one
+    corrected after Miller and Madow, and ``chance``, the plug-in estimate where nothing is left.
+    ``bits`` is that without noise; where it is 0, all are 0.
+    """
+    from .. import torch as nct
+
+    every = trained.dataset.normalise(trained.dataset.train_images)
+    if len(every) < images:
+        raise ValueError(f"images: expected at most {len(every)}, got {images}")
+    found: dict[str, Any] = {"plug_in": [], "corrected": [], "chance": [], "bits": []}
+    with inject(trained.model, noise, seed):
+        for i in range(subsets):
+            key = random.fold_in(seed, i)
+            rows = np.random.default_rng(key).choice(len(every), images, replace=False)
+            part = nct.mutual_information(
+                trained.model, every[rows], repeats, output=output, seed=key
+            )
+            for name in ("plug_in", "corrected", "chance"):
+                bits = getattr(part, name)
+                found[name].append(bits / part.noise_free if part.noise_free else 0.0)
+            found["bits"].append(part.noise_free)
+    return found
+
+
+def quantised(
+    trained: Trained, *, quantise: dict[str, Any], noise: dict[str, Any], repeats: int, seed: int
+) -> dict[str, Any]:
+    """Noisy copies of the network, quantised as it is; ranges are of 500 training images."""
+    import torch
+
+    from .. import torch as nct
+
+    data = trained.dataset
+    device = next(trained.model.parameters()).device
+    nct.quantise(trained.model, **quantise)
+    with torch.no_grad():
+        trained.model(torch.from_numpy(data.normalise(data.train_images[:500])).to(device))
+    return perturbed(trained, noise=noise, repeats=repeats, seed=seed)
+
+
+# --------------------------------------------------------------------------- networks
+
+
+def _clean(settings: Settings, model: str) -> list[Recipe]:
+    """Networks trained without noise, of all training seeds."""
+    epochs = settings.epochs or settings.pick(None, QUICK_EPOCHS)
+    return [
+        isik_recipe(settings.source, model, seed, epochs, settings.compute)
+        for seed in settings.training_seeds
+    ]
+
+
+def _retrained(clean: Recipe, taught: bool = False, **changes: Any) -> Recipe:
+    """A copy of a network, retrained; `changes` are of the recipe."""
+    return replace(
+        clean,
+        start=clean,
+        teacher=clean if taught else None,
+        distillation=KD if taught else None,
+        epochs=(clean.epochs + 1) // 2,
+        learning_rate=clean.learning_rate / (10 if clean.optimiser == "sgd" else 1),
+        weight_decay=0.0,
+        schedule="cosine",
+        **changes,
+    )
+
+
+def _always(**changes: Any) -> Method:
+    """One network for all eta."""
+    return lambda clean, eta: _retrained(clean, **changes)
+
+
+def _matched(**changes: Any) -> Method:
+    """A network for each eta, retrained under the noise of the test."""
+
+    def method(clean: Recipe, eta: float) -> Recipe:
+        return _retrained(clean, noise=_clipped(eta), **changes) if eta else clean
+
+    return method
+
+
+def _clipped(eta: float | list[float]) -> dict[str, Any]:
+    return {"eta": eta, "norm": "range", "clip": "initial"}
+
+
+METHODS: dict[str, Method] = {
+    NOTHING: lambda clean, eta: clean,
+    NOISE: _matched(),
+    BOTH: _matched(taught=True),
+}
+
+
+def _rivals(largest: float) -> dict[str, Method]:
+    """Other ways to make a network robust; noise of random eta has one up to the largest."""
+    return {
+        TAUGHT: _always(taught=True),
+        "noise + consistency": _matched(consistency={"form": "features", "weight": 1.0}),
+        "clipping": _always(noise={"eta": 0.0, "clip": CLIP}),
+        RANDOM: _always(noise=_clipped([0.0, largest])),
+        f"{RANDOM} + distillation": _always(taught=True, noise=_clipped([0.0, largest])),
+    }
+
+
+# --------------------------------------------------------------------------- curves
+
+
+def _jobs(
+    settings: Settings,
+    function: str,
+    networks: Iterable[Recipe],
+    eta: float,
+    passes: float = 1.0,
+    **arguments: Any,
+) -> tuple[Job, ...]:
+    """Jobs on noisy copies of networks; `passes` over the test images for each copy."""
+    repeats = settings.repeats or settings.pick(100, 5)
+    noise = {"noise": {"eta": eta, "norm": "range"}, "repeats": repeats}
+    return tuple(
+        Job(
+            f"noisycells.studies.{function}",
+            {**noise, "seed": network.seed, **arguments},
+            network,
+            repeats * passes,
+        )
+        for network in networks
+    )
+
+
+def _about(row: str, networks: Iterable[Recipe]) -> Entry:
+    """Accuracies without noise."""
+    jobs = tuple(Job("noisycells.studies.training:about", recipe=n) for n in networks)
+    return Entry(row, 0.0, jobs, "accuracy")
+
+
+def _curve(
+    settings: Settings,
+    row: str,
+    networks: Sequence[Recipe],
+    method: Method,
+    etas: Iterable[float],
+    **arguments: Any,
+) -> list[Entry]:
+    """Accuracies of a method without noise and at all etas."""
+    entries = [_about(row, [method(network, 0.0) for network in networks])]
+    for eta in etas:
+        tested = [method(network, eta) for network in networks]
+        jobs = _jobs(settings, "measures:perturbed", tested, eta, **arguments)
+        entries.append(Entry(row, eta, jobs))
+    return entries
+
+
+def _curves(
+    settings: Settings,
+    networks: Sequence[Recipe],
+    methods: dict[str, Method],
+    etas: Iterable[float],
+) -> dict[str, list[Entry]]:
+    etas = tuple(etas)
+    return {row: _curve(settings, row, networks, method, etas) for row, method in methods.items()}
+
+
+def _accuracy(title: str, curves: Iterable[list[Entry]], note: str = "") -> Table:
+    entries = tuple(entry for curve in curves for entry in curve)
+    return Table(title, "network", ETA, ACCURACY, entries, note=note)
+
+
+def crossing(x: Sequence[float], y: Sequence[float], level: float) -> float:
+    """Where a curve first falls below a level, on lines between its points; else its end.
+
+    Parameters
+    ----------
+    x, y : sequence of float
+        Points of the curve, x rising.
+    level : float
+    """
+    if y[0] < level:
+        return x[0]
+    for (x0, x1), (y0, y1) in zip(pairwise(x), pairwise(y), strict=True):
+        if y1 < level:
+            return x0 + (x1 - x0) * (y0 - level) / (y0 - y1)
+    return x[-1]
+
+
+def pseudo_values(
+    statistic: Callable[[npt.NDArray[np.float64]], float], sample: npt.NDArray[np.float64]
+) -> list[float]:
+    """Jackknife pseudo-values of a statistic of noisy copies: ``n s - (n - 1) s_without_i``.
+
+    Their mean is the statistic corrected for bias, and their spread gives its interval (J. W.
+    Tukey, "Bias and confidence in not quite large samples", 1958).
+
+    Parameters
+    ----------
+    statistic : callable
+        Of an array as `sample`, with any number of copies.
+    sample : ndarray of float64, shape (points, copies)
+        At least two copies.
+    """
+    copies = sample.shape[1]
+    of_all = statistic(sample)
+    return [
+        copies * of_all - (copies - 1) * statistic(np.delete(sample, i, axis=1))
+        for i in range(copies)
+    ]
+
+
+def _tolerated(etas: Sequence[float], drop: float, runs: list[list[float]]) -> list[float]:
+    """The eta at which the mean accuracy is so far below the noise-free one, as pseudo-values.
+
+    `runs` are the noise-free accuracy and the accuracies at each eta, at 0 a single one.
+    """
+    (noise_free,), (start,), *noisy = runs
+    return pseudo_values(
+        lambda sample: crossing(etas, [start, *sample.mean(1)], noise_free - drop), np.array(noisy)
+    )
+
+
+def _gain(etas: Sequence[float], drop: float, runs: list[list[float]]) -> list[float]:
+    """What a curve tolerates over what noise alone does, as pseudo-values.
+
+    `runs` are the accuracies of a curve, and those of noise alone, which begins noise-free. Copies
+    of the same number have the same random numbers everywhere.
+    """
+    (start,), *noisy = runs[: len(etas)]
+    (noise_free,), *alone = runs[len(etas) :]
+
+    def ratio(sample: npt.NDArray[np.float64]) -> float:
+        ours, theirs = np.split(sample.mean(1), 2)
+        level = noise_free - drop
+        return crossing(etas, [start, *ours], level) / crossing(etas, [noise_free, *theirs], level)
+
+    return pseudo_values(ratio, np.array([*noisy, *alone]))
+
+
+def _tolerance(curves: dict[str, dict[str, list[Entry]]]) -> list[Table]:
+    """How much noise is tolerated, and how much more than by retraining under noise alone.
+
+    Parameters
+    ----------
+    curves : dict of str to dict of str to list of Entry
+        By what the names of their rows are to begin with, and the rest of them; there is a NOISE,
+        which starts at the noise-free accuracy that counts. All are of the same etas.
+    """
+    tolerated, gains = [], []
+    for name, found in curves.items():
+        alone = found[NOISE]
+        etas = [float(entry.column) for entry in alone]
+        for row, curve in found.items():
+            for drop in DROPS:
+                place = f"{name}{row}", drop
+                function = partial(_tolerated, etas, drop)
+                tolerated.append(Derived(*place, (alone[0], *curve), function))
+                if row != NOISE:
+                    gains.append(Derived(*place, (*curve, *alone), partial(_gain, etas, drop)))
+    points = "points below noise-free accuracy"
+    return [
+        Table(
+            "Tolerated noise", "network", points, "eta", tuple(tolerated),
+            note=f"Of mean accuracies on lines between the etas tested; noise-free: '{NOISE}' at "
+            "0. What does not fall so far counts with the largest eta. Means and intervals are "
+            "of a jackknife over noisy copies.",
+        ),
+        Table(
+            "Gain", "network", points, "tolerated eta / that of noise alone", tuple(gains),
+            note="The paper's abstract: with distillation as much as twice the noise that the "
+            "best other ways tolerate.", drawn=False,
+        ),
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def fig2a(settings: Settings) -> list[Table]:
+    """Loss terms and accuracy of a network that was trained without noise, against noise.
+
+    Losses over the test images in units of the noise-free cross entropy: the cross entropy with
+    the labels, and the divergence from the outputs without noise. Which terms the paper's figure
+    has is not in the text at hand.
+    """
+    networks = _clean(settings, settings.model)
+    terms = {"cross entropy with the labels": "labels", "divergence from no noise": "outputs"}
+    sizes = {"sigma / largest magnitude": "to_max", "sigma / standard deviation": "to_std"}
+    parts: dict[str, list[Entry]] = {"accuracies": [_about(NOTHING, networks)]}
+    for eta in settings.pick(ETAS, QUICK_ETAS):
+        jobs = _jobs(settings, "zhou:losses", networks, eta)
+        parts["accuracies"].append(Entry(NOTHING, eta, jobs))
+        for part in (terms, sizes):
+            for row, value in part.items():
+                parts.setdefault(value, []).append(Entry(row, eta, jobs, value))
+    return [
+        Table(
+            "Losses", "loss", ETA, "loss / loss without noise",
+            tuple(entry for value in terms.values() for entry in parts[value]),
+        ),
+        _accuracy("Accuracy", [parts["accuracies"]]),
+        Table(
+            "Size of the noise", "ratio", ETA, "ratio, mean over the layers",
+            tuple(entry for value in sizes.values() for entry in parts[value]), drawn=False,
+        ),
+    ]  # fmt: skip
+
+
+def fig2b(settings: Settings) -> list[Table]:
+    """Mutual information between input and output of LeNet and its variants, against noise.
+
+    I(X;Y) = H(Y) - H(Y|X), X one of 200 random training images, in units of the noise-free value.
+    Y is the predicted class or, as the paper does not say, a histogram of all softmax outputs
+    with two bins each. Intervals are over random choices of the images.
+    """
+    variants = _variants(settings)
+    etas = settings.pick(ETAS, QUICK_ETAS)
+    networks = {model: _clean(settings, model) for model in variants}
+    images, subsets = settings.pick(200, 100), settings.pick(5, 2)
+    passes = images * subsets / len(settings.source.load().test_images)
+    sample = {"images": images, "subsets": subsets}
+    ratio = "mutual information / that without noise"
+    estimates = {"plug_in": "plug-in", "corrected": "Miller-Madow", "chance": "pure chance"}
+    tables = []
+    for output, title in (("class", "Predicted class"), ("softmax", "Softmax histogram")):
+        jobs = {
+            (model, eta): _jobs(
+                settings, "zhou:information", found, eta, passes, output=output, **sample
+            )
+            for model, found in networks.items()
+            for eta in etas
+        }
+        tables += [
+            Table(
+                f"{title}, {name}", "network", ETA, ratio,
+                tuple(Entry(*place, found, value) for place, found in jobs.items()),
+                drawn=value != "chance",
+            )
+            for value, name in estimates.items()
+        ]  # fmt: skip
+        tables.append(
+            Table(
+                f"{title}: where information falls", "network", "to a share of", "eta",
+                tuple(
+                    Derived(
+                        model,
+                        share,
+                        tuple(Entry(model, eta, jobs[model, eta], "corrected") for eta in etas),
+                        partial(_falls, (0.0, *etas), share),
+                    )
+                    for model in variants
+                    for share in SHARES
+                ),
+                note="Of the estimates after Miller and Madow, on lines between the etas tested. "
+                "What does not fall so far counts with the largest eta.",
+                drawn=False,
+            )
+        )  # fmt: skip
+    return tables
+
+
+def _variants(settings: Settings) -> tuple[str, ...]:
+    """LeNet with its variants, or another model alone."""
+    return VARIANTS if settings.model == VARIANTS[0] else (settings.model,)
+
+
+def _falls(etas: Sequence[float], share: float, runs: list[list[float]]) -> list[float]:
+    """Where each curve falls to a share of its value without noise, which is 1."""
+    return [crossing(etas, (1.0, *curve), share) for curve in zip(*runs, strict=True)]
+
+
+def fig3a(settings: Settings) -> list[Table]:
+    """Accuracy against noise, retrained under the noise of the test, by method.
+
+    Besides the paper's methods: consistency of features with those without noise (Hou et al.
+    2024), weights clipped to 2 standard deviations, noise of an eta drawn anew each step, and,
+    where there is batch normalisation, its statistics measured anew under noise.
+    """
+    networks = _clean(settings, settings.model)
+    etas = settings.pick(ETAS, QUICK_ETAS)
+    curves = _curves(settings, networks, {**METHODS, **_rivals(etas[-1])}, etas)
+    if "ResNet" in settings.model:
+        row = "no retraining, norm recalibrated"
+        curves[row] = _curve(settings, row, networks, METHODS[NOTHING], etas, recalibrate=True)
+    return [
+        _accuracy("Matched noise", curves.values(), "At 0, networks before retraining for noise."),
+        *_tolerance({"": curves}),
+    ]
+
+
+def fig3b(settings: Settings) -> list[Table]:
+    """Accuracy at noise levels that differ from the one of retraining.
+
+    The networks of zhou-fig3a.
+    """
+    networks = _clean(settings, settings.model)
+    etas = settings.pick(ETAS, QUICK_ETAS)
+    methods: dict[str, Method] = {NOTHING: METHODS[NOTHING]}
+    for trained in TRAINED:
+        noise = _clipped(trained)
+        methods[f"{NOISE}, eta {trained:g}"] = _always(noise=noise)
+        methods[f"{BOTH}, eta {trained:g}"] = _always(noise=noise, taught=True)
+    rivals = _rivals(etas[-1])
+    methods |= {row: rivals[row] for row in rivals if row.startswith(RANDOM)}
+    return [_accuracy("Mismatched noise", _curves(settings, networks, methods, etas).values())]
+
+
+def fig4(settings: Settings) -> list[Table]:
+    """4-bit weights and activations: accuracy against noise, and during retraining.
+
+    Noise is on the quantised weights, in units of their range, which follows them. The teacher
+    has full precision. During retraining, accuracy is on validation images, noise drawn anew.
+    """
+    networks = _clean(settings, settings.model)
+    etas = settings.pick(ETAS_4, QUICK_ETAS_4)
+
+    def matched(**changes: Any) -> Method:
+        return lambda clean, eta: _retrained(
+            clean,
+            quantise=BITS,
+            noise={"eta": eta, "norm": "range"} if eta else None,
+            **changes,
+        )
+
+    methods = {
+        "rounding alone": _always(quantise=BITS),
+        NOISE: matched(),
+        TAUGHT: _always(quantise=BITS, taught=True),
+        BOTH: matched(taught=True),
+    }
+    curves = _curves(settings, networks, methods, etas)
+    unchanged = [
+        Entry(NOTHING, eta, _jobs(settings, "zhou:quantised", networks, eta, quantise=BITS))
+        for eta in (0.0, *etas)
+    ]
+    epochs = range(_retrained(networks[0]).epochs)
+    during = [
+        Entry(row, epoch + 1, _about(row, shown).jobs, f"training/accuracies/{epoch}")
+        for row in (NOISE, BOTH)
+        for shown in [[methods[row](network, SHOWN) for network in networks]]
+        for epoch in epochs
+    ]
+    return [
+        _accuracy("Matched noise", [unchanged, *curves.values()]),
+        Table(
+            f"Retraining at eta {SHOWN:g}", "network", "epoch",
+            "validation accuracy under noise (%)", tuple(during),
+        ),
+        *_tolerance({"": curves}),
+    ]  # fmt: skip
+
+
+def fig6(settings: Settings) -> list[Table]:
+    """Noise alone and with distillation on LeNet and its variants.
+
+    Wider and narrower: twice and half the filters and hidden units; deeper: two more convolutions.
+    """
+    networks = {f"{model}, ": _clean(settings, model) for model in _variants(settings)}
+    etas = settings.pick(ETAS, QUICK_ETAS)
+    curves = {name: _curves(settings, found, METHODS, etas) for name, found in networks.items()}
+    return [
+        *(_accuracy(name.strip(", "), found.values()) for name, found in curves.items()),
+        *_tolerance(curves),
+    ]
+
+
+_PAPER = "Zhou et al. 2020"
+STUDIES = tuple(
+    Study(name, f"{_PAPER}, {source}", tables, model, "LeNet", in_cells=False)
+    for name, source, tables, model in (
+        ("zhou-fig2a", "Figure 2a: LeNet", fig2a, "LeNet"),
+        ("zhou-fig2b", "Figure 2b: LeNet and variants", fig2b, "LeNet"),
+        ("zhou-fig3a", "Figure 3a, whose text does not name network and data", fig3a, "LeNet"),
+        ("zhou-fig3b", "Figure 3b, whose text does not name network and data", fig3b, "LeNet"),
+        ("zhou-fig4", "Figure 4: ResNet-18", fig4, "ResNet18"),
+        ("zhou-fig6", "Figure 6: LeNet and variants on MNIST", fig6, "LeNet"),
+    )
+)
+"""Studies of the paper; NAME is that of the command ``noisycells study NAME``."""
