@@ -315,7 +315,7 @@ def check_verdict(figures: dict[str, Any], met: bool) -> None:
 
 
 def test_crossbar_rows(whole_run: dict[str, Any]) -> None:
-    torch_cases = {"peers", "training", "calls"}
+    torch_cases = {"peers", "training", "calls", "noise"}
     expected = [case.name for case in measure_crossbar.cases(4096)]
     rows = whole_run["crossbar"]
     for threads in (1, 2):

@@ -18,7 +18,15 @@ from normal_statistics import p_of_kolmogorov, upper_tail
 from numpy.typing import NDArray
 
 import noisycells as nc
-from noisycells.benchmarks import crossbar, crossbar_goals, layers, measure_crossbar, peers, timing
+from noisycells.benchmarks import (
+    crossbar,
+    crossbar_goals,
+    layers,
+    measure_crossbar,
+    peers,
+    timing,
+    training,
+)
 from noisycells.benchmarks.crossbar import MODES, Field, Shape
 from noisycells.crossbar import Packed
 from noisycells.devices.pcm import JOSHI_STD
@@ -37,6 +45,7 @@ FIELDS = {
     "peers": lambda _: layers.products(TINY),
     "training": lambda _: layers.training(2),
     "calls": lambda _: layers.small_calls(),
+    "noise": lambda _: training.noise(2),
 }
 
 
@@ -162,6 +171,19 @@ def test_training_steps_train() -> None:
         assert (peer in field.rivals) != (peer in field.absent)
 
 
+def test_noisy_training_steps_train() -> None:
+    field = training.noise(2)
+    names = ["Gaussian", "stored", "programmed", "Gaussian, 4 bits"]
+    assert [job.name for job in field.jobs] == names
+    first = {}
+    for name, call in {job.name: job.call for job in field.jobs}.items() | field.rivals.items():
+        with timing.num_threads(1):
+            losses = [float(call()) for _ in range(8)]
+        assert all(math.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
+        first[name] = losses[0]
+    assert len(set(first.values())) == len(first)  # each with noise of its own, or none
+
+
 def test_small_calls_are_those_of_one_layer() -> None:
     field = layers.small_calls()
     linear = result(field.rivals["F.linear"])
@@ -219,6 +241,7 @@ def test_goals_are_those_of_the_issue_of_each_kind() -> None:
     assert most("avx512", "batch", "int8 ADC only", "F.linear", 1) is None
     assert most("avx512", "batch", "int16 ADC only", "F.linear", 3) is None
     assert most("avx512", "training", "input range fixed", "plain torch", 1) == 2.5
+    assert most("avx2", "noise", "Gaussian", "plain torch", 2) == 1.10
     assert least("avx512", "program", "two devices a weight", "torch", 2) == 8
 
 

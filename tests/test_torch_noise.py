@@ -404,6 +404,11 @@ def test_tied_weights_have_one_draw() -> None:
     model = Tied()
     noise = nct.inject_noise(model, 0.1, seed=SEED)
     assert noise.names == ("embed.weight",)
+    noise.remove()
+    linear = nct.inject_noise(model, 0.1, filter_fn=lambda m, _: isinstance(m, nn.Linear))
+    assert linear.names == noise.names
+    linear.remove()
+    noise = nct.inject_noise(model, 0.1, seed=SEED)
     x = torch.arange(5)
     w = torch.from_numpy(by_hand("embed.weight", model.embed.weight.detach().numpy(), 0))
     w.requires_grad_()

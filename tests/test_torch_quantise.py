@@ -284,6 +284,10 @@ def test_noise_is_on_the_quantised_weights(first: bool) -> None:
     assert noise.report()[1]["sigma"] == pytest.approx(float(sigma), rel=1e-6)
     model(images()).sum().backward()
     assert model[2].weight.grad.any()
+    with noise.hold(3):
+        y = model(images())
+        with torch.inference_mode():
+            assert torch.equal(model(images()), y) and torch.equal(model(images()), y)
     nct.dequantise(model)
     with noise.pause():
         _, plain = seen(model, model[2], images())

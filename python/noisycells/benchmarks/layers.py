@@ -24,7 +24,7 @@ from .crossbar import (
     spec_of,
 )
 
-__all__ = ["CASES"]
+__all__ = ["BATCH", "CASES", "LEAST_BATCH", "step"]
 
 BATCH = 128
 LEAST_BATCH = 2  # of short runs
@@ -49,18 +49,18 @@ def training(batch: int) -> Field:
     images = torch.randn(batch, 3, 32, 32, generator=source)
     labels = torch.randint(10, (batch,), generator=source)
     steps = {
-        name: _step(torch, model, images, labels)
+        name: step(torch, model, images, labels)
         for name, model in {"plain torch": plain, **others}.items()
     }
     jobs = [
-        Job(name, _step(torch, nct.convert(copy.deepcopy(plain), device(), spec), images, labels),
+        Job(name, step(torch, nct.convert(copy.deepcopy(plain), device(), spec), images, labels),
             ("plain torch", "aihwkit-lightning", "aihwkit"))
         for name, spec in specs.items()
     ]  # fmt: skip
     return Field(jobs, steps, absent)
 
 
-def _step(torch: ModuleType, model: Any, images: Any, labels: Any) -> Call:
+def step(torch: ModuleType, model: Any, images: Any, labels: Any) -> Call:
     """Forward, backward, update; returns the loss."""
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)

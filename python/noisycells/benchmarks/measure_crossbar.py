@@ -13,10 +13,11 @@ from .crossbar_goals import NOISELESS, least_peak, least_speedup, most_time
 from .layers import CASES as LAYERS
 from .limits import Limit, limits, peak
 from .timing import simd_level, times
+from .training import CASES as TRAINING
 
 __all__ = ["CASES", "cases", "rows"]
 
-CASES: tuple[CrossbarCase, ...] = PRODUCTS + LAYERS
+CASES: tuple[CrossbarCase, ...] = PRODUCTS + LAYERS + TRAINING
 
 
 def cases(shrink: int) -> list[CrossbarCase]:

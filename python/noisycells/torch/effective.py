@@ -106,7 +106,8 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
     ----------
     model : torch.nn.Module
     filter_fn : callable, optional
-        Parameters for which ``filter_fn(module, name)`` is false are left out.
+        Parameters for which ``filter_fn(module, name)`` is false are left out, tied ones where it
+        is for all their modules.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
         for name, held in slots.values()
         if belongs_in_cells(name, shapes)
         and not all(isinstance(slot.module, _DIGITAL) for slot in held)
-        and (filter_fn is None or filter_fn(held[0].module, name))
+        and (filter_fn is None or any(filter_fn(slot.module, name) for slot in held))
     }
     if not found:
         raise ValueError("model: expected at least one weight of two dimensions or more, got none")

@@ -39,9 +39,10 @@ def inject_noise(
 ) -> Noise:
     """Let a model compute with noisy weights, in place, in train() and eval() alike.
 
-    Each outermost forward uses one draw of all noisy weights, the same in its backward and in
-    what a checkpoint computes again; parameters stay clean, and gradients at the noisy weights
-    are theirs (Zhou et al. 2020; none through sigma). The noise is one of three:
+    Each outermost call of the model, or of a part of it, uses one draw of all noisy weights, the
+    same in its backward and in what a checkpoint computes again; parameters stay clean, and
+    gradients at the noisy weights are theirs (Zhou et al. 2020; none through sigma). The noise is
+    one of three:
 
     - *Gaussian*, of strength `eta`: ``w + sigma * standard_normal(w.shape, key, stream(name,
       "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
@@ -108,7 +109,7 @@ def inject_noise(
     weights = weights_of(model, filter_fn)
     bounds: Bounds = {}
     if clip == "initial":
-        bounds |= {name: extent(name, held[0].parameter) for name, held in weights.items()}
+        bounds |= {name: extent(name, held[0].value) for name, held in weights.items()}
     kind: Kind
     if codec is not None:
         kind = Stored(codec)
@@ -178,9 +179,8 @@ class Noise:
         Parameters
         ----------
         key : int in [0, 2**64), optional
-            Number of the draw; forwards without it are counted on as if there were none inside.
-            Training has the draws from 0 on: tests should take large numbers, such as
-            ``fold_in(seed, i)``. None: the next draw.
+            Number of the draw, which is not counted. Training has the draws from 0 on, so tests
+            should take other numbers, such as ``fold_in(seed, i)``. None: the next draw.
         """
         before = self._held
         self._held = [None if key is None else random.check_seed("key", key)]
@@ -200,7 +200,10 @@ class Noise:
             self._paused = before
 
     def remove(self) -> None:
-        """End the noise; the parameters are as the optimizer left them."""
+        """End the noise; the parameters are as the optimizer left them.
+
+        What is left to compute again by a checkpoint would be without it: backward comes first.
+        """
         if self._chain is not None:
             self._chain.detach(self)
             self._chain = None
@@ -310,7 +313,7 @@ class Noise:
         for name, held in self._weights.items():
             weight = held[0].parameter
             if isinstance(self._clip, float):
-                bound = self._clip * std(weight)
+                bound = self._clip * std(held[0].value)
                 weight.clamp_(-bound, bound)
             else:
                 weight.clamp_(*self._bounds[name])
