@@ -148,7 +148,8 @@ def histogram(trained: Trained, *, limit: float, bins: int, small: float) -> dic
     threshold of that name.
     """
     weights = np.concatenate(
-        [w.numpy(force=True).ravel() for w in trained.model.parameters() if w.ndim >= 2]
+        [w.numpy(force=True).ravel() for w in trained.model.parameters() if w.ndim >= 2],
+        dtype=np.float64,  # in float32 the limit may come to lie beyond itself
     )
     weights = weights[weights != 0]
     edges = np.linspace(-limit, limit, bins + 1)
@@ -479,7 +480,9 @@ def _students(settings: Settings, seed: int, std: float) -> dict[str, Recipe]:
         CHANNEL: replace(distilled, noise={"codec": codec}),
         "noise, no KD": replace(student, noise=noise),
         "clipping": replace(student, noise={"eta": 0.0, "clip": 2.0}),
-        "consistency": replace(student, noise=noise, consistency=1.0),
+        "consistency": replace(
+            student, noise=noise, consistency={"form": "features", "weight": 1.0}
+        ),
     }
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Job:
     recipe: Recipe | None = None
     passes: float = 0.0
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names the result."""
         network = None if self.recipe is None else self.recipe.key
@@ -144,7 +145,8 @@ def run(
 ) -> dict[str, Any]:
     """Results of all jobs by their keys; those in `directory` are not run again.
 
-    They run in this process, or as the context of :class:`Workers` (or of joblib) says. Each result is written as soon as it is there, so that an interrupted run goes on from what it
+    They run in this process, or as the context of :class:`Workers` (or of joblib) says. Each
+    result is written as soon as it is there, so that an interrupted run goes on from what it
     finished. The first error ends the run.
 
     Parameters

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,14 @@ def content_key(*parts: Any) -> str:
     The versions are those of this package, of its random streams and of torch, whose builds for
     different processors count as the same.
     """
-    torch_version = importlib.metadata.version("torch").partition("+")[0]
-    versions = [__version__, random.STREAM_VERSION, torch_version]
+    versions = [__version__, random.STREAM_VERSION, _torch_version()]
     text = json.dumps([versions, *parts], sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@lru_cache
+def _torch_version() -> str:
+    return importlib.metadata.version("torch").partition("+")[0]
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,9 @@ class Source:
             If the images of that name are not the ones of the digest, as may happen on another
             machine.
         """
+        return _part(self)
+
+    def _load(self) -> data.Dataset:
         dataset, digest = _load(self.name)
         if digest != self.digest:
             raise ValueError(
@@ -97,9 +104,15 @@ class Source:
         return dataset
 
 
+@lru_cache(maxsize=2)
+def _part(source: Source) -> data.Dataset:
+    """The images of a source; kept, for one job after another is about the same ones."""
+    return source._load()
+
+
 @lru_cache(maxsize=1)
 def _load(name: str) -> tuple[data.Dataset, str]:
-    """A data set and its digest; kept, for one job after another is about the same one."""
+    """A data set and its digest."""
     dataset = data.load(name, seed=0)
     digest = hashlib.blake2b(digest_size=16)
     for part in ("train_images", "train_labels", "test_images", "test_labels"):
@@ -146,7 +159,7 @@ class Recipe:
     quantise : dict, optional
         Arguments of :func:`noisycells.torch.quantise`.
     consistency : float, optional
-        Weight of the consistency loss (Hou 2024) of two noisy forward passes.
+        Weight of the consistency of features with those without noise (Hou et al. 2024).
     compute : {"cpu", "cuda"}
         What it is trained on, which decides how sums are rounded.
     """
@@ -167,7 +180,7 @@ class Recipe:
     distillation: dict[str, Any] | None = None
     noise: dict[str, Any] | None = None
     quantise: dict[str, Any] | None = None
-    consistency: float | None = None
+    consistency: dict[str, Any] | None = None
     compute: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -192,7 +205,7 @@ class Recipe:
         """How many networks have to be trained one after another for this one, itself included."""
         return 1 + max((parent.depth for parent in self.parents()), default=0)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Names the network in the cache."""
         return content_key(self._identity())

@@ -54,15 +54,15 @@ def network(recipe: Recipe, cache: Cache) -> Trained:
 
     It is on the processor it was trained on, or on the CPU where that is not there.
     """
-    found = cache.get(recipe.key)
     dataset = recipe.source.load()
-    if found is None:
-        model, record = _train(recipe, dataset, cache)
-        cache.put(recipe.key, model.state_dict(), record)
-    else:
-        state, record = found
-        model = build(recipe, dataset)
-        model.load_state_dict(state)
+    if recipe.key not in cache:
+        cache.put(recipe.key, *_train(recipe, dataset, cache))
+    # Not the model that was trained: the order of its parameters and types in its record differ.
+    found = cache.get(recipe.key)
+    assert found is not None
+    state, record = found
+    model = build(recipe, dataset)
+    model.load_state_dict(state)
     masks = {}
     if recipe.pruned:
         masks = {
@@ -116,8 +116,10 @@ def _device(recipe: Recipe) -> str:
     return recipe.compute if recipe.compute != "cuda" or torch.cuda.is_available() else "cpu"
 
 
-def _train(recipe: Recipe, dataset: Dataset, cache: Cache) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained model and its record; goes on from a checkpoint if there is one."""
+def _train(
+    recipe: Recipe, dataset: Dataset, cache: Cache
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state of the trained model and its record; goes on from a checkpoint if there is one."""
     import torch
 
     from .. import torch as nct
@@ -131,7 +133,8 @@ def _train(recipe: Recipe, dataset: Dataset, cache: Cache) -> tuple[nn.Module, d
     model = build(recipe, dataset)
     if recipe.start is not None:
         start = network(recipe.start, cache).model
-        model.load_state_dict(start.state_dict(), strict=recipe.quantise is None)
+        # Ranges of quantisation begin anew where the start had none.
+        model.load_state_dict(start.state_dict(), strict=recipe.quantise == recipe.start.quantise)
     model.to(recipe.compute)
     images, labels = dataset.normalise(dataset.train_images), dataset.train_labels
     rows, validation_rows = stratified_split(labels, VALIDATION, recipe.seed)
@@ -159,13 +162,13 @@ def _train(recipe: Recipe, dataset: Dataset, cache: Cache) -> tuple[nn.Module, d
                 model, teacher, loader, validation, **(recipe.distillation or {}), **arguments
             )
         else:
-            loss = None if recipe.consistency is None else _consistency(recipe.consistency)
+            loss = None if recipe.consistency is None else _consistency(**recipe.consistency)
             training = nct.fit(model, loader, validation, loss=loss, **arguments)
     if recipe.pruned:
         nct.make_permanent(model)
     checkpoint.unlink(missing_ok=True)
     accuracy = nct.accuracy(model, dataset.normalise(dataset.test_images), dataset.test_labels)
-    return model, {
+    return model.state_dict(), {
         "name": recipe.model,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "accuracy": accuracy,
@@ -175,12 +178,12 @@ def _train(recipe: Recipe, dataset: Dataset, cache: Cache) -> tuple[nn.Module, d
     }
 
 
-def _consistency(weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+def _consistency(form: str, weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
     from .. import torch as nct
 
-    return lambda model, images, labels: nct.consistency_loss(
-        model(images), model(images), labels, weight
-    )
+    if form == "features":
+        return lambda model, x, y: nct.feature_consistency_loss(model, x, y, weight)
+    return lambda model, x, y: nct.consistency_loss(model(x), model(x), y, weight)
 
 
 def _optimizer(recipe: Recipe) -> Callable[[Any], torch.optim.Optimizer]:
