@@ -676,7 +676,7 @@ def test_optimizers(kind: str) -> None:
         losses.append(loss.item())
         return loss
 
-    for _ in range(20):
+    for _ in range(20 if kind != "LBFGS" else 2):  # of 20 evaluations each
         optimizer.step(step)
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
 
