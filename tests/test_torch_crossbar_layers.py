@@ -398,6 +398,11 @@ def distributed_worker(rank: int, folder: str) -> None:
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    distributed_training(rank, folder)  # what it made is gone before the group is
+    dist.destroy_process_group()
+
+
+def distributed_training(rank: int, folder: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
         nct.CrossbarLinear(6, 5, device=PCM), nct.CrossbarLinear(5, 2, device=PCM)
@@ -414,7 +419,6 @@ def distributed_worker(rank: int, folder: str) -> None:
     model.eval()
     y = model[0](torch.ones(1, 6), KEY)
     torch.save((model.state_dict(), y), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:

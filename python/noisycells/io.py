@@ -18,6 +18,7 @@ import secrets
 import shutil
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, TypeVar
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-__all__ = ["DecodeError", "FormatError", "Reader", "Writer"]
+__all__ = ["DecodeError", "FormatError", "Reader", "Writer", "replacing"]
 
 FORMAT = "noisycells"
 MAJOR, MINOR = 1, 0
@@ -66,6 +67,23 @@ class DecodeError(ValueError):
 
 class FormatError(ValueError):
     """A file that is not of the expected format, or of a version this package does not know."""
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path beside ``file`` to write to, renamed to it at the end; nothing is left of failures.
+
+    It ends as ``file`` does, so that formats are known by it.
+    """
+    temporary = file.with_name(f".{secrets.token_hex(8)}.{file.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class Entry(NamedTuple):
@@ -145,19 +163,10 @@ class Writer:
                 self._finish()
 
     def _finish(self) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(self._header())
-                self._data.seek(0)
-                shutil.copyfileobj(self._data, file, _PIECE)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        with replacing(self.path) as temporary, open(temporary, "xb") as file:
+            file.write(self._header())
+            self._data.seek(0)
+            shutil.copyfileobj(self._data, file, _PIECE)
 
     def _header(self) -> bytes:
         metadata = self.metadata

@@ -331,9 +331,10 @@ def crossbar(
 
     from ..crossbar import CrossbarSpec
     from ..data import load
+    from ..io import replacing
     from ..studies import crossbar as of
     from ..studies.network import train_network
-    from ..studies.report import replacing, write_json
+    from ..studies.report import write_json
 
     settings = of.Settings(
         model=model,

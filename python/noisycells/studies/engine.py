@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from .. import random
 from ..channel import Channel
+from ..io import replacing
 from .cache import Cache
 from .jobs import Job, Workers, in_parallel, run
 from .recipes import MODELS, Recipe, Source
-from .report import about_data, about_versions, replacing, write_json
+from .report import about_data, about_versions, write_json
 from .tables import Table, assemble, write_csv
 
 __all__ = ["Plan", "Settings", "Study", "plan", "run_study", "write"]

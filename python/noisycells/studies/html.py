@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..io import replacing
 from .figures import about
-from .report import replacing
 from .tables import column_name, grid, number
 
 __all__ = ["find_reports", "page", "write_page"]

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +12,9 @@ import numpy as np
 from .. import __version__, random
 from ..data import Dataset
 from ..intervals import mean_and_interval
+from ..io import replacing
 
-__all__ = ["about_data", "about_versions", "mean_and_interval", "replacing", "write_json"]
+__all__ = ["about_data", "about_versions", "mean_and_interval", "write_json"]
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
@@ -41,21 +38,6 @@ def about_versions() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path beside ``file`` to write to, renamed to it at the end; nothing is left of failures.
-
-    It ends as ``file`` does, so that formats are known by it.
-    """
-    temporary = file.with_name(f".{secrets.token_hex(8)}.{file.name}")
-    try:
-        yield temporary
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(report: dict[str, Any], file: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import os
-import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..io import replacing
 from .batches import process
 from .noise import active_noise
 
@@ -94,15 +93,8 @@ class TrainingState:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "drawn": drawn,
         }
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
 
     def resume(self, path: Path, epochs: int) -> None:
         """Take up the state of the file, if there is one.
