@@ -215,7 +215,9 @@ def test_matched_noise(settings: Settings) -> None:
         if entry.row in (zhou.NOISE, zhou.BOTH, "noise + consistency"):
             assert recipe.noise == {"eta": entry.column, "norm": "range", "clip": "initial"}
         elif entry.row.startswith(zhou.RANDOM):
-            assert recipe.noise is not None and recipe.noise["eta"] == [0.0, max(etas)]
+            assert recipe.noise is not None and recipe.noise["eta"] == [0.0, 0.15]
+        elif entry.row in ("noise + clipping", "noise + distillation + clipping"):
+            assert recipe.noise == {"eta": entry.column, "norm": "range", "clip": 2.0}
         elif entry.row == "clipping":
             assert recipe.noise == {"eta": 0.0, "clip": 2.0}
         else:

@@ -35,11 +35,12 @@ from .training import Trained, inject
 __all__ = ["STUDIES"]
 
 ETA = "eta"
-ETAS = (0.02, 0.03, 0.04, 0.057, 0.08, 0.11, 0.15, 0.2)
-QUICK_ETAS = (0.04, 0.08, 0.15)
-TRAINED = (0.04, 0.08, 0.15)  # mismatched noise
-ETAS_4 = (0.01, 0.02, 0.03, 0.04, 0.057, 0.08, 0.11)
-QUICK_ETAS_4 = (0.03, 0.057, 0.11)
+ETAS = (0.02, 0.04, 0.057, 0.08, 0.11, 0.15, 0.2, 0.3)
+QUICK_ETAS = (0.11, 0.2, 0.3, 0.4)
+TRAINED, QUICK_TRAINED = (0.057, 0.11, 0.2), (0.11, 0.3)  # mismatched noise
+LARGEST, QUICK_LARGEST = 0.15, 0.3  # of random eta
+ETAS_4 = (0.02, 0.04, 0.057, 0.08, 0.11, 0.15)  # of 4-bit networks
+QUICK_ETAS_4 = (0.057, 0.11, 0.2)
 SHOWN = 0.057  # of the paper's Figure 4b
 DROPS = (1.0, 2.0, 5.0, 10.0, 20.0)
 SHARES = (0.9, 0.75, 0.5)
@@ -183,17 +184,17 @@ def _always(**changes: Any) -> Method:
     return lambda clean, eta: _retrained(clean, **changes)
 
 
-def _matched(**changes: Any) -> Method:
+def _matched(clip: str | float = "initial", **changes: Any) -> Method:
     """A network for each eta, retrained under the noise of the test."""
 
     def method(clean: Recipe, eta: float) -> Recipe:
-        return _retrained(clean, noise=_clipped(eta), **changes) if eta else clean
+        return _retrained(clean, noise=_noise(eta, clip), **changes) if eta else clean
 
     return method
 
 
-def _clipped(eta: float | list[float]) -> dict[str, Any]:
-    return {"eta": eta, "norm": "range", "clip": "initial"}
+def _noise(eta: float | list[float], clip: str | float = "initial") -> dict[str, Any]:
+    return {"eta": eta, "norm": "range", "clip": clip}
 
 
 METHODS: dict[str, Method] = {
@@ -203,14 +204,12 @@ METHODS: dict[str, Method] = {
 }
 
 
-def _rivals(largest: float) -> dict[str, Method]:
-    """Other ways to make a network robust; noise of random eta has one up to the largest."""
+def _varied(settings: Settings) -> dict[str, Method]:
+    """Retrained under noise of an eta that is drawn anew for each step."""
+    noise = _noise([0.0, settings.pick(LARGEST, QUICK_LARGEST)])
     return {
-        TAUGHT: _always(taught=True),
-        "noise + consistency": _matched(consistency={"form": "features", "weight": 1.0}),
-        "clipping": _always(noise={"eta": 0.0, "clip": CLIP}),
-        RANDOM: _always(noise=_clipped([0.0, largest])),
-        f"{RANDOM} + distillation": _always(taught=True, noise=_clipped([0.0, largest])),
+        RANDOM: _always(noise=noise),
+        f"{RANDOM} + distillation": _always(noise=noise, taught=True),
     }
 
 
@@ -481,12 +480,22 @@ def fig3a(settings: Settings) -> list[Table]:
     """Accuracy against noise, retrained under the noise of the test, by method.
 
     Besides the paper's methods: consistency of features with those without noise (Hou et al.
-    2024), weights clipped to 2 standard deviations, noise of an eta drawn anew each step, and,
+    2024); weights clipped to 2 standard deviations, which makes their range and so the noise
+    smaller, alone and with noise (Joshi et al. 2020); noise of an eta drawn anew each step; and,
     where there is batch normalisation, its statistics measured anew under noise.
     """
     networks = _clean(settings, settings.model)
     etas = settings.pick(ETAS, QUICK_ETAS)
-    curves = _curves(settings, networks, {**METHODS, **_rivals(etas[-1])}, etas)
+    methods = {
+        **METHODS,
+        TAUGHT: _always(taught=True),
+        "noise + consistency": _matched(consistency={"form": "features", "weight": 1.0}),
+        "clipping": _always(noise={"eta": 0.0, "clip": CLIP}),
+        f"{NOISE} + clipping": _matched(CLIP),
+        f"{BOTH} + clipping": _matched(CLIP, taught=True),
+        **_varied(settings),
+    }
+    curves = _curves(settings, networks, methods, etas)
     if "ResNet" in settings.model:
         row = "no retraining, norm recalibrated"
         curves[row] = _curve(settings, row, networks, METHODS[NOTHING], etas, recalibrate=True)
@@ -504,12 +513,11 @@ def fig3b(settings: Settings) -> list[Table]:
     networks = _clean(settings, settings.model)
     etas = settings.pick(ETAS, QUICK_ETAS)
     methods: dict[str, Method] = {NOTHING: METHODS[NOTHING]}
-    for trained in TRAINED:
-        noise = _clipped(trained)
+    for trained in settings.pick(TRAINED, QUICK_TRAINED):
+        noise = _noise(trained)
         methods[f"{NOISE}, eta {trained:g}"] = _always(noise=noise)
         methods[f"{BOTH}, eta {trained:g}"] = _always(noise=noise, taught=True)
-    rivals = _rivals(etas[-1])
-    methods |= {row: rivals[row] for row in rivals if row.startswith(RANDOM)}
+    methods |= _varied(settings)
     return [_accuracy("Mismatched noise", _curves(settings, networks, methods, etas).values())]
 
 
