@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ from .. import random
 from ..channel import Channel
 from ..io import replacing
 from .cache import Cache
-from .jobs import Job, Workers, in_parallel, run
+from .jobs import Job, Workers, in_parallel, one_thread, run
 from .recipes import MODELS, Recipe, Source
 from .report import about_data, about_versions, write_json
 from .tables import Table, assemble, write_csv
@@ -288,7 +287,8 @@ class Plan:
 def plan(study: Study, settings: Settings, out: Path, cache: Cache) -> Plan:
     """Jobs and hours of a study; measures a few training steps of each model, trains nothing.
 
-    A pass over test images is counted as a third of training on as many; noise as nothing.
+    A pass over test images is counted as a third of training on as many; noise, a second forward
+    for consistency and the steps of optimisers as nothing.
     """
     from .training import VALIDATION, step_seconds
 
@@ -302,15 +302,16 @@ def plan(study: Study, settings: Settings, out: Path, cache: Cache) -> Plan:
     def image_seconds(recipe: Recipe) -> float:
         key = recipe.model, recipe.batch
         if key not in steps:
-            steps[key] = step_seconds(recipe)
+            with one_thread():
+                steps[key] = step_seconds(recipe)
         return steps[key] / recipe.batch
 
     def training_hours(recipe: Recipe) -> float:
-        seconds = image_seconds(recipe)
-        if recipe.teacher is not None:
-            seconds += image_seconds(recipe.teacher) / 3
-        images = (1 - VALIDATION) * len(dataset.train_images)
-        return math.ceil(images) * recipe.epochs * seconds / 3600
+        seconds = image_seconds(recipe) * recipe.epochs
+        if recipe.teacher is not None:  # it answers once where images are not augmented
+            answers = 1 if recipe.augment is None else recipe.epochs
+            seconds += image_seconds(recipe.teacher) / 3 * answers
+        return (1 - VALIDATION) * len(dataset.train_images) * seconds / 3600
 
     stages = _stages(jobs, kept, cache)
     return Plan(

@@ -23,7 +23,7 @@ from .cache import Cache
 from .recipes import Recipe, content_key
 from .report import write_json
 
-__all__ = ["Job", "Workers", "run"]
+__all__ = ["Job", "Workers", "one_thread", "run"]
 
 _one_at_a_time = threading.Lock()
 
@@ -63,13 +63,14 @@ class Job:
 
         module, _, name = self.function.partition(":")
         function = getattr(importlib.import_module(module), name)
-        with _one_at_a_time, _one_thread():
+        with _one_at_a_time, one_thread():
             about = () if self.recipe is None else (network(self.recipe, cache),)
             return function(*about, **self.arguments)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """One thread of torch and of the compiled core, for a while."""
     import torch
 
     before = torch.get_num_threads(), runtime.get_num_threads()

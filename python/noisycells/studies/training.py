@@ -203,8 +203,8 @@ def _scheduler(recipe: Recipe) -> Callable[[torch.optim.Optimizer, int], Any] | 
     return lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
 
-def step_seconds(recipe: Recipe, repeats: int = 3) -> float:
-    """Seconds of one training step in one thread, the shortest of a few; nothing is trained."""
+def step_seconds(recipe: Recipe, repeats: int = 5) -> float:
+    """Seconds of one training step, the shortest of a few; nothing is trained."""
     import torch
     from torch.nn import functional as F
 
