@@ -420,6 +420,8 @@ def fig2b(settings: Settings) -> list[Table]:
     Y is the predicted class or, as the paper does not say, a histogram of all softmax outputs
     with two bins each. Intervals are over random choices of the images.
     """
+    # Few copies would leave little but the bias of the estimates.
+    settings = replace(settings, repeats=settings.repeats or settings.pick(100, 20))
     variants = _variants(settings)
     etas = settings.pick(ETAS, QUICK_ETAS)
     networks = {model: _clean(settings, model) for model in variants}
