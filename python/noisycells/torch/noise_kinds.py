@@ -52,6 +52,7 @@ class Gaussian:
         self.bounds = bounds
 
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
+        """Noisy weights; those without noise are left out."""
         noisy = {}
         for name, weight in weights.items():
             _, sigma = self.strength(name, weight, key)
@@ -61,6 +62,7 @@ class Gaussian:
         return noisy
 
     def strength(self, name: str, weight: Tensor, key: int) -> tuple[float, float]:
+        """(eta, sigma) of a draw."""
         eta = _resolve(self.etas[name], key)
         return eta, eta * self._unit(name, weight)
 
@@ -94,6 +96,7 @@ class Stored(_Measured):
         self.codec = codec
 
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
+        """What a new chip gives back of the weights."""
         arrays = {name: _to_numpy(weight) for name, weight in weights.items()}
         if self.codec.scope == "model":
             read = self.codec.encode(arrays, "nonzero").read(key, chip=key)
@@ -113,6 +116,7 @@ class Programmed(_Measured):
         self._weights("", np.ones((1, 1), np.float32), 0)  # checks all three
 
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
+        """What a new chip holds of the weights."""
         return {
             name: _like(self._weights(name, _to_numpy(weight), key), weight)
             for name, weight in weights.items()

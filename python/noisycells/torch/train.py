@@ -25,7 +25,7 @@ from ..random import check_seed
 from .batches import batches, process
 from .checkpoint import TrainingState
 
-__all__ = ["Loader", "TrainingRecord", "accuracy", "build", "fit", "train"]
+__all__ = ["TrainingRecord", "accuracy", "build", "fit", "train"]
 
 Loader = Iterable[tuple[Tensor, ...]]
 """Batches: images, labels, and what else the loss needs of each image."""
