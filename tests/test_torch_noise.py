@@ -225,6 +225,10 @@ def test_seed_from_torch() -> None:
 # --------------------------------------------------------------------------- other noise
 
 
+def chip_of_draw(number: int) -> int:
+    return fold_in(fold_in(SEED, number), stream("noise"))
+
+
 @pytest.mark.parametrize("scope", ["tensor", "model"])
 def test_storage_noise_is_what_the_codec_reads(scope: Any) -> None:
     model = network()
@@ -235,8 +239,8 @@ def test_storage_noise_is_what_the_codec_reads(scope: Any) -> None:
     noise = nct.inject_noise(model, codec=codec, seed=SEED)
     stored = codec.encode(weights(model), "nonzero")
     for number in range(2):
-        key = fold_in(SEED, number)
-        read = stored.read(key, chip=key)
+        chip = chip_of_draw(number)
+        read = stored.read(chip, chip=chip)
         want = noisy_copy(model, number, lambda name, w, _, read=read: read[name])
         y, z = model(images()), want(images())
         assert torch.equal(y, z)
@@ -246,9 +250,25 @@ def test_storage_noise_is_what_the_codec_reads(scope: Any) -> None:
     assert same(gradients(model), gradients(want))
     if scope == "tensor":
         for row, w in zip(noise.report(), weights(model).values(), strict=True):
-            error = codec.transmit(w, key, w != 0, key, row["name"]) - w
+            error = codec.transmit(w, chip, w != 0, chip, row["name"]) - w
             assert row["sigma"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
             assert row["eta"] is None
+
+
+def test_chips_of_training_are_not_those_of_tests() -> None:
+    """Of one seed, with cells whose programming errors depend on the chip alone."""
+    cell = nc.Channel([-1, 1], [-1, 1], 0.1, read_std=0.01)
+    model = network()
+    codec = nc.Codec(cell)
+    stored = nct.store(model, codec)
+    noise = nct.inject_noise(model, codec=codec, seed=SEED)
+    clean = weights(model)["4.weight"]
+    (noisy,) = noise.kind.draw({"4.weight": model[4].weight}, fold_in(SEED, 0)).values()
+    chips = [stored.read(SEED, chip=fold_in(SEED, i))["4.weight"] - clean for i in range(3)]
+    training = noisy.numpy() - clean
+    assert abs(np.corrcoef(training.ravel(), [c.ravel() for c in chips])[0, 1:]).max() < 0.5
+    again = stored.read(SEED + 1, chip=fold_in(SEED, 0))["4.weight"] - clean
+    assert np.corrcoef(again.ravel(), chips[0].ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("seconds", [None, 3600.0])
@@ -261,7 +281,7 @@ def test_device_noise_is_that_of_a_fresh_crossbar(seconds: float | None, mapping
 
     def chip(name: str, w: F32, number: int) -> F32:
         crossbar = nc.Crossbar(w.reshape(len(w), -1), pcm, spec, name)
-        crossbar.program(fold_in(SEED, number))
+        crossbar.program(chip_of_draw(number))
         if seconds is not None:
             crossbar.at(seconds)
         return crossbar.weights().reshape(w.shape)
@@ -498,9 +518,9 @@ def test_pruned_weights_are_not_stored() -> None:
     finished = network()
     nct.magnitude_prune(finished, 0.5)
     nct.make_permanent(finished)
-    key = fold_in(SEED, 0)
+    chip = chip_of_draw(0)
     want = noisy_copy(
-        finished, 0, lambda name, w, _: codec.transmit(w, key, masks[name], key, name)
+        finished, 0, lambda name, w, _: codec.transmit(w, chip, masks[name], chip, name)
     )
     assert torch.equal(model(images()), want(images()))
 

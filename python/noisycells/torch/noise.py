@@ -48,13 +48,14 @@ def inject_noise(
       "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
       numbers of the same distribution.
     - *Stored* with a `codec`: written and read back, on a new chip each draw,
-      ``codec.transmit(w, key, w != 0, chip=key, name=name)``; zeros (pruned) are not stored. A
-      codec of scope "model" chooses for all of these parameters together.
-    - *Programmed* on a `device`: what ``Crossbar(w, device, spec, name).program(key)`` holds, a new
-      chip each draw, and ``at(seconds)`` where given. Converters and the noise of reads are not
-      in it; :func:`convert` has them.
+      ``codec.transmit(w, chip, w != 0, chip, name)``; zeros (pruned) are not stored. A codec of
+      scope "model" chooses for all of these parameters together.
+    - *Programmed* on a `device`: what ``Crossbar(w, device, spec, name).program(chip)`` holds, a
+      new chip each draw, and ``at(seconds)`` where given. Converters and the noise of reads are
+      not in it; :func:`convert` has them.
 
-    The key of draw ``number``, counted from 0, is ``fold_in(seed, number)``. Processes with the
+    The key of draw ``number``, counted from 0, is ``fold_in(seed, number)``, and the chip
+    ``fold_in(key, stream("noise"))``, none of those that :func:`evaluate` takes. Processes with the
     same seed have the same draws: give each ``fold_in(seed, rank)`` for draws of its own. Any
     model, optimizer and training loop does; what is made of the model later (``copy.deepcopy``,
     pickle, DistributedDataParallel, ``torch.compile``) is noisy too. Threads must not share it.

@@ -76,6 +76,14 @@ class Gaussian:
         return high - low if self.norm == "range" else max(-low, high)
 
 
+def chip_of(key: int) -> int:
+    """The chip of the draw with that key: none of those numbered ``fold_in(seed, i)``.
+
+    Tests number their chips so, and networks must not have seen them in training.
+    """
+    return random.fold_in(key, random.stream("noise"))
+
+
 class _Measured:
     """Strength of noise that has no formula: the root mean square of one draw."""
 
@@ -98,11 +106,12 @@ class Stored(_Measured):
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
         """What a new chip gives back of the weights."""
         arrays = {name: _to_numpy(weight) for name, weight in weights.items()}
+        chip = chip_of(key)
         if self.codec.scope == "model":
-            read = self.codec.encode(arrays, "nonzero").read(key, chip=key)
+            read = self.codec.encode(arrays, "nonzero").read(chip, chip=chip)
         else:
             read = {
-                name: self.codec.transmit(array, key, array != 0, key, name)
+                name: self.codec.transmit(array, chip, array != 0, chip, name)
                 for name, array in arrays.items()
             }
         return {name: _like(read[name], weight) for name, weight in weights.items()}
@@ -118,7 +127,7 @@ class Programmed(_Measured):
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
         """What a new chip holds of the weights."""
         return {
-            name: _like(self._weights(name, _to_numpy(weight), key), weight)
+            name: _like(self._weights(name, _to_numpy(weight), chip_of(key)), weight)
             for name, weight in weights.items()
         }
 
