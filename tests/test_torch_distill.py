@@ -110,13 +110,15 @@ class Asked(torch.nn.Module):
 def test_distillation_is_the_loop_written_by_hand(loader: nct.Batches, asked: int) -> None:
     validation = nct.batches(IMAGES[:10], CLASSES[:10], shuffle=False)
     teacher = nct.build(Asked, seed=1).train()
+    teacher.layers[2].eval()
     before = copy.deepcopy(teacher.state_dict())
     student, hand = (nct.build(nct.MLP, seed=2) for _ in range(2))
     record = nct.distill(
         *(student, teacher, loader, validation),
         **dict(temperature=2, alpha=0.3, epochs=2, seed=4, optimizer=adam),
     )
-    assert teacher.images == asked and teacher.training
+    assert teacher.images == asked
+    assert [m.training for m in teacher.modules()] == [True, True, True, True, False]
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in teacher.parameters())
     optimizer, states = adam(hand.parameters()), []

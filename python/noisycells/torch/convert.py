@@ -25,6 +25,7 @@ from .crossbar_layers import (
     CrossbarLinear,
     CrossbarTransposedLinear,
 )
+from .modes import evaluating
 
 __all__ = ["at", "calibrate", "convert", "estimate", "program", "restore", "summary"]
 
@@ -311,7 +312,7 @@ def calibrate(
     given = list(batches)
     share = -(-vectors // max(1, len(given)))
     seen: dict[CrossbarLayer, list[list[Tensor]]] = {layer: [] for layer in layers.values()}
-    with _evaluating(model), torch.no_grad(), _recording(seen, share):
+    with evaluating(model), torch.no_grad(), _recording(seen, share):
         for batch in given:
             if isinstance(batch, Mapping):
                 model(**batch)
@@ -325,18 +326,6 @@ def calibrate(
     for layer, found in seen.items():
         layer.calibrate([torch.cat(parts) for parts in zip(*found, strict=True)], quantile)
     return model
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    for module, _ in before:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 @contextmanager

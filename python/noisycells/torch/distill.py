@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .batches import Batches
+from .modes import evaluating
 from .train import EVALUATION_BATCH, Loader, TrainingRecord, device_of, fit
 
 __all__ = ["distill", "distillation_loss"]
@@ -115,9 +116,7 @@ def distill(
         answers = known[0] if known else _answers(teacher, images)
         return distillation_loss(model(images), answers, labels, temperature, alpha, form)
 
-    training = teacher.training
-    teacher.eval()
-    try:
+    with evaluating(teacher):
         if isinstance(loader, Batches) and loader.augment is None:
             device = device_of(teacher)
             answers = [
@@ -126,8 +125,6 @@ def distill(
             ]
             loader = loader.with_target(torch.cat(answers))
         return fit(student, loader, validation, loss=loss, **options)
-    finally:
-        teacher.train(training)
 
 
 @torch.no_grad()

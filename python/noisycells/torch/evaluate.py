@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..intervals import mean_and_interval, student_t
 from ..random import check_seed, fold_in
 from ..storage import StoredModel
-from .convert import _evaluating, program
+from .convert import program
 from .crossbar_layers import CrossbarLayer
+from .modes import evaluating
 from .noise import active_noise
 from .store import load
 from .train import Loader, device_of, measure
@@ -181,7 +182,7 @@ def realisations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
 
     ages = [None if layer.chip_seconds is None else layer.chip_seconds.item() for layer in layers]
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         if stored is not None or layers:
@@ -195,7 +196,7 @@ def without_noise(model: nn.Module) -> Iterator[None]:
     noise = active_noise(model)
     layers = [module for module in model.modules() if isinstance(module, CrossbarLayer)]
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
         if noise is not None:
             stack.enter_context(noise.pause())

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .convert import _evaluating
 from .effective import Filter, weights_of
+from .modes import evaluating
 from .noise import active_noise
 from .train import Loader, device_of
 
@@ -67,7 +67,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     if passes < 1:
         raise ValueError(f"passes: expected at least 1, got {passes}")
     device = device_of(model)
-    with _evaluating(model), torch.no_grad(), _measuring(layers):
+    with evaluating(model), torch.no_grad(), _measuring(layers):
         batches = 0
         for _ in range(passes):
             for images, *_ in loader:
