@@ -158,8 +158,9 @@ class Recipe:
         codec as its ``to_dict()``. An eta of 0 with a clip is clipping alone.
     quantise : dict, optional
         Arguments of :func:`noisycells.torch.quantise`.
-    consistency : float, optional
-        Weight of the consistency of features with those without noise (Hou et al. 2024).
+    consistency : dict, optional
+        ``form``, "features" (:func:`noisycells.torch.feature_consistency_loss`, Hou et al. 2024)
+        or "outputs" (:func:`noisycells.torch.consistency_loss`), and ``weight``.
     compute : {"cpu", "cuda"}
         What it is trained on, which decides how sums are rounded.
     """
