@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,13 @@ def pytest_report_header() -> str:
         f"noisycells {nc.__version__}: SIMD level {nc.simd_level()} of {levels}; "
         f"{nc.get_num_threads()} threads by {nc.threading_backend()}"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_of_torch() -> None:
+    """Networks are small here: more threads bring little, and on a busy machine take far longer."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(params=nc.available_simd_levels())
