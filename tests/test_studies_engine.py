@@ -22,7 +22,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 import noisycells as nc  # noqa: E402
-from noisycells.studies import engine, html, tables, training  # noqa: E402
+from noisycells.studies import engine, figures, html, measures, tables, training  # noqa: E402
 from noisycells.studies.cache import Cache, default_directory  # noqa: E402
 from noisycells.studies.engine import Settings, Study  # noqa: E402
 from noisycells.studies.jobs import Job, Workers, run  # noqa: E402
@@ -504,6 +504,24 @@ def test_entries_of_several_networks() -> None:
     lines = [line.split() for line in text.splitlines()]
     assert ["columns", "1", "2"] in lines and ["(paper)", "(93.65)"] in lines
     assert ["b", "7.5"] in lines
+
+
+def test_losses_that_are_not_finite(source: Source, cache: Cache) -> None:
+    """Of a training that diverges, and of outputs beyond float32: None, as JSON has no NaN."""
+    diverged = training.network(mlp(source, optimiser="sgd", learning_rate=1e9), cache)
+    assert training.about(diverged)["training"]["losses"] == [None]
+    noise = {"eta": 1e30, "norm": "absolute"}
+    found = measures.perturbed(training.network(mlp(source), cache), noise=noise, repeats=2, seed=0)
+    assert found["losses"] == [None, None] and all(0 <= a <= 100 for a in found["accuracies"])
+    job = Job("any:any")
+    entries = (Entry("a", 1, (job,), "losses"), Entry("b", 1, (job,)))
+    table = tables.assemble(Table("T", "rows", "columns", "unit", entries), {job.key: found})
+    lost, kept = table["entries"]
+    assert (lost["mean"], lost["half_width"], lost["runs"]) == (None, None, [[None, None]])
+    assert kept["mean"] is not None and tables.number(lost) == "not finite"
+    report = {"title": "t", "networks": [], "channel": None, "data": {}, "tables": [table]}
+    (curve,) = figures.plot(report).axes
+    assert [len(line.get_xdata()) for line in curve.lines[:1]] == [0]
 
 
 def test_report_files(alone: dict[str, Any], tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def _curves(axes: Axes, table: Mapping[str, Any]) -> None:
     drawn = False
     for i, row in enumerate(rows):
         found = [entries[row, column] for column in columns if (row, column) in entries]
+        found = [entry for entry in found if entry["mean"] is not None]
         x = [entry["column"] for entry in found]
         errors = [entry["half_width"] or 0.0 for entry in found]
         style: dict[str, Any] = {"color": f"C{i}", "marker": markers, "markersize": 4}
@@ -85,7 +86,7 @@ def _bars(axes: Axes, table: Mapping[str, Any]) -> None:
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             entry = entries.get((row, column))
-            if entry is None:
+            if entry is None or entry["mean"] is None:
                 continue
             x = j + (i - (len(rows) - 1) / 2) * width
             axes.bar(

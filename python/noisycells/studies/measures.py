@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..storage import Codec
+from .report import finite
 from .training import Trained, inject
 
 __all__ = ["perturbed", "stored", "test_batches"]
@@ -36,7 +37,7 @@ def perturbed(
             loader = nct.batches(images, data.train_labels, 500, shuffle=False)
             nct.recalibrate_batchnorm(trained.model, loader)
         evaluation = nct.evaluate(trained.model, test_batches(trained), repeats, seed=seed)
-    return {"accuracies": list(evaluation.accuracies), "losses": list(evaluation.losses)}
+    return {"accuracies": list(evaluation.accuracies), "losses": finite(evaluation.losses)}
 
 
 def stored(trained: Trained, *, codec: dict[str, Any], repeats: int, seed: int) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def stored(trained: Trained, *, codec: dict[str, Any], repeats: int, seed: int) 
     )
     return {
         "accuracies": list(evaluation.accuracies),
-        "losses": list(evaluation.losses),
+        "losses": finite(evaluation.losses),
         "cost": model.cost.to_dict(),
     }
 

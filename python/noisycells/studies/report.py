@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from ..data import Dataset
 from ..intervals import mean_and_interval
 from ..io import replacing
 
-__all__ = ["about_data", "about_versions", "mean_and_interval", "write_json"]
+__all__ = ["about_data", "about_versions", "finite", "mean_and_interval", "write_json"]
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
@@ -38,6 +40,14 @@ def about_versions() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def finite(values: Iterable[float | None]) -> list[float | None]:
+    """The values with None for NaN and infinity, which JSON does not have.
+
+    Losses are such where noise takes the outputs of a network beyond float32.
+    """
+    return [None if value is None or not math.isfinite(value) else value for value in values]
 
 
 def write_json(report: dict[str, Any], file: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ..intervals import student_t
 from ..io import replacing
 from .jobs import Job
+from .report import finite
 
 __all__ = [
     "Derived",
@@ -128,20 +129,21 @@ def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
     Each entry has the ``mean`` over all values, the ``half_width`` of its 95 % interval over
     chips or reads (:func:`pooled_interval`; None of single values), the ``spread`` over training
     seeds (standard deviation of the means of the networks; None of one), all values in ``runs``,
-    a list for each network, and the ``paper``'s number or None.
+    a list for each network, and the ``paper``'s number or None. Where a value is not finite it is
+    None, and so is what depends on it.
     """
     entries = []
     for entry in table.entries:
         runs = entry.runs(results)
         means = [float(np.mean(run)) for run in runs]
+        spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
+        numbers = finite((float(np.mean(means)), pooled_interval(runs), spread))
         entries.append(
             {
                 "row": entry.row,
                 "column": entry.column,
-                "mean": float(np.mean(means)),
-                "half_width": pooled_interval(runs),
-                "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None,
-                "runs": runs,
+                **dict(zip(("mean", "half_width", "spread"), numbers, strict=True)),
+                "runs": [finite(run) for run in runs],
                 "paper": entry.paper,
             }
         )
@@ -152,7 +154,8 @@ def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
 def _values(result: Any, path: str) -> list[float]:
     for key in path.split("/"):
         result = result[int(key) if isinstance(result, list) else key]
-    return [float(value) for value in (result if isinstance(result, list) else [result])]
+    values = result if isinstance(result, list) else [result]
+    return [math.nan if value is None else float(value) for value in values]
 
 
 def pooled_interval(runs: Sequence[Sequence[float]]) -> float | None:
@@ -225,6 +228,8 @@ def column_name(column: str | float) -> str:
 
 def number(entry: Mapping[str, Any]) -> str:
     """An entry as text: its mean, and half its interval where there is one."""
+    if entry["mean"] is None:
+        return "not finite"
     if entry["half_width"] is None:
         return f"{entry['mean']:.4g}"
     return f"{entry['mean']:.2f} ±{entry['half_width']:.2f}"

@@ -16,6 +16,7 @@ from ..data import Dataset, stratified_split
 from ..storage import Codec
 from .cache import Cache
 from .recipes import MODELS, Recipe
+from .report import finite
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +173,7 @@ def _train(
         "name": recipe.model,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "accuracy": accuracy,
-        "training": asdict(training),
+        "training": {**asdict(training), "losses": finite(training.losses)},
         "recipe": recipe.describe(),
         "seconds": time.perf_counter() - begin,
     }

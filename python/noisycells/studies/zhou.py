@@ -29,6 +29,7 @@ from .isik import ACCURACY, QUICK_EPOCHS
 from .jobs import Job
 from .measures import perturbed, test_batches
 from .recipes import Recipe, isik_recipe
+from .report import finite
 from .tables import Derived, Entry, Table
 from .training import Trained, inject
 
@@ -95,6 +96,7 @@ def losses(trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int) 
             found["labels"].append(F.nll_loss(noisy, labels).item() / loss)
             found["outputs"].append(divergence.item() / loss)
         layers = injected.report()
+    found |= {name: finite(values) for name, values in found.items()}
     for name, ratio in (("to_max", "relative"), ("to_std", "to_std")):
         found[name] = float(np.mean([layer[ratio] for layer in layers]))
     return {**found, "loss": loss}
