@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,18 @@ def test_sweep_of_noise(tmp_path: Path) -> None:
     accuracy = report["networks"][0]["accuracy"]
     assert quiet["runs"] == [[pytest.approx(accuracy)] * 2]
     assert len(report["tables"]) == 1
+    assert "pcm_array" not in report["tables"][0]["note"]  # no cells are in it
+
+
+@pytest.mark.parametrize(
+    "noise", [{"eta": -1}, {"eta": 0.1, "nrom": "std"}, {"eta": {"conv*": 0.1}}, {"norm": "std"}]
+)
+def test_sweep_refuses_noise(noise: dict[str, Any], tmp_path: Path) -> None:
+    grid = {name: GRID[name] for name in ("data", "subset", "test_subset", "repeats", "network")}
+    (tmp_path / "noise.json").write_text(json.dumps({**grid, "noise": noise}))
+    result = run("sweep", tmp_path / "noise.json", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and re.search("noise.json.*(eta|nrom)", result.stderr)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -340,11 +353,13 @@ def test_sweep_of_noise(tmp_path: Path) -> None:
         ({"network": {"model": "VGG"}}, "model: expected one of"),
         ({"repeats": 1}, "repeats: expected at least 2"),
         ({"data": "nowhere"}, "nowhere"),
+        ({"seeds": []}, "seeds: expected whole numbers, at least one"),
+        ({"network": "MLP"}, "network: expected a table, got 'MLP'"),
+        ({"network": {"pruned": 1.5}}, r"pruned: expected a number in \[0, 1\)"),
+        ({"name": "a/b"}, "name: expected one that a file may have, got 'a/b'"),
     ],
 )
 def test_sweep_refuses(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    import re
-
     file = tmp_path / "grid.json"
     file.write_text(json.dumps({**GRID, **change}))
     result = run("sweep", file, "--out", tmp_path / "out")

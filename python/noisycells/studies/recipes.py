@@ -196,6 +196,8 @@ class Recipe:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
         if self.epochs < 1:
             raise ValueError(f"epochs: expected at least 1, got {self.epochs}")
+        if not 0 <= self.pruned < 1:
+            raise ValueError(f"pruned: expected a number in [0, 1), got {self.pruned}")
 
     def parents(self) -> Iterator[Recipe]:
         """The networks this one needs."""

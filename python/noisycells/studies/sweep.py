@@ -16,6 +16,7 @@ from .engine import Settings, Study
 from .jobs import Job
 from .recipes import Source, isik_recipe, pruned_recipe
 from .tables import Entry, Table
+from .training import build, inject
 
 __all__ = ["Grid", "read_grid"]
 
@@ -59,7 +60,7 @@ class Grid:
 
     def settings(self, compute: str = "cpu") -> Settings:
         """Settings for :func:`noisycells.studies.engine.run_study`."""
-        channel = devices.cell(self.axes["devices"][0])
+        channel = devices.cell(self.axes.get("devices", ["pcm_array"])[0])
         return Settings(
             self.source, channel, seed=self.seeds[0], seeds=len(self.seeds),
             repeats=self.repeats, compute=compute,
@@ -106,8 +107,8 @@ class Grid:
         common = {"repeats": self.repeats, "seed": seed}
         measures = "noisycells.studies.measures"
         if "noise.eta" in point:
-            noise = {"noise": dict(_part(point, "noise"))}
-            return Job(f"{measures}:perturbed", {**noise, **common}, recipe, self.repeats)
+            noise = dict(_part(point, "noise"))
+            return Job(f"{measures}:perturbed", {"noise": noise, **common}, recipe, self.repeats)
         codec = Codec(devices.cell(point["devices"]), **dict(_part(point, "codec"))).to_dict()
         return Job(f"{measures}:stored", {"codec": codec, **common}, recipe, self.repeats)
 
@@ -141,6 +142,9 @@ def read_grid(file: Path) -> Grid:
     unknown = sorted(set(values) - set(KEYS))
     if unknown:
         raise ValueError(f"{file}: expected keys of {', '.join(KEYS)}, got {', '.join(unknown)}")
+    for part in ("network", "codec", "noise"):
+        if not isinstance(values.get(part, {}), dict):
+            raise ValueError(f"{file}: {part}: expected a table, got {values[part]!r}")
     noisy = "noise" in values
     if noisy and ("codec" in values or "devices" in values):
         raise ValueError(f"{file}: expected noise, or devices and codec, got both")
@@ -151,27 +155,36 @@ def read_grid(file: Path) -> Grid:
     }
     if noisy and "noise.eta" not in axes:
         raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
-    found = values.get("devices", "pcm_array")
-    axes["devices"] = found if isinstance(found, list) else [found]
+    if not noisy:
+        found = values.get("devices", "pcm_array")
+        axes["devices"] = found if isinstance(found, list) else [found]
     empty = [name for name, axis in axes.items() if not axis]
     if empty:
         raise ValueError(f"{file}: {empty[0]}: expected at least one value, got none")
     varied = [name for name, axis in axes.items() if len(axis) > 1]
-    columns = values.get("columns", varied[-1] if varied else "devices")
+    columns = values.get("columns", varied[-1] if varied else [*axes][-1])
     if columns not in axes:
         raise ValueError(f"{file}: columns: expected one of {', '.join(axes)}, got {columns!r}")
     seeds = values.get("seeds", [0])
+    seeds = seeds if isinstance(seeds, list) else [seeds]
+    if not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise ValueError(f"{file}: seeds: expected whole numbers, at least one, got {seeds}")
     source = Source.of(
         values.get("data", "digits"), values.get("subset"), values.get("test_subset")
     )
     name = str(values.get("name", file.stem))
+    if name != Path(name).name:
+        raise ValueError(f"{file}: name: expected one that a file may have, got {name!r}")
     grid = Grid(
-        name, source, tuple(seeds if isinstance(seeds, list) else [seeds]),
+        name, source, tuple(seeds),
         values.get("repeats", 10), axes, columns,
     )  # fmt: skip
-    try:  # what codecs and recipes refuse is refused before anything is trained
+    try:  # what codecs, recipes and noise refuse is refused before anything is trained
         grid.settings()
-        grid.tables("cpu")
+        for entry in grid.tables("cpu")[0].entries:
+            job = entry.jobs[0]
+            if noisy and job.recipe is not None:
+                inject(build(job.recipe, source.load()), job.arguments["noise"], seed=0)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
     return grid
