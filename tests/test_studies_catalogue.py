@@ -132,14 +132,13 @@ def test_seeds_are_networks_and_spread(shared: tuple[object, ...]) -> None:
         (("isik-table1", "--model", "VGG"), "VGG"),
         (("isik-table1", "--backend", "abacus", "--jobs", 2), "backend: .*abacus"),
         (("isik-table1", "--jobs", 0), "jobs: expected at least 1"),
+        (("isik-table1", "--scheduler", "tcp://here:1"), "scheduler: expected it with dask"),
         (("isik-table1", "--seed", -1), "seed: expected"),
     ],
 )
 def test_errors_are_one_line(
     arguments: tuple[object, ...], message: str, shared: tuple[object, ...]
 ) -> None:
-    import re
-
     result = run("study", arguments[0], *TINY, *shared, *arguments[1:])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1 and re.search(message, result.stderr), result.stderr

@@ -513,14 +513,12 @@ def _run(
 
     from ..studies import engine, html, tables
 
-    if jobs == 0:
-        raise ValueError("jobs: expected at least 1, or -1, got 0")
+    workers = Workers(backend, jobs, scheduler)
     trained = Cache(cache or default_directory())
     if only_plan:
         plan = engine.plan(chosen, settings, out, trained)
         click.echo(to_json(plan.to_dict()) if as_json else plan)
         return
-    workers = Workers(backend, jobs, scheduler)
     report = engine.run_study(chosen, settings, out, trained, workers, progress)
     file = engine.write(report, out)
     html.write_page(out)

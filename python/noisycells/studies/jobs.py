@@ -105,6 +105,12 @@ class Workers:
     number: int = 1
     scheduler: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.scheduler is not None and self.backend != "dask":
+            raise ValueError(f"scheduler: expected it with dask, got backend {self.backend!r}")
+        if self.number < 1 and self.number != -1:
+            raise ValueError(f"jobs: expected at least 1, or -1, got {self.number}")
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Let jobs be run by them for a while."""

@@ -38,7 +38,8 @@ def content_key(*parts: Any) -> str:
     """32 hexadecimal digits that name ``parts``, of JSON types, and the versions they ran on.
 
     The versions are those of this package, of its random streams and of torch, whose builds for
-    different processors count as the same.
+    different processors count as the same. Code is named by its version alone: who changes what a
+    function computes, and not the version, has to delete the results and networks kept before.
     """
     versions = [__version__, random.STREAM_VERSION, _torch_version()]
     text = json.dumps([versions, *parts], sort_keys=True, allow_nan=False)
