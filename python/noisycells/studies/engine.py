@@ -13,7 +13,7 @@ from .. import random
 from ..channel import Channel
 from ..io import replacing
 from .cache import Cache
-from .jobs import Job, Workers, in_parallel, one_thread, run
+from .jobs import Job, Workers, about, in_parallel, one_thread, run
 from .recipes import MODELS, Recipe, Source
 from .report import about_data, about_versions, write_json
 from .tables import Table, assemble, write_csv
@@ -177,12 +177,12 @@ def run_study(
     jobs = _jobs(tables)
     kept = out / "jobs"
     stages = _stages(jobs, kept, cache)
-    networks = {job.recipe.key: _about(job.recipe) for job in jobs if job.recipe is not None}
+    networks = {job.recipe.key: about(job.recipe) for job in jobs if job.recipe is not None}
     everything = {job.key: job for job in (*networks.values(), *jobs)}
     with workers() if workers is not None else nullcontext():
         with progress("train", sum(map(len, stages))) as step:
             for stage in stages:
-                for _ in in_parallel({r.key: _about(r) for r in stage}, cache):
+                for _ in in_parallel({r.key: about(r) for r in stage}, cache):
                     step()
         with progress("evaluate", len(everything)) as step:
             results = run(list(everything.values()), kept, cache, step)
@@ -197,10 +197,6 @@ def run_study(
         "networks": [results[job.key] for job in networks.values()],
         "tables": [assemble(table, results) for table in tables],
     }
-
-
-def _about(recipe: Recipe) -> Job:
-    return Job("noisycells.studies.training:about", recipe=recipe)
 
 
 def _jobs(tables: Iterable[Table]) -> list[Job]:

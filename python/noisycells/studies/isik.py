@@ -19,7 +19,7 @@ from ..channel import Channel
 from ..storage import Codec
 from . import strategies
 from .engine import Settings, Study
-from .jobs import Job
+from .jobs import Job, about
 from .recipes import Recipe, isik_recipe, pruned_recipe
 from .strategies import STRATEGIES, Strategy
 from .tables import Entry, Table
@@ -176,10 +176,6 @@ def _pruned(settings: Settings, seed: int) -> Recipe:
     return pruned_recipe(_network(settings, settings.model, seed), PRUNED)
 
 
-def _about(recipe: Recipe) -> Job:
-    return Job("noisycells.studies.training:about", recipe=recipe)
-
-
 def _repeats(settings: Settings) -> int:
     return settings.repeats or settings.pick(10, 5)
 
@@ -250,7 +246,7 @@ def _strategy_tables(
 ) -> list[Table]:
     networks = [_pruned(settings, seed) for seed in settings.training_seeds]
     columns = settings.pick(usual, quick)
-    noise_free = tuple(map(_about, networks))
+    noise_free = tuple(map(about, networks))
 
     def papers(row: str, cells: int) -> float | None:
         return dict(zip(usual, paper.get(row, ()), strict=False)).get(cells)
@@ -297,7 +293,7 @@ def table7(settings: Settings) -> list[Table]:
     """
     networks = [_pruned(settings, seed) for seed in settings.training_seeds]
     stds = settings.pick(STDS_7, (0.01, 0.05, 0.5))
-    noise_free = tuple(map(_about, networks))
+    noise_free = tuple(map(about, networks))
     entries = [Entry(NO_NOISE, std, noise_free, "accuracy", 93.65) for std in stds]
     entries += [
         Entry(
@@ -501,7 +497,7 @@ def _distillation_tables(settings: Settings, paper: Mapping[str, Sequence[float]
         for column, value in zip(PAPER_COLUMNS, values, strict=False)
     }
     conditions: dict[str, Any] = {
-        NO_NOISE: _about,
+        NO_NOISE: about,
         NOISE: lambda recipe: _perturbed(settings, recipe, std),
         DIFFERENT: lambda recipe: _perturbed(settings, recipe, 2 * std),
     }

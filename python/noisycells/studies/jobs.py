@@ -23,7 +23,7 @@ from .cache import Cache
 from .recipes import Recipe, content_key
 from .report import write_json
 
-__all__ = ["Job", "Workers", "one_thread", "run"]
+__all__ = ["Job", "Workers", "about", "one_thread", "run"]
 
 _one_at_a_time = threading.Lock()
 
@@ -66,6 +66,11 @@ class Job:
         with _one_at_a_time, one_thread():
             about = () if self.recipe is None else (network(self.recipe, cache),)
             return function(*about, **self.arguments)
+
+
+def about(recipe: Recipe) -> Job:
+    """The job whose result says how a network was trained and how good it is without noise."""
+    return Job("noisycells.studies.training:about", recipe=recipe)
 
 
 @contextmanager

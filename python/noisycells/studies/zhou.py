@@ -26,7 +26,7 @@ import numpy.typing as npt
 from .. import random
 from .engine import Settings, Study
 from .isik import ACCURACY, QUICK_EPOCHS
-from .jobs import Job
+from .jobs import Job, about
 from .measures import perturbed, test_batches
 from .recipes import Recipe, isik_recipe
 from .report import finite
@@ -240,9 +240,9 @@ def _jobs(
     )
 
 
-def _about(row: str, networks: Iterable[Recipe]) -> Entry:
+def _noise_free(row: str, networks: Iterable[Recipe]) -> Entry:
     """Accuracies without noise."""
-    jobs = tuple(Job("noisycells.studies.training:about", recipe=n) for n in networks)
+    jobs = tuple(map(about, networks))
     return Entry(row, 0.0, jobs, "accuracy")
 
 
@@ -255,7 +255,7 @@ def _curve(
     **arguments: Any,
 ) -> list[Entry]:
     """Accuracies of a method without noise and at all etas."""
-    entries = [_about(row, [method(network, 0.0) for network in networks])]
+    entries = [_noise_free(row, [method(network, 0.0) for network in networks])]
     for eta in etas:
         tested = [method(network, eta) for network in networks]
         jobs = _jobs(settings, "measures:perturbed", tested, eta, **arguments)
@@ -395,7 +395,7 @@ def fig2a(settings: Settings) -> list[Table]:
     networks = _clean(settings, settings.model)
     terms = {"cross entropy with the labels": "labels", "divergence from no noise": "outputs"}
     sizes = {"sigma / largest magnitude": "to_max", "sigma / standard deviation": "to_std"}
-    parts: dict[str, list[Entry]] = {"accuracies": [_about(NOTHING, networks)]}
+    parts: dict[str, list[Entry]] = {"accuracies": [_noise_free(NOTHING, networks)]}
     for eta in settings.pick(ETAS, QUICK_ETAS):
         jobs = _jobs(settings, "zhou:losses", networks, eta)
         parts["accuracies"].append(Entry(NOTHING, eta, jobs))
@@ -555,7 +555,7 @@ def fig4(settings: Settings) -> list[Table]:
     ]
     epochs = range(_retrained(networks[0]).epochs)
     during = [
-        Entry(row, epoch + 1, _about(row, shown).jobs, f"training/accuracies/{epoch}")
+        Entry(row, epoch + 1, _noise_free(row, shown).jobs, f"training/accuracies/{epoch}")
         for row in (NOISE, BOTH)
         for shown in [[methods[row](network, SHOWN) for network in networks]]
         for epoch in epochs
