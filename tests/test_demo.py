@@ -7,7 +7,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -17,6 +16,7 @@ pytest.importorskip("matplotlib")
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells import data  # noqa: E402
+from noisycells.intervals import mean_and_interval  # noqa: E402
 from noisycells.studies import strategies  # noqa: E402
 from noisycells.studies.strategies import STRATEGIES, Entry, Network, Settings  # noqa: E402
 
@@ -80,7 +80,7 @@ def test_entries_and_their_order(entries: list[Entry]) -> None:
     assert places == [(s.name, cells) for s in STRATEGIES for cells in (4, 1)]
     for entry in entries:
         assert len(entry.accuracies) == 3
-        expected = strategies.mean_and_interval(entry.accuracies)
+        expected = mean_and_interval(entry.accuracies)
         assert (entry.mean, entry.half_width) == expected
 
 
@@ -161,19 +161,6 @@ def test_scope(network: Network, digits: data.Dataset, entries: list[Entry]) -> 
     assert strategies.evaluate_strategies(network, digits, NOISY, own, STRATEGIES[3:4]) != [
         entry for entry in entries if entry.strategy == STRATEGIES[3].name
     ]
-
-
-def test_mean_and_interval() -> None:
-    """By hand: t(0.975, 3) = 3.182446, standard deviation of 1 to 4 is sqrt(5/3)."""
-    mean, half_width = strategies.mean_and_interval([1, 2, 3, 4])
-    assert mean == 2.5 and half_width == pytest.approx(3.182446 * np.sqrt(5 / 3) / 2, rel=1e-6)
-
-
-def test_mean_and_interval_covers() -> None:
-    """95 % of 4000 intervals hold the true mean; 0.0155 is 4.5 standard errors (1e-5)."""
-    draws = np.random.default_rng(8).standard_normal((4000, 5))
-    covered = [abs(m) <= h for m, h in map(strategies.mean_and_interval, draws)]
-    assert abs(np.mean(covered) - 0.95) < 0.0155
 
 
 def test_report_is_json(report: dict[str, object], tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells import data, devices  # noqa: E402
 from noisycells.cli import main  # noqa: E402
+from noisycells.intervals import mean_and_interval  # noqa: E402
 from noisycells.io import replacing  # noqa: E402
 from noisycells.studies import crossbar as study  # noqa: E402
 from noisycells.studies.crossbar import DAY, HOUR, MONTH, YEAR, Entry, Settings  # noqa: E402
 from noisycells.studies.network import Network, train_network  # noqa: E402
-from noisycells.studies.report import mean_and_interval, write_json  # noqa: E402
+from noisycells.studies.report import write_json  # noqa: E402
 
 SETTINGS = Settings(
     "MLP",

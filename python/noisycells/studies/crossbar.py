@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from .. import devices, random, runtime
 from ..crossbar import Crossbar, CrossbarSpec
 from ..data import Dataset
+from ..intervals import mean_and_interval
 from ..reference import F32
 from .network import MODELS, Network
-from .report import about_data, about_versions, mean_and_interval
+from .report import about_data, about_versions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""What the reports of the studies share: where they come from, intervals, files."""
+"""What the reports of the studies share: where they come from, numbers, files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import numpy as np
 
 from .. import __version__, random
 from ..data import Dataset
-from ..intervals import mean_and_interval
 from ..io import replacing
 
-__all__ = ["about_data", "about_versions", "finite", "mean_and_interval", "write_json"]
+__all__ = ["about_data", "about_versions", "finite", "write_json"]
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:

@@ -20,9 +20,10 @@ import numpy as np
 from .. import random
 from ..channel import Channel
 from ..data import Dataset
+from ..intervals import mean_and_interval
 from ..storage import Codec
 from .network import Network, train_network
-from .report import about_data, about_versions, mean_and_interval, write_json
+from .report import about_data, about_versions, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +38,6 @@ __all__ = [
     "Strategy",
     "evaluate_strategies",
     "format_table",
-    "mean_and_interval",
     "plot",
     "report",
     "train_network",
