@@ -6,6 +6,7 @@ Seeds are fixed. The only statistical tests are marked by their bounds, six stan
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import math
@@ -655,6 +656,24 @@ def test_checkpoints_compute_with_the_draw_of_their_forward(reentrant: bool, who
         assert noise.draw == 3
         found.append(gradients(model))
     assert same(*found)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("paused", [True, False])
+def test_checkpoints_before_a_forward_without_gradients(reentrant: bool, paused: bool) -> None:
+    """As where outputs are compared with those without noise: no node comes in between."""
+    model = Checkpointed(None)
+    noise = nct.inject_noise(model, 0.2, seed=SEED)
+    x = torch.ones(8, 5, requires_grad=True)
+    y = checkpoint(model, x, use_reentrant=reentrant)
+    with torch.no_grad(), noise.pause() if paused else contextlib.nullcontext():
+        model(x)
+    y.square().sum().backward()
+    found = gradients(model)
+    model.zero_grad()
+    with noise.hold(0):
+        model(x).square().sum().backward()
+    assert same(found, gradients(model))
 
 
 def test_accumulated_gradients(noisy: tuple[Any, Any]) -> None:

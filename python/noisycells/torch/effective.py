@@ -87,6 +87,9 @@ class Transform(Protocol):
     def begin(self) -> None:
         """An outermost forward begins."""
 
+    def end(self) -> None:
+        """It ended."""
+
     def key(self) -> Hashable | None:
         """Equal where the same weights give the same tensors; None: never to be used again."""
 
@@ -238,6 +241,8 @@ class Effective:
             while self._calls.pop() is not module:
                 pass
             if not self._calls:
+                for link in self.transforms:
+                    link.end()
                 self._close()
 
     def _open(self) -> None:

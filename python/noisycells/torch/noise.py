@@ -169,7 +169,7 @@ class Noise:
         self._paused = False
         self._held: list[int | None] | None = None  # the number; None: of the first forward
         self._number: int | None = None  # of the present forward; None: clean
-        self._past: deque[tuple[int, int | None]] = deque(maxlen=_REMEMBERED)
+        self._past: deque[tuple[int, int | None]] = deque(maxlen=_REMEMBERED)  # (end, number)
 
     # ----------------------------------------------------------------- use
 
@@ -279,9 +279,11 @@ class Noise:
             if self._held[0] is None:
                 self._held[0] = self._next()
             self._number = self._held[0]
-        # A node of autograd that is already there runs this forward if gradients are off.
-        first = torch.autograd._get_sequence_nr() - (not torch.is_grad_enabled())
-        self._past.append((first, self._number))
+
+    def end(self) -> None:
+        """Remember the draw for a checkpoint that computes this forward again."""
+        if torch._C._current_autograd_node() is None:
+            self._past.append((torch.autograd._get_sequence_nr(), self._number))
 
     def key(self) -> Hashable | None:
         """Only held draws come again."""
@@ -303,9 +305,12 @@ class Noise:
         return number
 
     def _number_of(self, sequence: int) -> int | None:
-        """The draw of the forward that made the node of autograd with that sequence number."""
-        numbers = (number for first, number in reversed(self._past) if first <= sequence)
-        return next(numbers, self._number)
+        """The draw of the forward that made the node of autograd with that sequence number.
+
+        Nodes are numbered as they are made, so it is the first to end after this one; if none did,
+        the node is of the forward under way.
+        """
+        return next((number for end, number in self._past if sequence < end), self._number)
 
     @torch.no_grad()
     def _clip_weights(self) -> None:

@@ -168,6 +168,9 @@ class Quantisation:
                 if slots[0].module.training:
                     self._follow(name, slots[0].value.detach())
 
+    def end(self) -> None:
+        """Nothing is left to do."""
+
     def key(self) -> Hashable:
         """What the result depends on besides the weights."""
         ranges = (self._range(name) for name in self.names)
