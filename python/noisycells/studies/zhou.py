@@ -445,6 +445,7 @@ def fig2b(settings: Settings) -> list[Table]:
             Table(
                 f"{title}, {name}", "network", ETA, ratio,
                 tuple(Entry(*place, found, value) for place, found in jobs.items()),
+                note=f"Intervals are over {subsets} random choices of {images} training images.",
                 drawn=value != "chance",
             )
             for value, name in estimates.items()
