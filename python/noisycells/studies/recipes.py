@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -214,21 +214,8 @@ class Recipe:
         """Names the network in the cache."""
         return content_key(self._identity())
 
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe of a :meth:`to_dict`."""
-        nested = {
-            name: None if values[name] is None else cls.from_dict(values[name])
-            for name in ("start", "teacher")
-        }
-        return cls(**{**values, **nested, "source": Source(**values["source"])})
-
     def describe(self) -> dict[str, Any]:
-        """What a report says of it: :meth:`to_dict` without what is not used, and no paths."""
+        """What a report says of it, as plain JSON types: nothing that is not used, and no paths."""
         return {name: value for name, value in self._identity().items() if value is not None}
 
     def _identity(self) -> dict[str, Any]:
