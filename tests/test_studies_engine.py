@@ -504,6 +504,15 @@ def test_entries_of_several_networks() -> None:
     assert ["b", "7.5"] in lines
 
 
+def test_small_numbers_have_more_decimals() -> None:
+    entry = {"row": "", "column": 1, "spread": 0.00123, "paper": None, "runs": []}
+    assert tables.number({**entry, "mean": 0.0573, "half_width": 0.0012}) == "0.0573 ±0.0012"
+    assert tables.number({**entry, "mean": 93.654, "half_width": 0.123}) == "93.65 ±0.12"
+    table = {"title": "", "unit": "", "columns": "", "note": "",
+             "entries": [{**entry, "mean": 0.0573, "half_width": None}]}  # fmt: skip
+    assert "s 0.0012" in "".join(html._table(table))
+
+
 def test_losses_that_are_not_finite(source: Source, cache: Cache) -> None:
     """Of a training that diverges, and of outputs beyond float32: None, as JSON has no NaN."""
     diverged = training.network(mlp(source, optimiser="sgd", learning_rate=1e9), cache)

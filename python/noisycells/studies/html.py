@@ -11,7 +11,7 @@ from typing import Any
 
 from ..io import replacing
 from .figures import about
-from .tables import column_name, grid, number
+from .tables import column_name, fixed, grid, number
 
 __all__ = ["find_reports", "page", "write_page"]
 
@@ -115,8 +115,11 @@ def _table(table: Mapping[str, Any]) -> Iterator[str]:
 def _cell(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return "<td></td>"
-    spread = "" if entry["spread"] is None else f" <span class=small>s {entry['spread']:.2f}</span>"
-    paper = "" if entry["paper"] is None else f"<span class=paper>{entry['paper']:g}</span>"
+    spread, paper = "", ""
+    if entry["spread"] is not None:
+        spread = f" <span class=small>s {fixed(entry['spread'], entry)}</span>"
+    if entry["paper"] is not None:
+        paper = f"<span class=paper>{entry['paper']:g}</span>"
     return f"<td>{escape(number(entry))}{spread}{paper}</td>"
 
 

@@ -232,7 +232,12 @@ def number(entry: Mapping[str, Any]) -> str:
         return "not finite"
     if entry["half_width"] is None:
         return f"{entry['mean']:.4g}"
-    return f"{entry['mean']:.2f} ±{entry['half_width']:.2f}"
+    return f"{fixed(entry['mean'], entry)} ±{fixed(entry['half_width'], entry)}"
+
+
+def fixed(value: float, entry: Mapping[str, Any]) -> str:
+    """A value of an entry: two decimals for percentages, four where the mean is below 1."""
+    return f"{value:.{2 if abs(entry['mean']) >= 1 else 4}f}"
 
 
 def write_csv(report: Mapping[str, Any], file: Path) -> None:
