@@ -285,6 +285,16 @@ def test_finished_study_needs_no_networks(
     assert engine.run_study(STUDY, settings, tmp_path, cache) == alone
 
 
+def test_no_training_where_results_cannot_be_kept(
+    settings: Settings, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    monkeypatch.setattr(training, "_train", None)
+    other = dataclasses.replace(settings, seed=77)
+    with pytest.raises(OSError, match="out"):
+        engine.run_study(STUDY, other, tmp_path / "out", cache)
+
+
 def test_networks_are_shared_between_studies(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

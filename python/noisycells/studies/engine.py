@@ -176,6 +176,7 @@ def run_study(
     tables = study.tables(settings)
     jobs = _jobs(tables)
     kept = out / "jobs"
+    kept.mkdir(parents=True, exist_ok=True)  # better refused now than after the training
     stages = _stages(jobs, kept, cache)
     networks = {job.recipe.key: about(job.recipe) for job in jobs if job.recipe is not None}
     everything = {job.key: job for job in (*networks.values(), *jobs)}
