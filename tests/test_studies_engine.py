@@ -563,6 +563,14 @@ def test_page_escapes_and_shows_the_paper(alone: dict[str, Any], tmp_path: Path)
     assert "<span class=paper>93.65</span>" in page
 
 
+def test_page_passes_over_reports_that_are_being_written(
+    alone: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "done.json").write_text(json.dumps(alone))
+    (tmp_path / ".0a1b.other.json").write_text('{"study": "ha')
+    assert list(html.find_reports(tmp_path)) == [tmp_path / "done.json"]
+
+
 def test_page_needs_reports(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"speed": 1}')
     with pytest.raises(ValueError, match="expected reports of studies"):

@@ -521,8 +521,8 @@ def _run(
         return
     report = engine.run_study(chosen, settings, out, trained, workers, progress)
     file = engine.write(report, out)
-    html.write_page(out)
     click.echo(to_json(report) if as_json else tables.format_tables(report))
+    html.write_page(out)
     click.echo(f"Wrote {file.stem}.json, .csv and .png and index.html to {out}", err=True)
 
 

@@ -35,7 +35,7 @@ def find_reports(directory: Path) -> dict[Path, dict[str, Any]]:
         If there is none.
     """
     found = {}
-    for file in sorted(directory.glob("*.json")):
+    for file in sorted(directory.glob("[!.]*.json")):  # others are still being written
         try:
             report = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
