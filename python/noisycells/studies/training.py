@@ -53,7 +53,8 @@ class Trained:
 def network(recipe: Recipe, cache: Cache) -> Trained:
     """The network of a recipe, trained now if the cache has none.
 
-    It is on the processor it was trained on, or on the CPU where that is not there.
+    It is on the processor it was trained on, or on the CPU where that is not there; noise is then
+    of other numbers.
     """
     dataset = recipe.source.load()
     if recipe.key not in cache:

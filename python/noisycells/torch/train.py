@@ -273,6 +273,8 @@ def accuracy(
 ) -> float:
     """Accuracy of `model` in percent; the model is left as it was.
 
+    Under torch.distributed it is that of this process's share of the images.
+
     Parameters
     ----------
     model : torch.nn.Module
