@@ -226,16 +226,20 @@ def _stages(jobs: Iterable[Job], kept: Path, cache: Cache) -> list[list[Recipe]]
 def write(report: dict[str, Any], out: Path) -> Path:
     """Write a report as JSON, CSV and PNG; the JSON file.
 
-    They are named by the study, and by data, model and cells where these count.
+    They are named by the study, by data, model, teacher and cells where these count, and by
+    whether it was quick.
     """
     from .figures import plot
 
     out.mkdir(parents=True, exist_ok=True)
     names = [report["study"]]
     if report["networks"]:
-        names += [report["data"]["name"], report["settings"]["model"]]
+        settings = report["settings"]
+        names += [report["data"]["name"], settings["model"], settings["teacher"]]
     if report["channel"] is not None:
         names.append(report["channel"]["name"])
+    if report["settings"]["quick"]:
+        names.append("quick")
     file = out / ("-".join(filter(None, names)) + ".json")
     with replacing(file.with_suffix(".png")) as picture:
         plot(report).savefig(picture, dpi=110)
