@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
-from . import bench, cells, studies
+from . import bench, cells, demo, studies
 from .options import Group
 
 __all__ = ["main"]
@@ -29,7 +29,7 @@ def main(context: click.Context) -> None:
 
 
 for command in (
-    studies.demo,
+    demo.demo,
     studies.study,
     studies.sweep,
     studies.report,
