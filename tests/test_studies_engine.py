@@ -323,7 +323,7 @@ def test_recipe_key_is_of_all_that_decides(source: Source) -> None:
         {"augment": "flip"}, {"start": recipe}, {"pruned": 0.5}, {"teacher": recipe},
         {"distillation": {"form": "zhou"}}, {"noise": {"eta": 0.1}}, {"quantise": {}},
         {"consistency": {"form": "outputs"}}, {"compute": "cuda"},
-        {"source": Source.of("digits", 90, 60)},
+        {"precision": "bfloat16"}, {"source": Source.of("digits", 90, 60)},
         {"source": dataclasses.replace(source, digest="0")},
     ]  # fmt: skip
     assert {name for change in changes for name in change} == set(Recipe.__dataclass_fields__)

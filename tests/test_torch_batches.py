@@ -45,6 +45,16 @@ def test_more_targets() -> None:
     assert torch.equal(tens, 10 * labels)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_channels_last(channels: int) -> None:
+    """The same images, also where one channel would leave the layout open."""
+    images = IMAGES[:, :channels]
+    loader = nct.batches(images, LABELS, 3, shuffle=False, layout="channels_last")
+    for start, (batch, _) in zip((0, 3, 6), loader, strict=True):
+        assert torch.equal(batch, images[start : start + 3])
+        assert batch.stride()[1:] == (1, 5 * channels, channels)
+
+
 def test_flips() -> None:
     many = IMAGES[:1].expand(400, -1, -1, -1)
     (images, _) = passed(nct.batches(many, np.zeros(400), 50, augment="flip"))
@@ -78,3 +88,7 @@ def test_errors() -> None:
         nct.batches(IMAGES[:0], LABELS[:0])
     with pytest.raises(ValueError, match=r"augment: expected one of .*'crop-flip'.* got 'turn'"):
         nct.batches(IMAGES, LABELS, augment="turn")
+    with pytest.raises(ValueError, match=r"layout: expected one of .*'channels_last'.* got 'nhwc'"):
+        nct.batches(IMAGES, LABELS, layout="nhwc")
+    with pytest.raises(ValueError, match=r"layout: expected images of shape .* got \(7, 30\)"):
+        nct.batches(IMAGES.reshape(7, 30), LABELS, layout="channels_last")

@@ -118,12 +118,14 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> object:
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
 
 
-def test_fit_is_the_loop_written_by_hand() -> None:
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_fit_is_the_loop_written_by_hand(precision: torch.dtype | None) -> None:
     """Two epochs of SGD with a schedule and clipped gradients, step by step."""
     model, hand = (nct.build(net, seed=1) for _ in range(2))
     record = nct.fit(
         *(model, TRAINING, VALIDATION),
         **dict(epochs=2, seed=3, optimizer=sgd, scheduler=one_cycle, clip_gradient=0.5),
+        autocast=precision,
     )
     optimizer = sgd(hand.parameters())
     schedule = one_cycle(optimizer, 8)
@@ -135,7 +137,9 @@ def test_fit_is_the_loop_written_by_hand() -> None:
             for rows in torch.randperm(150).split(40):
                 optimizer.zero_grad()
                 x, y = torch.from_numpy(IMAGES)[rows], torch.from_numpy(LABELS)[rows]
-                torch.nn.functional.cross_entropy(hand(x), y).backward()
+                with torch.autocast("cpu", precision, enabled=precision is not None):
+                    loss = torch.nn.functional.cross_entropy(hand(x), y)
+                loss.backward()
                 torch.nn.utils.clip_grad_norm_(hand.parameters(), 0.5)
                 optimizer.step()
                 schedule.step()
@@ -145,6 +149,7 @@ def test_fit_is_the_loop_written_by_hand() -> None:
     kept = states[record.best_epoch - 1]
     assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
     assert not model.training
+    assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
 
 
 class Stopped(Exception):
@@ -379,6 +384,8 @@ def test_errors() -> None:
     for norm in (0, math.nan):
         with pytest.raises(ValueError, match=r"clip_gradient: expected .* above 0, got"):
             nct.fit(net(), TRAINING, VALIDATION, epochs=1, clip_gradient=norm)
+    with pytest.raises(ValueError, match=r"autocast: expected .* no scaling, got float16"):
+        nct.fit(net(), TRAINING, VALIDATION, epochs=1, autocast=torch.float16)
     with pytest.raises(ValueError, match=r"validation: expected at least one batch, got none"):
         nct.fit(net(), TRAINING, [], epochs=1)
     with pytest.raises(ValueError, match=r"loader: expected batches in every epoch, .* in 2"):

@@ -48,6 +48,8 @@ class Settings:
         Small networks, few epochs and fewer entries: a first impression.
     compute : {"cpu", "cuda"}
         What networks are trained on.
+    precision : {"float32", "bfloat16"}
+        Of products in training.
     """
 
     source: Source
@@ -60,6 +62,7 @@ class Settings:
     repeats: int | None = None
     quick: bool = False
     compute: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         random.check_seed("seed", self.seed)
@@ -77,15 +80,21 @@ class Settings:
         """Seeds of the networks."""
         return range(self.seed, self.seed + self.seeds)
 
+    @property
+    def hardware(self) -> dict[str, str]:
+        """What networks are trained on, and how exactly: fields of their recipes."""
+        return {"compute": self.compute, "precision": self.precision}
+
     def pick(self, usual: T, quick: T) -> T:
         """One of two, by whether it is to be quick."""
         return quick if self.quick else usual
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON types; neither the channel nor any path."""
-        names = ("model", "teacher", "seed", "seeds", "epochs", "repeats", "quick", "compute")
+        names = ("model", "teacher", "seed", "seeds", "epochs", "repeats", "quick")
         return {
             **{name: getattr(self, name) for name in names},
+            **self.hardware,
             "digest": self.source.digest,
             "subset": self.source.subset,
             "test_subset": self.source.test_subset,

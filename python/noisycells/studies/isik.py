@@ -169,7 +169,7 @@ def histogram(trained: Trained, *, limit: float, bins: int, small: float) -> dic
 
 def _network(settings: Settings, model: str, seed: int, quick: int = QUICK_EPOCHS) -> Recipe:
     epochs = settings.epochs or settings.pick(None, quick)
-    return isik_recipe(settings.source, model, seed, epochs, settings.compute)
+    return isik_recipe(settings.source, model, seed, epochs, **settings.hardware)
 
 
 def _pruned(settings: Settings, seed: int) -> Recipe:

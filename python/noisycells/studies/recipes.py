@@ -164,6 +164,8 @@ class Recipe:
         or "outputs" (:func:`noisycells.torch.consistency_loss`), and ``weight``.
     compute : {"cpu", "cuda"}
         What it is trained on, which decides how sums are rounded.
+    precision : {"float32", "bfloat16"}
+        Of products in training; with bfloat16, weights, noise and tests are still of float32.
     """
 
     source: Source
@@ -184,6 +186,7 @@ class Recipe:
     quantise: dict[str, Any] | None = None
     consistency: dict[str, Any] | None = None
     compute: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         random.check_seed("seed", self.seed)
@@ -192,6 +195,7 @@ class Recipe:
             ("optimiser", self.optimiser, ("adam", "sgd")),
             ("schedule", self.schedule, ("constant", "cosine")),
             ("compute", self.compute, ("cpu", "cuda")),
+            ("precision", self.precision, ("float32", "bfloat16")),
         ):
             if value not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
@@ -231,9 +235,9 @@ class Recipe:
 
 
 def isik_recipe(
-    source: Source, model: str, seed: int, epochs: int | None = None, compute: str = "cpu"
+    source: Source, model: str, seed: int, epochs: int | None = None, **changes: Any
 ) -> Recipe:
-    """The training of Isik et al. (2020, appendix B).
+    """The training of Isik et al. (2020, appendix B); `changes` are of other fields.
 
     LeNets and the perceptron: Adam with a learning rate of 0.001, weight decay 5e-4, batches of
     100, 100 epochs. Residual networks: SGD with a learning rate of 0.1, momentum 0.9, weight decay
@@ -241,7 +245,7 @@ def isik_recipe(
     learning rate falls there; here it is a cosine.
     """
     if "ResNet" not in model:
-        return Recipe(source, model, seed, 100 if epochs is None else epochs, compute=compute)
+        return Recipe(source, model, seed, 100 if epochs is None else epochs, **changes)
     colour = source.load().train_images.shape[1] == 3
     return Recipe(
         source,
@@ -253,7 +257,7 @@ def isik_recipe(
         schedule="cosine",
         batch=128,
         augment="flip" if colour else None,
-        compute=compute,
+        **changes,
     )
 
 

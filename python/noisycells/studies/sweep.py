@@ -53,20 +53,23 @@ class Grid:
         """The grid as a study; its networks, cells and seeds are its own."""
 
         def tables(settings: Settings) -> list[Table]:
-            return self.tables(settings.compute)
+            return self.tables(settings.hardware)
 
         tables.__doc__ = f"Sweep: {self.name}."
         return Study(f"sweep-{self.name}", "a grid of one's own", tables, in_cells=False)
 
-    def settings(self, compute: str = "cpu") -> Settings:
-        """Settings for :func:`noisycells.studies.engine.run_study`."""
+    def settings(self, **hardware: Any) -> Settings:
+        """Settings for :func:`noisycells.studies.engine.run_study`.
+
+        `hardware` is its ``compute`` and ``precision``.
+        """
         channel = devices.cell(self.axes.get("devices", ["pcm_array"])[0])
         return Settings(
             self.source, channel, seed=self.seeds[0], seeds=len(self.seeds),
-            repeats=self.repeats, compute=compute,
+            repeats=self.repeats, **hardware,
         )  # fmt: skip
 
-    def tables(self, compute: str) -> list[Table]:
+    def tables(self, hardware: Mapping[str, str]) -> list[Table]:
         """The table of the grid."""
         varied = [name for name, values in self.axes.items() if len(values) > 1]
         entries, costs = [], []
@@ -80,7 +83,7 @@ class Grid:
             column = point[self.columns]
             if not isinstance(column, (int, float)) or isinstance(column, bool):
                 column = str(column)
-            jobs = tuple(self._job(point, seed, compute) for seed in self.seeds)
+            jobs = tuple(self._job(point, seed, hardware) for seed in self.seeds)
             entries.append(Entry(row or "all", column, jobs))
             if "noise.eta" not in point:
                 costs.append(Entry(row or "all", column, jobs, "cost/per_stored"))
@@ -97,10 +100,10 @@ class Grid:
             )  # fmt: skip
         return tables
 
-    def _job(self, point: Mapping[str, Any], seed: int, compute: str) -> Job:
+    def _job(self, point: Mapping[str, Any], seed: int, hardware: Mapping[str, str]) -> Job:
         network = dict(_part(point, "network"))
         model, epochs, pruned = (network.pop(key, None) for key in ("model", "epochs", "pruned"))
-        recipe = isik_recipe(self.source, model or "LeNet", seed, epochs, compute)
+        recipe = isik_recipe(self.source, model or "LeNet", seed, epochs, **hardware)
         recipe = replace(recipe, **network)
         if pruned:
             recipe = pruned_recipe(recipe, pruned)
@@ -181,7 +184,7 @@ def read_grid(file: Path) -> Grid:
     )  # fmt: skip
     try:  # what codecs, recipes and noise refuse is refused before anything is trained
         grid.settings()
-        for entry in grid.tables("cpu")[0].entries:
+        for entry in grid.tables({})[0].entries:
             job = entry.jobs[0]
             if noisy and job.recipe is not None:
                 inject(build(job.recipe, source.load()), job.arguments["noise"], seed=0)

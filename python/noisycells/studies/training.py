@@ -141,9 +141,12 @@ def _train(
     images, labels = dataset.normalise(dataset.train_images), dataset.train_labels
     rows, validation_rows = stratified_split(labels, VALIDATION, recipe.seed)
     loader = nct.batches(
-        images[rows], labels[rows], recipe.batch, shuffle=True, augment=recipe.augment
+        images[rows], labels[rows], recipe.batch, augment=recipe.augment, layout="channels_last"
     )
-    validation = nct.batches(images[validation_rows], labels[validation_rows], 500, shuffle=False)
+    validation = nct.batches(
+        images[validation_rows], labels[validation_rows], 500, shuffle=False,
+        layout="channels_last",
+    )  # fmt: skip
     cache.directory.mkdir(parents=True, exist_ok=True)
     checkpoint = cache.directory / f"{recipe.key}.checkpoint"
     arguments: dict[str, Any] = {
@@ -151,6 +154,7 @@ def _train(
         "seed": recipe.seed,
         "optimizer": _optimizer(recipe),
         "scheduler": _scheduler(recipe),
+        "autocast": None if recipe.precision == "float32" else torch.bfloat16,
         "checkpoint": checkpoint,
     }
     with ExitStack() as stack:
@@ -210,15 +214,21 @@ def step_seconds(recipe: Recipe, repeats: int = 5) -> float:
     import torch
     from torch.nn import functional as F
 
+    from ..torch.batches import channels_last
+
     dataset = recipe.source.load()
     model = build(recipe, dataset).to(_device(recipe)).train()
     shape = (recipe.batch, *dataset.train_images.shape[1:])
-    images = torch.zeros(shape, device=_device(recipe))
+    images = channels_last(torch.zeros(shape, device=_device(recipe)))
     labels = torch.zeros(recipe.batch, dtype=torch.int64, device=_device(recipe))
     times = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
-        F.cross_entropy(model(images), labels).backward()
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
+        ):
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()
         if images.is_cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)

@@ -161,7 +161,7 @@ def _clean(settings: Settings, model: str) -> list[Recipe]:
     """Networks trained without noise, of all training seeds."""
     epochs = settings.epochs or settings.pick(None, QUICK_EPOCHS)
     return [
-        isik_recipe(settings.source, model, seed, epochs, settings.compute)
+        isik_recipe(settings.source, model, seed, epochs, **settings.hardware)
         for seed in settings.training_seeds
     ]
 

@@ -50,7 +50,7 @@ class TrainingState:
         optimizer: Optimizer,
         scheduler: LRScheduler | None,
         device: torch.device,
-        settings: dict[str, int],
+        settings: dict[str, Any],
     ) -> None:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.device = device

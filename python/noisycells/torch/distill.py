@@ -120,7 +120,7 @@ def distill(
         if isinstance(loader, Batches) and loader.augment is None:
             device = device_of(teacher)
             answers = [
-                _answers(teacher, images.to(device)).to(loader.images.device)
+                _answers(teacher, loader.prepare(images).to(device)).to(loader.images.device)
                 for images in loader.images.split(EVALUATION_BATCH)
             ]
             loader = loader.with_target(torch.cat(answers))

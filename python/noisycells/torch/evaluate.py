@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..intervals import mean_and_interval, student_t
 from ..random import check_seed, fold_in
 from ..storage import StoredModel
+from .batches import channels_last
 from .convert import program
 from .crossbar_layers import CrossbarLayer
 from .modes import evaluating
@@ -219,13 +220,8 @@ def _arrangement(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]
     """How images are best laid out for the model; some of them to find out with."""
     if images.ndim == 4 and device_of(model).type == "cpu":
         try:
-            model(_channels_last(images[:1]))
-            return _channels_last
+            model(channels_last(images[:1]))
+            return channels_last
         except RuntimeError:  # the model has a view() that only the usual layout allows
             pass
     return lambda images: images
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    # Not images.contiguous(...), which leaves the strides alone where there is one channel.
-    return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)

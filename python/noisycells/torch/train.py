@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def fit(
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
     scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
     clip_gradient: float | None = None,
+    autocast: torch.dtype | None = None,
     patience: int | None = None,
     validate: Callable[[nn.Module, Loader], tuple[float, float]] | None = None,
     checkpoint: str | Path | None = None,
@@ -114,6 +116,9 @@ def fit(
         of `steps` batches; `loader` must then have a length.
     clip_gradient : float, optional
         Largest norm of the gradient of all parameters.
+    autocast : torch.dtype, optional
+        Mixed precision: the loss under ``torch.autocast`` of this type. Weights, their noise, the
+        optimizer and validation stay as they are. Not float16, whose gradients need scaling.
     patience : int, optional
         Stop after so many epochs without a better one.
     validate : callable, optional
@@ -136,8 +141,8 @@ def fit(
     Raises
     ------
     ValueError
-        If `epochs` or `patience` is below 1, `clip_gradient` not above 0, a loader is empty, or
-        `checkpoint` is damaged, of another training or of more epochs.
+        If `epochs` or `patience` is below 1, `clip_gradient` not above 0, `autocast` float16, a
+        loader is empty, or `checkpoint` is damaged, of another training or of more epochs.
     TypeError
         If there is a `scheduler` and `loader` has no length.
 
@@ -153,6 +158,8 @@ def fit(
         raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
     if scheduler is not None and not hasattr(loader, "__len__"):
         raise TypeError(f"loader: expected one with a length, for the scheduler, got {loader!r}")
+    if autocast == torch.float16:
+        raise ValueError("autocast: expected a type whose gradients need no scaling, got float16")
     loss = loss or _cross_entropy
     validate = validate or measure
     optimiser = (optimizer or _adam)(model.parameters())
@@ -160,7 +167,8 @@ def fit(
     schedule = None if scheduler is None else scheduler(optimiser, steps)
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
-    settings = {"seed": check_seed("seed", seed), "steps": steps}
+    settings = {"seed": check_seed("seed", seed), "steps": steps, "autocast": str(autocast)}
+    precision = partial(torch.autocast, device.type, autocast, enabled=autocast is not None)
     state = TrainingState(inner, optimiser, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
@@ -179,7 +187,9 @@ def fit(
             for batch in loader:
                 images, *targets = (part.to(device) for part in batch)
                 optimiser.zero_grad()
-                loss(model, images, *targets).backward()
+                with precision():
+                    value = loss(model, images, *targets)
+                value.backward()
                 if clip_gradient is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
                 optimiser.step()
