@@ -52,7 +52,7 @@ def test_names_are_those_of_the_papers() -> None:
     found = {name for name in STUDIES if name.startswith("isik-")}
     assert found == {
         "isik-table1", "isik-table2", "isik-table7", "isik-table8", "isik-table9", "isik-fig1",
-        "isik-fig2", "isik-fig3", "isik-fig4", "isik-precision",
+        "isik-fig2", "isik-fig3", "isik-fig4", "isik-precision", "isik-one-cell",
     }  # fmt: skip
     listed = run("study", "--list").stdout.splitlines()
     assert [line.partition(":")[0] for line in listed] == sorted([*STUDIES, "crossbar"])
@@ -187,6 +187,25 @@ def test_papers_numbers_stand_where_they_belong(settings: Settings) -> None:
     table9 = paper_of("isik-table9", settings)
     assert table9["+ noise", "KD + noise"] == 94.4
     assert table9["cells: + adaptive redundancy", "KD + channel noise"] == 97.6
+
+
+def test_one_cell_changes_one_thing_at_a_time(settings: Settings) -> None:
+    """What is stored how, and what every accuracy is compared with."""
+    study = STUDIES["isik-one-cell"]
+    table, above, _ = study.tables(study.complete(settings))
+    jobs = {(e.row, e.column): e.jobs[0] for e in table.entries}
+    usual = jobs["scale of the model", 1.0]
+    assert usual.recipe is not None and usual.arguments["codec"]["mean_cells"] == 1.0
+    longer = jobs["4 x fine-tuning, scales of tensors", 1.0]
+    assert longer.recipe is not None and longer.recipe.epochs == 4 * usual.recipe.epochs
+    assert longer.arguments["codec"]["scope"] == "tensor"
+    in_cells = jobs["fine-tuned in cells, scale of the model", 2.1].recipe
+    assert in_cells is not None and in_cells.noise is not None
+    assert in_cells.noise["codec"]["cells"] == [1, 1]
+    weighted = {row for (row, _), job in jobs.items() if job.arguments.get("weighted")}
+    assert weighted == {"scale of the model, by sensitivity", "scales of tensors, by sensitivity"}
+    noise_free = jobs[isik.NO_NOISE, 1.0]
+    assert all(entry.inputs[1].jobs == (noise_free,) for entry in above.entries)
 
 
 def test_protected_magnitudes_are_of_the_papers_range(settings: Settings) -> None:

@@ -16,12 +16,19 @@ pytest.importorskip("sklearn")
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells import random  # noqa: E402
+from noisycells.intervals import student_t  # noqa: E402
 from noisycells.studies import measures, training, zhou  # noqa: E402
 from noisycells.studies.cache import Cache  # noqa: E402
 from noisycells.studies.engine import Settings  # noqa: E402
 from noisycells.studies.jobs import Job  # noqa: E402
 from noisycells.studies.recipes import Recipe, Source, isik_recipe  # noqa: E402
-from noisycells.studies.tables import Derived, Entry, Table, assemble  # noqa: E402
+from noisycells.studies.tables import (  # noqa: E402
+    Derived,
+    Entry,
+    Table,
+    assemble,
+    differences,
+)
 from noisycells.studies.training import Trained  # noqa: E402
 
 STUDIES = {study.name: study for study in zhou.STUDIES}
@@ -105,6 +112,28 @@ def test_derived_entries_take_one_seed_at_a_time() -> None:
     assert entry["runs"] == [[0.0, 3.0], [3.0, 8.0]]
     assert (entry["row"], entry["column"], entry["mean"]) == ("b", 2, 3.5)
     assert entry["spread"] == pytest.approx(4 / math.sqrt(2))
+
+
+def test_differences_are_in_pairs() -> None:
+    """Each entry less another, value by value; the other may have a single one."""
+    jobs = {name: Job("f", {"name": name}) for name in "abc"}
+    values = {"a": [90.0, 80.0, 70.0], "b": [91.0, 79.0, 72.0], "c": [75.0]}
+    results = {jobs[name].key: {"accuracies": found} for name, found in values.items()}
+    entries = tuple(Entry(name, 1, (job,)) for name, job in jobs.items())
+    table = Table("t", "rows", "columns", "u", (*entries, Entry("alone", 2, (jobs["a"],))))
+    for reference, expected in (
+        ("a", {"b": [1.0, -1.0, 2.0], "c": [-15.0, -5.0, 5.0]}),
+        ("c", {"a": [15.0, 5.0, -5.0], "b": [16.0, 4.0, -3.0]}),
+    ):
+        found = differences(table, "less", lambda row, column, to=reference: (to, column))
+        assembled = assemble(found, results)["entries"]
+        assert {entry["row"]: entry["runs"] for entry in assembled} == {
+            row: [values] for row, values in expected.items()
+        }
+        assert all(entry["column"] == 1 for entry in assembled)
+    less = assemble(differences(table, "less", lambda row, column: ("a", 1)), results)
+    by_hand = student_t(0.95, 2) * np.std([1, -1, 2], ddof=1) / math.sqrt(3)
+    assert less["entries"][0]["half_width"] == pytest.approx(by_hand)
 
 
 # --------------------------------------------------------------------------- jobs
@@ -212,7 +241,8 @@ def test_matched_noise(settings: Settings) -> None:
             continue
         assert recipe.start == clean and recipe.epochs == 50
         assert recipe.teacher == (clean if "distillation" in entry.row else None)
-        if entry.row in (zhou.NOISE, zhou.BOTH, "noise + consistency"):
+        if entry.row in (zhou.NOISE, zhou.BOTH) or "consistency" in entry.row:
+            assert (recipe.consistency is not None) == ("consistency" in entry.row)
             assert recipe.noise == {"eta": entry.column, "norm": "range", "clip": "initial"}
         elif entry.row.startswith(zhou.RANDOM):
             assert recipe.noise is not None and recipe.noise["eta"] == [0.0, 0.15]
@@ -264,17 +294,45 @@ def test_four_bits(settings: Settings) -> None:
             assert recipe.teacher == recipe.start
         if row in (zhou.NOISE, zhou.BOTH):
             assert recipe.noise == ({"eta": eta, "norm": "range"} if eta else None)
-    during = recipes_of(tables[1])
+    during = recipes_of(tables[2])
     assert {row for row, _ in during} == {zhou.NOISE, zhou.BOTH}
     assert {epoch for _, epoch in during} == {1, 2}
     assert all(recipe.noise == {"eta": 0.057, "norm": "range"} for recipe in during.values())
 
 
+def test_what_decides_about_distillation(settings: Settings) -> None:
+    """One change at a time: temperature, weight, form, teacher, or the length of retraining."""
+    from noisycells.studies.recipes import isik_recipe
+
+    usual, longer, *_ = tables_of("distillation", replace(settings, epochs=6))
+    recipes = recipes_of(usual)
+    assert sorted({eta for _, eta in recipes}) == [0.0, 0.08, 0.11, 0.15, 0.2]
+    both = recipes["noise + distillation, T = 6", 0.2]
+    assert both == zhou.METHODS[zhou.BOTH](recipes[zhou.NOISE, 0.0], 0.2)
+    changes = {
+        "noise + distillation, T = 2": {"temperature": 2.0, "alpha": 1.0, "form": "zhou"},
+        "noise + distillation, alpha = 0.2": {"temperature": 6.0, "alpha": 0.2, "form": "zhou"},
+        "noise + distillation, half each (Isik et al.)": {
+            "temperature": 1.5, "alpha": 0.5, "form": "isik",
+        },
+    }  # fmt: skip
+    for row, expected in changes.items():
+        assert recipes[row, 0.2] == replace(both, distillation=expected)
+    wide = isik_recipe(settings.source, "LeNetWide", 0, 6)
+    row = "noise + distillation, taught by LeNetWide"
+    assert recipes[row, 0.2] == replace(both, teacher=wide)
+    for name in (zhou.NOISE, zhou.BOTH):
+        usually = zhou.METHODS[name](recipes[zhou.NOISE, 0.0], 0.2)
+        assert usually.epochs == 3
+        assert recipes_of(longer)[name, 0.2] == replace(usually, epochs=12)
+
+
 def test_variants(settings: Settings) -> None:
     """LeNet's variants, each its own teacher; or another model alone."""
     tables = tables_of("fig6", settings)
-    assert [table.title for table in tables[:-2]] == list(zhou.VARIANTS)
-    for table in tables[:-2]:
+    above = [f"{model}: above noise alone" for model in zhou.VARIANTS]
+    assert [table.title for table in tables[:-2]] == [*zhou.VARIANTS, *above]
+    for table in tables[:4]:
         recipes = [*recipes_of(table).values()]
         assert {recipe.model for recipe in recipes} == {table.title}
         assert all(recipe.teacher in (None, recipes[0]) for recipe in recipes)

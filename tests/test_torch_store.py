@@ -24,6 +24,19 @@ def arrays(model: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: value.numpy(force=True).copy() for name, value in model.state_dict().items()}
 
 
+def test_sensitivity_decides_as_it_does_in_the_codec() -> None:
+    """Thresholds and cells are those of :meth:`Codec.encode`; what is no weight is ignored."""
+    model = lenet()
+    codec = nc.Codec(CELL, mean_cells=2.5)
+    given = {name: value**4 for name, value in arrays(model).items()}
+    weights = {name: value for name, value in arrays(model).items() if value.ndim > 1}
+    expected = codec.encode(weights, None, {name: given[name] for name in weights})
+    found = nct.store(model, codec, sensitivity=given)
+    usual = nct.store(model, codec)
+    assert [t.ranges for t in found.values()] == [t.ranges for t in expected.values()]
+    assert [t.ranges for t in found.values()] != [t.ranges for t in usual.values()]
+
+
 class Mixed(torch.nn.Module):
     """One of each kind of tensor that is treated in its own way."""
 

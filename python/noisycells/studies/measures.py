@@ -40,7 +40,9 @@ def perturbed(
     return {"accuracies": list(evaluation.accuracies), "losses": finite(evaluation.losses)}
 
 
-def stored(trained: Trained, *, codec: dict[str, Any], repeats: int, seed: int) -> dict[str, Any]:
+def stored(
+    trained: Trained, *, codec: dict[str, Any], repeats: int, seed: int, weighted: bool = False
+) -> dict[str, Any]:
     """Chips that store the network, and what that costs.
 
     Parameters
@@ -51,10 +53,20 @@ def stored(trained: Trained, *, codec: dict[str, Any], repeats: int, seed: int) 
     repeats : int
         Chips.
     seed : int
+    weighted : bool
+        Choose thresholds and cells by the sensitivity of the weights, measured on 1000 training
+        images.
     """
     from .. import torch as nct
 
-    model = nct.store(trained.model, Codec.from_dict(codec), masks=trained.masks)
+    sensitivity = None
+    if weighted:
+        data = trained.dataset
+        images = data.normalise(data.train_images[:1000])
+        sensitivity = nct.sensitivity(trained.model, images, seed=seed)
+    model = nct.store(
+        trained.model, Codec.from_dict(codec), masks=trained.masks, sensitivity=sensitivity
+    )
     evaluation = nct.evaluate(
         trained.model, test_batches(trained), repeats, seed=seed, stored=model
     )

@@ -22,6 +22,7 @@ __all__ = [
     "Entry",
     "Table",
     "assemble",
+    "differences",
     "format_tables",
     "grid",
     "pooled_interval",
@@ -121,6 +122,40 @@ class Table:
     log: bool = False
     note: str = ""
     drawn: bool = True
+
+
+def differences(
+    table: Table, title: str, reference: Callable[[str, Any], tuple[str, Any]], note: str = ""
+) -> Table:
+    """How far entries of a table are above others, in pairs.
+
+    Noisy copies and chips of the same number have the same random numbers in all entries of a
+    network, so that the interval is that of the mean of their differences.
+
+    Parameters
+    ----------
+    table : Table
+    title : str
+    reference : callable
+        Row and column of the entry that is subtracted from the one of a row and column. Where
+        there is none, or it is the entry itself, there is no difference.
+    note : str
+    """
+    found = {(entry.row, entry.column): entry for entry in table.entries}
+    pairs = [
+        (entry, found[reference(*place)])
+        for place, entry in found.items()
+        if reference(*place) in found and reference(*place) != place
+    ]
+    entries = tuple(Derived(ours.row, ours.column, (ours, other), _less) for ours, other in pairs)
+    unit = "points of test accuracy (%)"
+    return Table(title, table.rows, table.columns, unit, entries, table.log, note=note, drawn=False)
+
+
+def _less(runs: list[list[float]]) -> list[float]:
+    """The first values less the second ones, of which there may be a single one."""
+    ours, others = runs
+    return (np.array(ours) - np.array(others)).tolist()  # type: ignore[no-any-return]
 
 
 def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from .rivals import (
     feature_consistency_loss,
     recalibrate_batchnorm,
 )
+from .sensitivity import sensitivity
 from .store import load, store
 from .train import TrainingRecord, accuracy, build, fit, train
 
@@ -100,6 +101,7 @@ __all__ = [
     "quantise",
     "recalibrate_batchnorm",
     "restore",
+    "sensitivity",
     "store",
     "summary",
     "train",

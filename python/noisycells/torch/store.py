@@ -23,6 +23,7 @@ def store(
     codec: Codec,
     *,
     masks: Masks = None,
+    sensitivity: Mapping[str, npt.NDArray[np.floating[Any]]] | None = None,
     overrides: Mapping[str, Codec] | None = None,
     store_biases: bool = False,
 ) -> StoredModel:
@@ -45,6 +46,9 @@ def store(
         The weights to store, by parameter name, as :func:`magnitude_prune` returns them; the
         others read back as zero. A parameter without a mask is stored whole. ``"nonzero"``
         stores what is not zero.
+    sensitivity : mapping of str to ndarray, optional
+        How much a squared error of each weight counts when thresholds and cells are chosen, by
+        parameter name, such as :func:`sensitivity` returns; what is no weight is ignored.
     overrides : mapping of str to Codec, optional
         Codecs for the parameters whose names match a pattern, as in :meth:`Codec.encode`.
     store_biases : bool
@@ -83,7 +87,9 @@ def store(
             digital[name] = _to_numpy(tensor).copy()  # later training must not change it
     if not weights:
         raise ValueError("model: expected at least one weight to store, got none")
-    return codec.encode(weights, masks, overrides=overrides, digital=digital)
+    if sensitivity is not None:
+        sensitivity = {name: sensitivity[name] for name in weights if name in sensitivity}
+    return codec.encode(weights, masks, sensitivity, overrides=overrides, digital=digital)
 
 
 def load(
