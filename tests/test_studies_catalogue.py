@@ -347,6 +347,37 @@ def test_sweep_of_noise(tmp_path: Path) -> None:
     assert "pcm_array" not in report["tables"][0]["note"]  # no cells are in it
 
 
+def test_sweep_of_crossbars(tmp_path: Path) -> None:
+    """Chips compute as a hand-written loop says; what is not given is right after programming."""
+    import noisycells.torch as nct
+    from noisycells.studies import training
+    from noisycells.studies.cache import Cache
+    from noisycells.studies.recipes import isik_recipe
+
+    grid = {name: GRID[name] for name in ("data", "subset", "test_subset", "repeats", "network")}
+    crossbar = {"rows": 64, "adc_bits": [4, 8], "seconds": 3600.0, "adc_range": "calibrated"}
+    given = {**grid, "devices": ["rram_wan2022", "ideal"], "crossbar": crossbar}
+    (tmp_path / "chips.json").write_text(json.dumps(given))
+    report = sweep_of(tmp_path / "chips.json")
+    entries = {(e["row"], e["column"]): e for e in report["tables"][0]["entries"]}
+    assert len(report["tables"]) == 1 and set(entries) == {
+        (f"adc_bits {bits}", device) for bits in (4, 8) for device in ("rram_wan2022", "ideal")
+    }
+    source = Source.of("digits", 100, 50)
+    trained = training.network(isik_recipe(source, "MLP", 0, epochs=1), Cache(tmp_path / "cache"))
+    data = trained.dataset
+    spec = nc.CrossbarSpec(rows=64, adc_bits=4, adc_range="calibrated")
+    nct.convert(trained.model, nc.devices.rram_wan2022(), spec)
+    nct.calibrate(trained.model, [torch.from_numpy(data.normalise(data.train_images))])
+    nct.at(nct.program(trained.model, 0), 3600.0)
+    loader = nct.batches(data.normalise(data.test_images), data.test_labels, 250, shuffle=False)
+    expected = nct.evaluate(trained.model, loader, 2, seed=0)
+    assert entries["adc_bits 4", "rram_wan2022"]["runs"] == [list(expected.accuracies)]
+    fresh = {**grid, "crossbar": {}}
+    (tmp_path / "fresh.json").write_text(json.dumps(fresh))
+    assert sweep_of(tmp_path / "fresh.json")["tables"][0]["note"].endswith("devices pcm_joshi2020")
+
+
 @pytest.mark.parametrize(
     "noise", [{"eta": -1}, {"eta": 0.1, "nrom": "std"}, {"eta": {"conv*": 0.1}}, {"norm": "std"}]
 )
@@ -362,7 +393,8 @@ def test_sweep_refuses_noise(noise: dict[str, Any], tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"depth": 3}, "expected keys of name, .*, got depth"),
-        ({"noise": {"eta": 0.1}}, "expected noise, or devices and codec, got both"),
+        ({"noise": {"eta": 0.1}}, "expected one of codec, noise, crossbar, got codec and noise"),
+        ({"crossbar": {}}, "expected one of codec, noise, crossbar, got codec and crossbar"),
         ({"devices": []}, "devices: expected at least one value"),
         ({"devices": "flash"}, "flash"),
         ({"columns": "codec.bits"}, "columns: expected one of network.model"),
@@ -379,11 +411,28 @@ def test_sweep_refuses_noise(noise: dict[str, Any], tmp_path: Path) -> None:
 )
 def test_sweep_refuses(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     file = tmp_path / "grid.json"
-    file.write_text(json.dumps({**GRID, **change}))
+    given = {name: value for name, value in {**GRID, **change}.items() if value is not None}
+    file.write_text(json.dumps(given))
     result = run("sweep", file, "--out", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1 and re.search(message, result.stderr), result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"noise": {"eta": 0.1}}, "expected noise, or devices and codec, got both"),
+        ({"crossbar": {}}, "expected one that computes, got pcm_array"),
+        ({"crossbar": {"tiles": 3}, "devices": "ideal"}, "fields of CrossbarSpec, got .*tiles"),
+        ({"crossbar": {"adc_bits": 1}, "devices": "ideal"}, "adc_bits"),
+        ({"crossbar": {"seconds": 1e12}, "devices": "rram_wan2022"}, "seconds: .* got 1e"),
+    ],
+)
+def test_sweep_refuses_what_is_not_stored(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    test_sweep_refuses({"codec": None, **change}, message, tmp_path)
 
 
 def test_sweep_names_a_file_that_is_not_toml(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ for _study in STUDIES.values():
 
 
 def _sweep(config: Path, compute: str, precision: str, **running: Any) -> None:
-    """Run a grid of one's own: networks, cells, codecs and seeds.
+    """Run a grid of one's own: networks, cells or crossbars, and seeds.
 
     CONFIG is a TOML or JSON file; each list in its tables is an axis of the grid:
 
@@ -247,8 +247,10 @@ def _sweep(config: Path, compute: str, precision: str, **running: Any) -> None:
         cells = [1, 3, 10]
         adaptive_mapping = [false, true]
 
-    With a table noise (arguments of inject_noise, such as eta and norm) in place of devices and
-    codec, noise acts on the weights. Interrupted sweeps go on when run again.
+    With a table crossbar (fields of CrossbarSpec, such as rows or adc_bits, and seconds since
+    programming) in place of codec, chips compute with the network. With a table noise (arguments
+    of inject_noise, such as eta and norm) in place of devices and codec, noise acts on the
+    weights. Interrupted sweeps go on when run again.
     """
     from ..studies.sweep import read_grid
 

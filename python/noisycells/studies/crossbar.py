@@ -21,6 +21,7 @@ from ..crossbar import Crossbar, CrossbarSpec
 from ..data import Dataset
 from ..intervals import mean_and_interval
 from ..reference import F32
+from .measures import on_crossbars
 from .network import MODELS, Network
 from .report import about_data, about_versions
 
@@ -359,19 +360,11 @@ def _converted(
     compensation: str,
 ) -> nn.Module:
     """A copy of the network on crossbars, with calibrated converters, not programmed yet."""
-    import torch
-
-    from .. import torch as nct
-
     spec = replace(settings.spec, zero_weights=zero_weights, drift_compensation=compensation)
-    model = copy.deepcopy(network.model)
-    if any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules()):
-        nct.fold_batchnorm(model, device, spec)
-    nct.convert(model, device, spec)
-    if "calibrated" in (spec.dac_range, spec.adc_range):
-        images = dataset.normalise(dataset.train_images[: settings.calibration_images])
-        nct.calibrate(model, torch.from_numpy(images).split(BATCH), settings.quantile)
-    return model
+    return on_crossbars(
+        copy.deepcopy(network.model), dataset, device, spec,
+        settings.calibration_images, settings.quantile,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..crossbar import CrossbarSpec
+from ..data import Dataset
+from ..devices import Device
+from ..devices import from_dict as device_from_dict
 from ..storage import Codec
 from .report import finite
 from .training import Trained, inject
 
-__all__ = ["perturbed", "stored", "test_batches"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["computed", "on_crossbars", "perturbed", "stored", "test_batches"]
+
+BATCH = 250  # images at a time
 
 
 def perturbed(
@@ -77,12 +86,86 @@ def stored(
     }
 
 
+def computed(
+    trained: Trained,
+    *,
+    device: dict[str, Any],
+    spec: dict[str, Any],
+    seconds: float | None,
+    repeats: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Chips that compute with the network on crossbars.
+
+    Parameters
+    ----------
+    trained : Trained
+    device : dict
+        As of ``Device.to_dict()``.
+    spec : dict
+        Fields of a :class:`noisycells.CrossbarSpec`.
+    seconds : float or None
+        Since programming; None: right after it.
+    repeats : int
+        Chips.
+    seed : int
+    """
+    from .. import torch as nct
+
+    model = on_crossbars(
+        trained.model, trained.dataset, device_from_dict(device), CrossbarSpec.from_dict(spec)
+    )
+    nct.program(model, seed)
+    if seconds is not None:
+        nct.at(model, seconds)
+    evaluation = nct.evaluate(model, test_batches(trained), repeats, seed=seed)
+    return {"accuracies": list(evaluation.accuracies), "losses": finite(evaluation.losses)}
+
+
+def on_crossbars(
+    model: nn.Module,
+    dataset: Dataset,
+    device: Device,
+    spec: CrossbarSpec,
+    images: int = 500,
+    quantile: float = 1.0,
+) -> nn.Module:
+    """A network on crossbars, not programmed yet; in place.
+
+    Batch normalisation is folded into the weights, and converters are calibrated where the spec
+    leaves their ranges to it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    dataset : Dataset
+        Its first training images calibrate.
+    device : Device
+    spec : CrossbarSpec
+    images : int
+        Training images that calibrate.
+    quantile : float
+        As for :func:`noisycells.torch.calibrate`.
+    """
+    import torch
+
+    from .. import torch as nct
+
+    if any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        nct.fold_batchnorm(model, device, spec)
+    nct.convert(model, device, spec)
+    if "calibrated" in (spec.dac_range, spec.adc_range):
+        examples = torch.from_numpy(dataset.normalise(dataset.train_images[:images]))
+        nct.calibrate(model, examples.split(BATCH), quantile)
+    return model
+
+
 def test_batches(trained: Trained) -> Any:
     """The test images in order."""
     from .. import torch as nct
 
     data = trained.dataset
-    return nct.batches(data.normalise(data.test_images), data.test_labels, 250, shuffle=False)
+    return nct.batches(data.normalise(data.test_images), data.test_labels, BATCH, shuffle=False)
 
 
 def _hold_zeros(trained: Trained) -> None:

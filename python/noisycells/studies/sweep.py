@@ -1,4 +1,4 @@
-"""A user's own grid of networks, cells, codecs and seeds, from a file."""
+"""A user's own grid of networks, cells or crossbars, and seeds, from a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import devices
+from ..crossbar import CrossbarSpec
 from ..storage import Codec
 from .engine import Settings, Study
 from .jobs import Job
@@ -20,8 +21,10 @@ from .training import build, inject
 
 __all__ = ["Grid", "read_grid"]
 
-KEYS = ("name", "data", "subset", "test_subset", "seeds", "repeats", "network", "devices", "codec",
-        "noise", "columns")  # fmt: skip
+KINDS = ("codec", "noise", "crossbar")
+"""What is done with a network: stored in cells, noise put on its weights, or computed with."""
+KEYS = ("name", "data", "subset", "test_subset", "seeds", "repeats", "network", "devices", *KINDS,
+        "columns")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Grid:
     source : Source
     seeds : tuple of int
     repeats : int
+    kind : {"codec", "noise", "crossbar"}
     axes : dict of str to list
         Values of every setting by its dotted name, such as ``codec.cells``; one value where it
         does not vary.
@@ -45,6 +49,7 @@ class Grid:
     source: Source
     seeds: tuple[int, ...]
     repeats: int
+    kind: str
     axes: dict[str, list[Any]]
     columns: str
 
@@ -63,7 +68,8 @@ class Grid:
 
         `hardware` is its ``compute`` and ``precision``.
         """
-        channel = devices.cell(self.axes.get("devices", ["pcm_array"])[0])
+        stored = self.kind == "codec"
+        channel = devices.cell(self.axes["devices"][0] if stored else "pcm_array")  # else not used
         return Settings(
             self.source, channel, seed=self.seeds[0], seeds=len(self.seeds),
             repeats=self.repeats, **hardware,
@@ -85,10 +91,10 @@ class Grid:
                 column = str(column)
             jobs = tuple(self._job(point, seed, hardware) for seed in self.seeds)
             entries.append(Entry(row or "all", column, jobs))
-            if "noise.eta" not in point:
+            if self.kind == "codec":
                 costs.append(Entry(row or "all", column, jobs, "cost/per_stored"))
         fixed = {name: values[0] for name, values in self.axes.items() if len(values) == 1}
-        note = ", ".join(f"{name} {value}" for name, value in fixed.items())
+        note = ", ".join(f"{name} {value}" for name, value in fixed.items() if value is not None)
         about = ("settings", self.columns, "test accuracy (%)")
         tables = [Table("Sweep", *about, tuple(entries), note=note)]
         if costs:
@@ -109,11 +115,25 @@ class Grid:
             recipe = pruned_recipe(recipe, pruned)
         common = {"repeats": self.repeats, "seed": seed}
         measures = "noisycells.studies.measures"
-        if "noise.eta" in point:
-            noise = dict(_part(point, "noise"))
-            return Job(f"{measures}:perturbed", {"noise": noise, **common}, recipe, self.repeats)
-        codec = Codec(devices.cell(point["devices"]), **dict(_part(point, "codec"))).to_dict()
-        return Job(f"{measures}:stored", {"codec": codec, **common}, recipe, self.repeats)
+        settings = dict(_part(point, self.kind))
+        if self.kind == "noise":
+            return Job(f"{measures}:perturbed", {"noise": settings, **common}, recipe, self.repeats)
+        if self.kind == "codec":
+            codec = Codec(devices.cell(point["devices"]), **settings).to_dict()
+            return Job(f"{measures}:stored", {"codec": codec, **common}, recipe, self.repeats)
+        device, seconds = _device(point["devices"]), settings.pop("seconds")
+        if seconds is not None:
+            device.ageing(seconds)  # refuses times at which it was not measured
+        chips = {"device": device.to_dict(), "seconds": seconds}
+        spec = CrossbarSpec.from_dict(settings).to_dict()
+        return Job(f"{measures}:computed", {**chips, "spec": spec, **common}, recipe, self.repeats)
+
+
+def _device(name: str) -> devices.Device:
+    found = devices.find(name)
+    if not isinstance(found, devices.Device):
+        raise ValueError(f"devices: expected one that computes, got {name}, a cell that stores")
+    return found
 
 
 def _part(point: Mapping[str, Any], part: str) -> Iterator[tuple[str, Any]]:
@@ -130,9 +150,10 @@ def read_grid(file: Path) -> Grid:
     Keys: ``data``, ``subset``, ``test_subset``, ``name`` (default: of the file), ``seeds``,
     ``repeats``, ``devices`` and ``columns``; the tables ``network`` (``model``, ``epochs``,
     ``pruned`` and other fields of a :class:`~noisycells.studies.recipes.Recipe`), ``codec``
-    (arguments of :class:`noisycells.Codec`) or, in place of devices and codec, ``noise``
-    (arguments of :func:`noisycells.torch.inject_noise`). Every list of values in ``network``,
-    ``devices``, ``codec`` and ``noise`` is an axis of the grid; a list within a list is one value.
+    (arguments of :class:`noisycells.Codec`). In place of codec, ``crossbar`` (fields of
+    :class:`noisycells.CrossbarSpec` and ``seconds`` since programming); in place of devices and
+    codec, ``noise`` (arguments of :func:`noisycells.torch.inject_noise`). Every list of values in
+    these tables and in ``devices`` is an axis of the grid; a list within a list is one value.
 
     Raises
     ------
@@ -145,21 +166,26 @@ def read_grid(file: Path) -> Grid:
     unknown = sorted(set(values) - set(KEYS))
     if unknown:
         raise ValueError(f"{file}: expected keys of {', '.join(KEYS)}, got {', '.join(unknown)}")
-    for part in ("network", "codec", "noise"):
+    for part in ("network", *KINDS):
         if not isinstance(values.get(part, {}), dict):
             raise ValueError(f"{file}: {part}: expected a table, got {values[part]!r}")
-    noisy = "noise" in values
-    if noisy and ("codec" in values or "devices" in values):
+    kinds = [kind for kind in KINDS if kind in values] or ["codec"]
+    if len(kinds) > 1:
+        raise ValueError(f"{file}: expected one of {', '.join(KINDS)}, got {' and '.join(kinds)}")
+    (kind,) = kinds
+    if kind == "noise" and "devices" in values:
         raise ValueError(f"{file}: expected noise, or devices and codec, got both")
     axes = {
         f"{part}.{name}": value if isinstance(value, list) else [value]
-        for part in ("network", "noise" if noisy else "codec")
+        for part in ("network", kind)
         for name, value in values.get(part, {}).items()
     }
-    if noisy and "noise.eta" not in axes:
+    if kind == "noise" and "noise.eta" not in axes:
         raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
-    if not noisy:
-        found = values.get("devices", "pcm_array")
+    if kind == "crossbar":
+        axes.setdefault("crossbar.seconds", [None])
+    if kind != "noise":
+        found = values.get("devices", "pcm_array" if kind == "codec" else "pcm_joshi2020")
         axes["devices"] = found if isinstance(found, list) else [found]
     empty = [name for name, axis in axes.items() if not axis]
     if empty:
@@ -180,13 +206,13 @@ def read_grid(file: Path) -> Grid:
         raise ValueError(f"{file}: name: expected one that a file may have, got {name!r}")
     grid = Grid(
         name, source, tuple(seeds),
-        values.get("repeats", 10), axes, columns,
+        values.get("repeats", 10), kind, axes, columns,
     )  # fmt: skip
     try:  # what codecs, recipes and noise refuse is refused before anything is trained
         grid.settings()
         for entry in grid.tables({})[0].entries:
             job = entry.jobs[0]
-            if noisy and job.recipe is not None:
+            if kind == "noise" and job.recipe is not None:
                 inject(build(job.recipe, source.load()), job.arguments["noise"], seed=0)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
