@@ -92,11 +92,14 @@ class Asked(torch.nn.Module):
             torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(784, 10)
         )
         self.images = 0
+        self.types: set[torch.dtype] = set()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         assert not self.training and not torch.is_grad_enabled()
         self.images += len(images)
-        return self.layers(images)
+        answers = self.layers(images)
+        self.types.add(answers.dtype)
+        return answers
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,18 @@ def test_distillation_is_the_loop_written_by_hand(loader: nct.Batches, asked: in
     logits = student(IMAGES[:10])
     found = torch.nn.functional.cross_entropy(logits, CLASSES[:10]).item()
     assert record.losses[record.best_epoch - 1] == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.parametrize("augment", [None, "flip"])
+def test_mixed_precision_is_that_of_the_teacher_too(augment: str | None) -> None:
+    """Whether it answers before the training or during it; results are of float32."""
+    validation = nct.batches(IMAGES[:10], CLASSES[:10], shuffle=False)
+    for autocast in (None, torch.bfloat16):
+        teacher, student = nct.build(Asked, seed=1), nct.build(nct.MLP, seed=2)
+        loader = nct.batches(IMAGES, CLASSES, 25, augment=augment)
+        nct.distill(student, teacher, loader, validation, epochs=1, autocast=autocast)
+        assert teacher.types == {autocast or torch.float32}
+        assert student(IMAGES[:2]).dtype == torch.float32
 
 
 def adam(parameters: object) -> torch.optim.Optimizer:

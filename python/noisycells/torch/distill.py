@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .batches import Batches
 from .modes import evaluating
-from .train import EVALUATION_BATCH, Loader, TrainingRecord, device_of, fit
+from .train import EVALUATION_BATCH, Loader, TrainingRecord, device_of, fit, mixed_precision
 
 __all__ = ["distill", "distillation_loss"]
 
@@ -92,7 +92,8 @@ def distill(
     student : torch.nn.Module
     teacher : torch.nn.Module
         Gives logits of the student's shape, in eval mode and without gradients; left as it was.
-        Of :func:`batches` that are not augmented, it sees each image once for all epochs.
+        Of :func:`batches` that are not augmented, it sees each image once for all epochs. With
+        ``autocast`` it answers in that precision, too.
     loader, validation : iterable of tuple of Tensor
         Batches (images, labels), as for :func:`fit`.
     temperature, alpha, form
@@ -119,10 +120,11 @@ def distill(
     with evaluating(teacher):
         if isinstance(loader, Batches) and loader.augment is None:
             device = device_of(teacher)
-            answers = [
-                _answers(teacher, loader.prepare(images).to(device)).to(loader.images.device)
-                for images in loader.images.split(EVALUATION_BATCH)
-            ]
+            with mixed_precision(device, options.get("autocast")):
+                answers = [
+                    _answers(teacher, loader.prepare(images).to(device)).to(loader.images.device)
+                    for images in loader.images.split(EVALUATION_BATCH)
+                ]
             loader = loader.with_target(torch.cat(answers))
         return fit(student, loader, validation, loss=loss, **options)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +167,6 @@ def fit(
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     settings = {"seed": check_seed("seed", seed), "steps": steps, "autocast": str(autocast)}
-    precision = partial(torch.autocast, device.type, autocast, enabled=autocast is not None)
     state = TrainingState(inner, optimiser, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
@@ -187,7 +185,7 @@ def fit(
             for batch in loader:
                 images, *targets = (part.to(device) for part in batch)
                 optimiser.zero_grad()
-                with precision():
+                with mixed_precision(device, autocast):
                     value = loss(model, images, *targets)
                 value.backward()
                 if clip_gradient is not None:
@@ -329,6 +327,11 @@ def _answers(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
 
 def _percent(logits: Tensor, labels: Tensor) -> float:
     return 100 * (logits.argmax(1) == labels).sum().item() / len(labels)
+
+
+def mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """A context of ``torch.autocast``, or of nothing without a type."""
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def _cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
