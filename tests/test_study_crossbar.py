@@ -23,6 +23,7 @@ from noisycells.cli import main  # noqa: E402
 from noisycells.intervals import mean_and_interval  # noqa: E402
 from noisycells.io import replacing  # noqa: E402
 from noisycells.studies import crossbar as study  # noqa: E402
+from noisycells.studies import crossbar_view  # noqa: E402
 from noisycells.studies.crossbar import DAY, HOUR, MONTH, YEAR, Entry, Settings  # noqa: E402
 from noisycells.studies.network import Network, train_network  # noqa: E402
 from noisycells.studies.report import write_json  # noqa: E402
@@ -290,11 +291,11 @@ def test_report_is_json(report: dict[str, Any], tmp_path: Path) -> None:
     }
     made = [{key: row[key] for key in ("device", "arguments")} for row in loaded["devices"]]
     assert [devices.from_dict(row) for row in made] == [devices.ideal(), *DEVICES]
-    assert study.format_table(loaded) == study.format_table(report)
+    assert crossbar_view.format_table(loaded) == crossbar_view.format_table(report)
 
 
 def test_table(report: dict[str, Any], entries: list[Entry]) -> None:
-    table = study.format_table(report)
+    table = crossbar_view.format_table(report)
     assert max(map(len, table.splitlines())) <= 80
     for entry in entries:
         text = f"{entry.mean:.2f}±{entry.half_width:.2f}"
@@ -308,18 +309,18 @@ def test_table(report: dict[str, Any], entries: list[Entry]) -> None:
 
 def test_table_says_what_is_left_out(report: dict[str, Any], entries: list[Entry]) -> None:
     measured = [dataclasses.asdict(entry) for entry in entries if not entry.extrapolated]
-    table = study.format_table({**report, "entries": measured})
+    table = crossbar_view.format_table({**report, "entries": measured})
     assert "*" not in table and "(--extrapolate)" in table and "1 year" not in table
     rows = [line for line in table.splitlines() if line.startswith("  none ")]
     assert rows[0].split()[2:] == ["-", "-"]  # ideal
     (only,) = [dataclasses.asdict(e) for e in entries if e.device == "ideal"]
     settings = {**report["settings"], "times": []}
     alone = {**report, "entries": [only], "devices": [], "settings": settings}
-    assert "--extrapolate" not in study.format_table(alone)
+    assert "--extrapolate" not in crossbar_view.format_table(alone)
 
 
 def test_plot(report: dict[str, Any]) -> None:
-    figure = study.plot(report)
+    figure = crossbar_view.plot(report)
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
     assert list(panels) == [device.name for device in DEVICES]
     labels = panels[PCM.name].get_legend_handles_labels()[1]
@@ -338,7 +339,7 @@ def test_plot(report: dict[str, Any]) -> None:
 
 
 def test_plot_of_ideal_devices_alone(report: dict[str, Any], entries: list[Entry]) -> None:
-    figure = study.plot({**report, "entries": [dataclasses.asdict(entries[0])]})
+    figure = crossbar_view.plot({**report, "entries": [dataclasses.asdict(entries[0])]})
     assert not any(axes.get_visible() for axes in figure.axes)
 
 
@@ -359,7 +360,7 @@ def test_plot_of_ideal_devices_alone(report: dict[str, Any], entries: list[Entry
     ],
 )
 def test_time_label(seconds: float | None, label: str) -> None:
-    assert study.time_label(seconds) == label
+    assert crossbar_view.time_label(seconds) == label
 
 
 @pytest.mark.parametrize(
@@ -450,7 +451,7 @@ def test_command(tmp_path: Path, images: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes()
     report = json.loads(printed.stdout)
     assert report == json.loads((first / "crossbar.json").read_text())
-    assert table.stdout == study.format_table(report) + "\n"
+    assert table.stdout == crossbar_view.format_table(report) + "\n"
     settings, spec = report["settings"], report["settings"]["spec"]
     assert (settings["model"], settings["seed"], settings["pruned"]) == ("MLP", 3, 0.5)
     assert (settings["compensation"], settings["reset_noise"]) == (["none", "column"], 1)

@@ -219,6 +219,7 @@ def crossbar(
     from ..data import load
     from ..io import replacing
     from ..studies import crossbar as of
+    from ..studies import crossbar_view as view
     from ..studies.network import train_network
     from ..studies.report import write_json
 
@@ -260,7 +261,7 @@ def crossbar(
     counts = of.layer_counts(network, dataset, settings)
     report = of.report(network, dataset, found, settings, entries, layers, counts)
     with replacing(output / "crossbar.png") as picture:
-        of.plot(report).savefig(picture)
+        view.plot(report).savefig(picture)
     write_json(report, output / "crossbar.json")
-    click.echo(to_json(report) if as_json else of.format_table(report))
+    click.echo(to_json(report) if as_json else view.format_table(report))
     click.echo(f"Wrote crossbar.png and .json to {output}", err=True)
