@@ -32,6 +32,7 @@ from noisycells.studies.recipes import (  # noqa: E402
     isik_recipe,
     pruned_recipe,
 )
+from noisycells.studies.report import write_json  # noqa: E402
 from noisycells.studies.tables import Entry, Table  # noqa: E402
 
 ABOUT = "noisycells.studies.training:about"
@@ -336,6 +337,14 @@ def test_recipe_key_is_of_all_that_decides(source: Source) -> None:
 def test_reports_hold_no_path(source: Source) -> None:
     recipe = everything(mlp(dataclasses.replace(source, name="/some/where")))
     assert "/some/where" not in json.dumps(recipe.describe())
+
+
+def test_reports_have_a_list_of_numbers_on_a_line(tmp_path: Path) -> None:
+    report = {"a": [], "b": [1, None, -2e-9], "c": ["[\n1\n]", 2], "d": [[1.5, 2], [{}]]}
+    write_json(report, tmp_path / "report.json")
+    text = (tmp_path / "report.json").read_text()
+    assert json.loads(text) == report
+    assert "[ 1, null, -2e-09 ]" in text and "[ 1.5, 2 ]" in text and text.count("\n") == 14
 
 
 def test_source_refuses_other_images(source: Source) -> None:

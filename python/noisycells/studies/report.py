@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from ..data import Dataset
 from ..io import replacing
 
 __all__ = ["about_data", "about_versions", "finite", "write_json"]
+
+NUMBERS = re.compile(r"\[\n(?:\s*(?:[-+.\deE]+|null),?\n)+\s*\]")
+"""A list of numbers as ``json.dumps`` indents it; strings have no line breaks in JSON."""
 
 
 def about_data(dataset: Dataset) -> dict[str, Any]:
@@ -50,7 +54,8 @@ def finite(values: Iterable[float | None]) -> list[float | None]:
 
 
 def write_json(report: dict[str, Any], file: Path) -> None:
-    """Write a report as JSON, all of it or nothing."""
+    """Write a report as JSON, all of it or nothing; a list of numbers on one line."""
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    text = NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
     with replacing(file) as temporary:
-        text = json.dumps(report, indent=1, allow_nan=False) + "\n"
         temporary.write_text(text, encoding="utf-8")
