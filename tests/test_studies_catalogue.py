@@ -80,8 +80,11 @@ def test_tiny_run(name: str, shared: tuple[object, ...]) -> None:
     for table in report["tables"]:
         assert table["entries"]
         for entry in table["entries"]:
+            if entry["runs"] is None:  # derived from others
+                assert math.isfinite(entry["mean"]) and len(entry["values"]) == 1
+                continue
             values = [value for run in entry["runs"] for value in run]
-            assert all(map(math.isfinite, values))
+            assert all(map(math.isfinite, values)) and entry["values"] == [len(values)]
             assert entry["mean"] == pytest.approx(np.mean(values))
             if table["unit"] == isik.ACCURACY:
                 assert all(0 <= value <= 100 for value in values)
@@ -120,6 +123,9 @@ def test_seeds_are_networks_and_spread(shared: tuple[object, ...]) -> None:
     report = report_of("isik-fig3", shared, "--seeds", 2, "--seed", 5)
     seeds = [network["recipe"]["seed"] for network in report["networks"]]
     assert sorted(seeds) == [5, 5, 6, 6]
+    keys = [network["key"] for network in report["networks"]]
+    starts = [network["recipe"].get("start") for network in report["networks"]]
+    assert len({*keys}) == 4 and all(s is None or s["key"] in keys for s in starts)
     entries = [entry for table in report["tables"] for entry in table["entries"]]
     assert all(len(entry["runs"]) == 2 and entry["spread"] is not None for entry in entries)
 

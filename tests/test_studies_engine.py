@@ -237,7 +237,7 @@ def test_loky_gives_the_same_report(
     workers = Workers("loky", 2)
     cache = Cache(tmp_path / "cache")
     assert engine.run_study(STUDY, settings, tmp_path, cache, workers, progress) == alone
-    assert steps == ["train 4 of 4", "evaluate 6 of 6"]
+    assert steps == ["train 4 of 4", "evaluate 8 of 8"]
 
 
 # The cluster's own warnings and what it leaves open at its end are not what is tested here.

@@ -109,7 +109,8 @@ def test_derived_entries_take_one_seed_at_a_time() -> None:
     )
     assert list(product.jobs) == jobs
     (entry,) = assemble(Table("t", "r", "c", "u", (product,)), results)["entries"]
-    assert entry["runs"] == [[0.0, 3.0], [3.0, 8.0]]
+    assert product.runs(results) == [[0.0, 3.0], [3.0, 8.0]]
+    assert entry["runs"] is None and entry["values"] == [2, 2]
     assert (entry["row"], entry["column"], entry["mean"]) == ("b", 2, 3.5)
     assert entry["spread"] == pytest.approx(4 / math.sqrt(2))
 
@@ -126,11 +127,10 @@ def test_differences_are_in_pairs() -> None:
         ("c", {"a": [15.0, 5.0, -5.0], "b": [16.0, 4.0, -3.0]}),
     ):
         found = differences(table, "less", lambda row, column, to=reference: (to, column))
-        assembled = assemble(found, results)["entries"]
-        assert {entry["row"]: entry["runs"] for entry in assembled} == {
+        assert {entry.row: entry.runs(results) for entry in found.entries} == {
             row: [values] for row, values in expected.items()
         }
-        assert all(entry["column"] == 1 for entry in assembled)
+        assert all(entry.column == 1 for entry in found.entries)
     less = assemble(differences(table, "less", lambda row, column: ("a", 1)), results)
     by_hand = student_t(0.95, 2) * np.std([1, -1, 2], ddof=1) / math.sqrt(3)
     assert less["entries"][0]["half_width"] == pytest.approx(by_hand)

@@ -187,7 +187,13 @@ def run_study(
     kept = out / "jobs"
     kept.mkdir(parents=True, exist_ok=True)  # better refused now than after the training
     stages = _stages(jobs, kept, cache)
-    networks = {job.recipe.key: about(job.recipe) for job in jobs if job.recipe is not None}
+    recipes = {
+        recipe.key: recipe
+        for job in jobs
+        if job.recipe is not None
+        for recipe in job.recipe.lineage()
+    }
+    networks = {key: about(recipe) for key, recipe in recipes.items()}
     everything = {job.key: job for job in (*networks.values(), *jobs)}
     with workers() if workers is not None else nullcontext():
         with progress("train", sum(map(len, stages))) as step:
@@ -204,7 +210,10 @@ def run_study(
         "channel": settings.channel.to_dict() if study.in_cells else None,
         "settings": settings.to_dict(),
         "versions": about_versions(),
-        "networks": [results[job.key] for job in networks.values()],
+        "networks": [
+            {"key": key, **results[job.key], "recipe": recipes[key].describe()}
+            for key, job in networks.items()
+        ],
         "tables": [assemble(table, results) for table in tables],
     }
 

@@ -208,6 +208,12 @@ class Recipe:
         """The networks this one needs."""
         yield from (recipe for recipe in (self.start, self.teacher) if recipe is not None)
 
+    def lineage(self) -> Iterator[Recipe]:
+        """The networks it needs, and those that they need, each before it is needed; and itself."""
+        for parent in self.parents():
+            yield from parent.lineage()
+        yield self
+
     @property
     def depth(self) -> int:
         """How many networks have to be trained one after another for this one, itself included."""
@@ -219,8 +225,17 @@ class Recipe:
         return content_key(self._identity())
 
     def describe(self) -> dict[str, Any]:
-        """What a report says of it, as plain JSON types: nothing that is not used, and no paths."""
-        return {name: value for name, value in self._identity().items() if value is not None}
+        """What a report says of it, as plain JSON types: nothing that is not used, and no paths.
+
+        Of the networks it needs, model and key.
+        """
+        parents = {
+            name: {"model": parent.model, "key": parent.key}
+            for name, parent in (("start", self.start), ("teacher", self.teacher))
+            if parent is not None
+        }
+        values = {**self._identity(), **parents}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _identity(self) -> dict[str, Any]:
         """All that decides the network; not where the images were found."""

@@ -155,8 +155,7 @@ def differences(
 def _less(runs: list[list[float]]) -> list[float]:
     """The first values less the second ones, of which there may be a single one."""
     ours, others = runs
-    less: list[float] = (np.array(ours) - np.array(others)).round(9).tolist()  # shorter in files
-    return less
+    return (np.array(ours) - np.array(others)).tolist()  # type: ignore[no-any-return]
 
 
 def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,9 +163,10 @@ def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
 
     Each entry has the ``mean`` over all values, the ``half_width`` of its 95 % interval over
     chips or reads (:func:`pooled_interval`; None of single values), the ``spread`` over training
-    seeds (standard deviation of the means of the networks; None of one), all values in ``runs``,
-    a list for each network, and the ``paper``'s number or None. Where a value is not finite it is
-    None, and so is what depends on it.
+    seeds (standard deviation of the means of the networks; None of one), how many ``values`` of
+    each network, and the ``paper``'s number or None. All measured values are in ``runs``, a list
+    for each network; None of what is derived from them. Where a value is not finite it is None,
+    and so is what depends on it.
     """
     entries = []
     for entry in table.entries:
@@ -179,7 +179,8 @@ def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
                 "row": entry.row,
                 "column": entry.column,
                 **dict(zip(("mean", "half_width", "spread"), numbers, strict=True)),
-                "runs": [finite(run) for run in runs],
+                "values": [len(run) for run in runs],
+                "runs": [finite(run) for run in runs] if isinstance(entry, Entry) else None,
                 "paper": entry.paper,
             }
         )
@@ -287,5 +288,5 @@ def write_csv(report: Mapping[str, Any], file: Path) -> None:
         writer.writerow(("table", *names))
         for table in report["tables"]:
             for entry in table["entries"]:
-                counts = {"networks": len(entry["runs"]), "values": len(entry["runs"][0])}
+                counts = {"networks": len(entry["values"]), "values": entry["values"][0]}
                 writer.writerow((table["title"], *({**entry, **counts}[name] for name in names)))

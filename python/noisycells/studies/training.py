@@ -76,8 +76,9 @@ def network(recipe: Recipe, cache: Cache) -> Trained:
 
 
 def about(trained: Trained) -> dict[str, Any]:
-    """A network in a report: its recipe, noise-free test accuracy in percent, and training."""
-    return {name: value for name, value in trained.record.items() if name != "seconds"}
+    """A network in a report: its noise-free test accuracy in percent, and its training."""
+    unwanted = ("seconds", "recipe")
+    return {name: value for name, value in trained.record.items() if name not in unwanted}
 
 
 def build(recipe: Recipe, dataset: Dataset) -> nn.Module:
