@@ -31,6 +31,7 @@ Loader = Iterable[tuple[Tensor, ...]]
 """Batches: images, labels, and what else the loss needs of each image."""
 
 EVALUATION_BATCH = 500
+VANISHED = 1e-30
 CPU = torch.device("cpu")
 
 
@@ -147,6 +148,10 @@ def fit(
 
     Notes
     -----
+    On a CPU, weights that decay below 1e-30 are set to zero: those of dead units get there within a
+    few epochs of Adam with weight decay, and processors take up to 100 times as long for numbers
+    below 1e-38 (measured: five times for a step of LeNet after 8 epochs).
+
     Under torch.distributed, all processes draw from generators of the same seed, process 0 writes
     the checkpoint, and its batch-normalisation statistics are kept.
     """
@@ -182,7 +187,7 @@ def fit(
             _set_epoch(loader, epoch)
             model.train()
             batch = None
-            for batch in loader:
+            for step, batch in enumerate(loader):
                 images, *targets = (part.to(device) for part in batch)
                 optimiser.zero_grad()
                 with mixed_precision(device, autocast):
@@ -193,6 +198,8 @@ def fit(
                 optimiser.step()
                 if schedule is not None:
                     schedule.step()
+                if device.type == "cpu" and step % 16 == 0:
+                    _clear_vanished(model)
             if batch is None:
                 raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
             _share_buffers(inner)
@@ -353,6 +360,13 @@ def _set_epoch(loader: Loader, epoch: int) -> None:
         tell = getattr(part, "set_epoch", None)
         if tell is not None:
             tell(epoch)
+
+
+@torch.no_grad()
+def _clear_vanished(model: nn.Module) -> None:
+    """Set weights to zero that are too small to count, before they are subnormal."""
+    for parameter in model.parameters():
+        parameter.masked_fill_(parameter.abs() < VANISHED, 0)
 
 
 def _share_buffers(model: nn.Module) -> None:
