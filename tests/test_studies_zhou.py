@@ -339,6 +339,17 @@ def test_variants(settings: Settings) -> None:
     rows = {entry.row for entry in tables[-2].entries}
     assert "LeNetDeep, noise + distillation" in rows and len(rows) == 12
     alone = tables_of("fig2b", replace(settings, model="MLP"))
+    norms = {
+        (table.title.partition(",")[0], job.arguments["noise"]["norm"])
+        for table in alone
+        for entry in table.entries
+        if isinstance(entry, Entry)
+        for job in entry.jobs
+    }
+    assert norms == {
+        ("Predicted class", "range"), ("Softmax histogram", "range"),
+        ("Predicted class by deviation", "std"),
+    }  # fmt: skip
     assert {entry.row for table in alone for entry in table.entries} == {"MLP"}
 
 

@@ -39,6 +39,7 @@ __all__ = ["STUDIES"]
 ETA = "eta"
 ETAS = (0.02, 0.04, 0.057, 0.08, 0.11, 0.15, 0.2, 0.3)
 QUICK_ETAS = (0.11, 0.2, 0.3, 0.4)
+STDS, QUICK_STDS = (0.25, 0.5, 0.75, 1.0, 1.4, 2.0, 2.8), (0.7, 1.4, 2.8)  # by deviation
 TRAINED, QUICK_TRAINED = (0.057, 0.11, 0.2), (0.11, 0.3)  # mismatched noise
 LARGEST, QUICK_LARGEST = 0.15, 0.3  # of random eta
 ETAS_4 = (0.02, 0.04, 0.057, 0.08, 0.11, 0.15)  # of 4-bit networks
@@ -226,11 +227,12 @@ def _jobs(
     networks: Iterable[Recipe],
     eta: float,
     passes: float = 1.0,
+    norm: str = "range",
     **arguments: Any,
 ) -> tuple[Job, ...]:
     """Jobs on noisy copies of networks; `passes` over the test images for each copy."""
     repeats = settings.repeats or settings.pick(100, 5)
-    noise = {"noise": {"eta": eta, "norm": "range"}, "repeats": repeats}
+    noise = {"noise": {"eta": eta, "norm": norm}, "repeats": repeats}
     return tuple(
         Job(
             f"noisycells.studies.{function}",
@@ -430,30 +432,37 @@ def fig2b(settings: Settings) -> list[Table]:
 
     I(X;Y) = H(Y) - H(Y|X), X one of 200 random training images, in units of the noise-free value.
     Y is the predicted class or, as the paper does not say, a histogram of all softmax outputs
-    with two bins each. Intervals are over random choices of the images.
+    with two bins each. Intervals are over random choices of the images. Besides, the predicted
+    class under noise relative to the standard deviation of a layer's weights: a few large weights
+    decide their range.
     """
     # Few copies would leave little but the bias of the estimates.
     settings = replace(settings, repeats=settings.repeats or settings.pick(100, 20))
     variants = _variants(settings)
-    etas = settings.pick(ETAS, QUICK_ETAS)
     networks = {model: _clean(settings, model) for model in variants}
     images, subsets = settings.pick(200, 100), settings.pick(5, 2)
     passes = images * subsets / len(settings.source.load().test_images)
     sample = {"images": images, "subsets": subsets}
     ratio = "mutual information / that without noise"
     estimates = {"plug_in": "plug-in", "corrected": "Miller-Madow", "chance": "pure chance"}
+    by_range = "range", ETA, settings.pick(ETAS, QUICK_ETAS)
+    by_std = "std", "sigma / standard deviation", settings.pick(STDS, QUICK_STDS)
     tables = []
-    for output, title in (("class", "Predicted class"), ("softmax", "Softmax histogram")):
+    for output, title, (norm, columns, etas) in (
+        ("class", "Predicted class", by_range),
+        ("softmax", "Softmax histogram", by_range),
+        ("class", "Predicted class by deviation", by_std),
+    ):
         jobs = {
             (model, eta): _jobs(
-                settings, "zhou:information", found, eta, passes, output=output, **sample
+                settings, "zhou:information", found, eta, passes, norm, output=output, **sample
             )
             for model, found in networks.items()
             for eta in etas
         }
         tables += [
             Table(
-                f"{title}, {name}", "network", ETA, ratio,
+                f"{title}, {name}", "network", columns, ratio,
                 tuple(Entry(*place, found, value) for place, found in jobs.items()),
                 note=f"Intervals are over {subsets} random choices of {images} training images.",
                 drawn=value != "chance",
@@ -462,7 +471,7 @@ def fig2b(settings: Settings) -> list[Table]:
         ]  # fmt: skip
         tables.append(
             Table(
-                f"{title}: where information falls", "network", "to a share of", "eta",
+                f"{title}: where information falls", "network", "to a share of", columns,
                 tuple(
                     Derived(
                         model,
