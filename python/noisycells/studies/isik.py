@@ -554,6 +554,17 @@ def _distillation_tables(settings: Settings, paper: Mapping[str, Sequence[float]
 # --------------------------------------------------------------------------- one cell a weight
 
 MEAN_CELLS = (1.0, 1.1, 1.5, 2.1)
+SCOPES: tuple[tuple[str, dict[str, Any], bool], ...] = (
+    ("scale of the model", {"scope": "model"}, False),
+    ("scales of tensors", {"scope": "tensor"}, False),
+)
+"""Codecs by name, with the options of each and whether sensitivities decide."""
+CODECS: tuple[tuple[str, dict[str, Any], bool], ...] = (
+    ("scale of the model, by sensitivity", {"scope": "model"}, True),
+    ("scales of tensors, by sensitivity", {"scope": "tensor"}, True),
+    ("scales of tensors, 4 ranges", {"scope": "tensor", "ranges": 4}, False),
+)
+"""Those for the network that was fine-tuned as usual only."""
 
 
 def one_cell(settings: Settings) -> list[Table]:
@@ -578,13 +589,7 @@ def one_cell(settings: Settings) -> list[Table]:
         entries += [
             Entry(f"{network}{NO_NOISE}", cells, noise_free, "accuracy") for cells in columns
         ]
-        for name, options, weighted in (
-            ("scale of the model", {"scope": "model"}, False),
-            ("scales of tensors", {"scope": "tensor"}, False),
-            ("scale of the model, by sensitivity", {"scope": "model"}, True),
-            ("scales of tensors, by sensitivity", {"scope": "tensor"}, True),
-            ("scales of tensors, 4 ranges", {"scope": "tensor", "ranges": 4}, False),
-        )[: 2 if network else 5]:
+        for name, options, weighted in SCOPES if network else (*SCOPES, *CODECS):
             for cells in columns:
                 codec = Codec(channel, mean_cells=cells, **options).to_dict()
                 arguments = {"codec": codec, "weighted": weighted, "repeats": _repeats(settings)}
