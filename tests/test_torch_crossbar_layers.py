@@ -13,6 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import two_processes  # noqa: E402
+
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 
@@ -393,15 +395,6 @@ def test_data_loader_workers(start: str) -> None:
     assert torch.equal(torch.cat(list(loader)), want)
 
 
-def distributed_worker(rank: int, folder: str) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    distributed_training(rank, folder)  # what it made is gone before the group is
-    dist.destroy_process_group()
-
-
 def distributed_training(rank: int, folder: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -422,7 +415,7 @@ def distributed_training(rank: int, folder: str) -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(distributed_worker, (str(tmp_path),), nprocs=2)
+    two_processes.run(distributed_training, tmp_path)
     (one, y), (two, z) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert one.keys() == two.keys() and torch.equal(y, z)
     for name, tensor in one.items():

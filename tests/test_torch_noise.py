@@ -24,6 +24,7 @@ from noisycells.random import fold_in, standard_normal, stream
 
 torch = pytest.importorskip("torch")
 
+import two_processes  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
@@ -795,11 +796,7 @@ def test_memory_is_one_more_copy_of_the_weights(noisy: tuple[Any, Any]) -> None:
     assert count(shape) == before
 
 
-def distributed_worker(rank: int, folder: str) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+def distributed_noise(rank: int, folder: str) -> None:
     results = []
     for seed in (SEED, fold_in(SEED, rank)):  # the same draws, and each its own
         model = network().eval()
@@ -811,11 +808,10 @@ def distributed_worker(rank: int, folder: str) -> None:
         torch.optim.SGD(model.parameters(), lr=0.01).step()
         results.append((outputs.detach(), gradients(model), model.state_dict()))
     torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(distributed_worker, (str(tmp_path),), nprocs=2)
+    two_processes.run(distributed_noise, tmp_path)
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for i, equal in enumerate([True, False]):
         assert torch.equal(one[i][0], two[i][0]) == equal

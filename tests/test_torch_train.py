@@ -12,6 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import two_processes  # noqa: E402
+
 import noisycells.torch as nct  # noqa: E402
 from noisycells import data  # noqa: E402
 
@@ -335,21 +337,16 @@ def train_in_parallel(epochs: int, checkpoint: Path | None) -> tuple[object, ...
     return model.state_dict(), record.accuracies, record.losses
 
 
-def distributed_worker(rank: int, folder: str) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+def distributed_training(rank: int, folder: str) -> None:
     results = [train_in_parallel(3, None)]
     train_in_parallel(2, Path(folder, "state"))
     results.append(train_in_parallel(3, Path(folder, "state")))
     share = nct.batches(IMAGES[150:], LABELS[150:], 30, shuffle=False)
     torch.save((results, torch.cat([labels for _, labels in share])), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_two_processes_train_as_one_with_their_batches_together(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(distributed_worker, (str(tmp_path),), nprocs=2)
+    two_processes.run(distributed_training, tmp_path)
     (one, first), (two, second) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert torch.equal(torch.stack([first, second], 1).ravel(), VALIDATION.targets[0])
     alone = nct.build(nct.MLP, seed=1)
