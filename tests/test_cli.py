@@ -229,8 +229,9 @@ def test_demo(tmp_path: Path, images: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
     first, second = tmp_path / "first", tmp_path / "second"
-    table = succeed(*DEMO, "--data", images, "--out", first)
-    printed = succeed(*DEMO, "--data", images, "--out", second, "--json")
+    options = ("--data", images, "--cache", tmp_path / "networks")
+    table = succeed(*DEMO, *options, "--out", first)
+    printed = succeed(*DEMO, *options, "--out", second, "--json")
     assert "LeNet on few-digits" in table and "+ adaptive redundancy" not in table
     assert table.count("redundancy") == 2  # a heading for accuracy and one for cost
     for name in ("strategies.json", "strategies.csv", "strategies.png"):
@@ -253,6 +254,7 @@ def test_demo_on_the_embedded_digits_in_a_process_of_its_own(tmp_path: Path) -> 
         text=True,
         check=True,
         cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
     )
     assert "LeNet on digits, 1347 training and 450 test images." in done.stdout
     assert "seed 3" in done.stdout and "rram_mlc_3bit" in done.stdout

@@ -18,9 +18,13 @@ import noisycells.torch as nct  # noqa: E402
 from noisycells import data  # noqa: E402
 from noisycells.intervals import mean_and_interval  # noqa: E402
 from noisycells.studies import strategies  # noqa: E402
-from noisycells.studies.strategies import STRATEGIES, Entry, Network, Settings  # noqa: E402
+from noisycells.studies.cache import Cache  # noqa: E402
+from noisycells.studies.recipes import Source, isik_recipe, pruned_recipe  # noqa: E402
+from noisycells.studies.strategies import STRATEGIES, Entry, Settings  # noqa: E402
+from noisycells.studies.training import Trained  # noqa: E402
+from noisycells.studies.training import network as network_of  # noqa: E402
 
-SETTINGS = Settings(cells=(4, 1), reads=3, epochs=4, finetune_epochs=2)
+SETTINGS = Settings(cells=(4, 1), reads=3)
 NOISY = nc.Channel.gaussian(0.25)
 
 
@@ -30,49 +34,38 @@ def digits() -> data.Dataset:
 
 
 @pytest.fixture(scope="module")
-def few(digits: data.Dataset) -> data.Dataset:
-    return data.Dataset(
-        "few",
-        digits.train_images[:150],
-        digits.train_labels[:150],
-        digits.test_images[:50],
-        digits.test_labels[:50],
-    )
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture(scope="module")
-def network(digits: data.Dataset) -> Network:
-    return strategies.train_network(digits, SETTINGS)
+def network(cache: Cache) -> Trained:
+    return network_of(pruned_recipe(isik_recipe(Source.of("digits"), "LeNet", 0, 4)), cache)
 
 
 @pytest.fixture(scope="module")
-def entries(network: Network, digits: data.Dataset) -> list[Entry]:
-    return strategies.evaluate_strategies(network, digits, NOISY, SETTINGS)
+def entries(network: Trained) -> list[Entry]:
+    return strategies.evaluate_strategies(network, NOISY, SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def report(network: Network, digits: data.Dataset, entries: list[Entry]) -> dict[str, object]:
-    return strategies.report(network, digits, NOISY, SETTINGS, entries)
+def report(network: Trained, cache: Cache, entries: list[Entry]) -> dict[str, object]:
+    dense = network_of(network.recipe.start, cache)
+    return strategies.report(dense, network, NOISY, SETTINGS, entries)
 
 
-def test_network_is_trained_and_pruned(network: Network, digits: data.Dataset) -> None:
+def test_network_is_trained_and_pruned(
+    network: Trained, digits: data.Dataset, cache: Cache
+) -> None:
     kept = sum(mask.sum() for mask in network.masks.values())
     assert kept == round(0.2 * 430_500)
     for name, mask in network.masks.items():
         assert not network.model.state_dict()[name].numpy()[~mask].any()
     accuracy = nct.accuracy(network.model, digits.normalise(digits.test_images), digits.test_labels)
-    assert accuracy == network.pruned_accuracy
-    assert min(network.dense_accuracy, network.pruned_accuracy) > 80
-    assert len(network.training.accuracies) == 4 and len(network.finetuning.accuracies) == 2
-
-
-def test_test_images_take_no_part_in_training(few: data.Dataset) -> None:
-    other = data.Dataset(
-        "other", few.train_images, few.train_labels, 1 - few.test_images, few.test_labels * 0
-    )
-    first, second = (strategies.train_network(d, SETTINGS).model for d in (few, other))
-    pairs = zip(first.parameters(), second.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+    assert accuracy == network.record["accuracy"] > 80
+    assert len(network.record["training"]["accuracies"]) == 2
+    before = network_of(network.recipe.start, cache).record
+    assert before["accuracy"] > 80 and len(before["training"]["accuracies"]) == 4
 
 
 def test_entries_and_their_order(entries: list[Entry]) -> None:
@@ -84,7 +77,7 @@ def test_entries_and_their_order(entries: list[Entry]) -> None:
         assert (entry.mean, entry.half_width) == expected
 
 
-def test_protection_protects(network: Network, digits: data.Dataset) -> None:
+def test_protection_protects(network: Trained) -> None:
     """In very noisy cells the network is lost without protection.
 
     Over 20 chips the difference was 59 with a standard deviation of 10, so that the mean of 3
@@ -93,7 +86,7 @@ def test_protection_protects(network: Network, digits: data.Dataset) -> None:
     noisy = nc.Channel.gaussian(0.5)
     pair = [STRATEGIES[0], STRATEGIES[3]]
     one_cell = dataclasses.replace(SETTINGS, cells=(1,))
-    bare, mapped = strategies.evaluate_strategies(network, digits, noisy, one_cell, pair)
+    bare, mapped = strategies.evaluate_strategies(network, noisy, one_cell, pair)
     assert bare.strategy == "inversion (exact)" and mapped.strategy == "+ adaptive mapping"
     assert bare.mean < mapped.mean - 10
 
@@ -115,50 +108,46 @@ def test_cost_is_counted_in_full(entries: list[Entry]) -> None:
             assert cost["mean_cells"] == entry.cells
 
 
-def test_same_seed_same_entries(
-    network: Network, digits: data.Dataset, entries: list[Entry]
-) -> None:
-    again = strategies.evaluate_strategies(network, digits, NOISY, SETTINGS)
+def test_same_seed_same_entries(network: Trained, entries: list[Entry]) -> None:
+    again = strategies.evaluate_strategies(network, NOISY, SETTINGS)
     assert again == entries
     other = dataclasses.replace(SETTINGS, seed=1)
-    assert strategies.evaluate_strategies(network, digits, NOISY, other) != entries
+    assert strategies.evaluate_strategies(network, NOISY, other) != entries
 
 
-def test_noiseless_cells_change_nothing(network: Network, digits: data.Dataset) -> None:
+def test_noiseless_cells_change_nothing(network: Trained) -> None:
     exact = [strategy for strategy in STRATEGIES if not strategy.learnt_inverse]
     noiseless = nc.Channel.gaussian(0.0)
-    for entry in strategies.evaluate_strategies(network, digits, noiseless, SETTINGS, exact):
-        assert entry.accuracies == (network.pruned_accuracy,) * 3 and entry.half_width == 0
+    for entry in strategies.evaluate_strategies(network, noiseless, SETTINGS, exact):
+        assert entry.accuracies == (network.record["accuracy"],) * 3 and entry.half_width == 0
 
 
-def test_error_of_the_learnt_inverse_is_not_averaged_away(
-    network: Network, digits: data.Dataset
-) -> None:
+def test_error_of_the_learnt_inverse_is_not_averaged_away(network: Trained) -> None:
     """With very many cells the noise is gone, and what is left is the luck of the measurements.
 
     Half of the learnt inverses lost more than 2 of 100; that 20 of them lose less than 1 on
     average takes 19 or more lucky ones.
     """
     many = dataclasses.replace(SETTINGS, cells=(60_000,), reads=20, measurements=40)
-    exact, learnt = strategies.evaluate_strategies(network, digits, NOISY, many, STRATEGIES[:2])
-    assert max(abs(a - network.pruned_accuracy) for a in exact.accuracies) < 1
+    exact, learnt = strategies.evaluate_strategies(network, NOISY, many, STRATEGIES[:2])
+    assert max(abs(a - network.record["accuracy"]) for a in exact.accuracies) < 1
     assert learnt.mean < exact.mean - 1
     assert len(set(learnt.accuracies)) > 1  # each read has measurements of its own
 
 
-def test_progress_is_told_of_every_step(few: data.Dataset) -> None:
+def test_progress_is_told_of_every_step(tmp_path: Path) -> None:
     steps = []
-    short = dataclasses.replace(SETTINGS, epochs=1, finetune_epochs=2)
-    network = strategies.train_network(few, short, lambda: steps.append("epoch"))
+    recipe = pruned_recipe(isik_recipe(Source.of("digits", 150, 50), "LeNet", 0, 3))
+    network = network_of(recipe, Cache(tmp_path), lambda: steps.append("epoch"))
     strategies.evaluate_strategies(
-        network, few, NOISY, short, STRATEGIES[:1], lambda: steps.append("read")
+        network, NOISY, SETTINGS, STRATEGIES[:1], lambda: steps.append("read")
     )
-    assert steps == ["epoch"] * 3 + ["read"] * 6
+    assert steps == ["epoch"] * (3 + 2) + ["read"] * 6
 
 
-def test_scope(network: Network, digits: data.Dataset, entries: list[Entry]) -> None:
+def test_scope(network: Trained, entries: list[Entry]) -> None:
     own = dataclasses.replace(SETTINGS, scope="tensor")
-    assert strategies.evaluate_strategies(network, digits, NOISY, own, STRATEGIES[3:4]) != [
+    assert strategies.evaluate_strategies(network, NOISY, own, STRATEGIES[3:4]) != [
         entry for entry in entries if entry.strategy == STRATEGIES[3].name
     ]
 
@@ -168,6 +157,8 @@ def test_report_is_json(report: dict[str, object], tmp_path: Path) -> None:
     loaded = json.loads((tmp_path / "report.json").read_text())
     assert loaded["settings"] == {**dataclasses.asdict(SETTINGS), "cells": [4, 1]}
     assert loaded["versions"]["noisycells"] == nc.__version__
+    assert loaded["network"]["recipe"]["pruned"] == 0.8
+    assert loaded["network"]["recipe"]["start"]["key"] and loaded["dense"]["recipe"]["epochs"] == 4
     assert loaded["threads"] == torch.get_num_threads()
     assert nc.Channel.from_dict(loaded["channel"]) == NOISY
     assert strategies.format_table(loaded) == strategies.format_table(report)

@@ -7,11 +7,13 @@ from pathlib import Path
 import click
 
 from .. import devices
+from ..studies.recipes import MODELS
 from .options import (
     ComputingDevice,
     Numbers,
     Or,
     Words,
+    cache_option,
     data_option,
     json_option,
     progress,
@@ -24,10 +26,11 @@ from .options import (
 @data_option
 @click.option(
     "--model",
-    type=click.Choice(["LeNet", "MLP", "ResNet20"], case_sensitive=False),
+    type=click.Choice([*MODELS], case_sensitive=False),
+    metavar="NAME",
     default="LeNet",
     show_default=True,
-    help="The network; batch normalisation is folded into its layers.",
+    help=f"The network: {', '.join(MODELS)}; batch normalisation is folded into its layers.",
 )
 @click.option(
     "--device",
@@ -166,8 +169,7 @@ from .options import (
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    help="Threads of torch and of the products; training rounds differently with another number. "
-    "Default: those of torch.",
+    help="Threads of torch and of the products; training has one. Default: those of torch.",
 )
 @click.option(
     "-o",
@@ -177,6 +179,7 @@ from .options import (
     show_default=True,
     help="Directory for crossbar.png and crossbar.json.",
 )
+@cache_option
 @json_option
 def crossbar(
     data: str,
@@ -202,6 +205,7 @@ def crossbar(
     reset_noise: float,
     threads: int | None,
     output: Path,
+    cache: Path | None,
     as_json: bool,
 ) -> None:
     """Accuracy over time of a network that computes on noisy crossbars.
@@ -216,20 +220,18 @@ def crossbar(
     import torch
 
     from ..crossbar import CrossbarSpec
-    from ..data import load
     from ..io import replacing
     from ..studies import crossbar as of
     from ..studies import crossbar_view as view
-    from ..studies.network import train_network
+    from ..studies.cache import Cache, default_directory
+    from ..studies.jobs import one_thread
+    from ..studies.recipes import Source, isik_recipe, pruned_recipe
     from ..studies.report import write_json
+    from ..studies.training import network
 
     settings = of.Settings(
-        model=model,
         chips=chips,
         seed=seed,
-        epochs=epochs,
-        finetune_epochs=(epochs + 1) // 2,
-        pruned=prune,
         times=times,
         compensation=compensation,
         spec=CrossbarSpec(
@@ -248,18 +250,22 @@ def crossbar(
         reset_noise=reset_noise,
     )
     found = found or tuple(of.published_devices())
-    evaluations = of.steps(found, settings)  # checks the devices
-    dataset = load(data, seed)
+    recipe = isik_recipe(Source.of(data), model, seed, epochs)
+    if prune:
+        recipe = pruned_recipe(recipe, prune)
+    evaluations = of.steps(found, settings, recipe)  # checks the devices
+    networks = Cache(cache or default_directory())
     output.mkdir(parents=True, exist_ok=True)
     if threads is not None:
         torch.set_num_threads(threads)
-    with progress("train", settings.epochs + settings.finetune_epochs * (prune > 0)) as step:
-        network = train_network(dataset, settings, step, settings.model)
+    with progress("train", sum(part.epochs for part in recipe.lineage())) as step, one_thread():
+        dense = network(recipe.start or recipe, networks, step)
+        trained = network(recipe, networks, step)
     with progress("compute", evaluations) as step:
-        entries = of.evaluate_devices(network, dataset, found, settings, step)
-    layers = of.layer_reports(network, dataset, found, settings)
-    counts = of.layer_counts(network, dataset, settings)
-    report = of.report(network, dataset, found, settings, entries, layers, counts)
+        entries = of.evaluate_devices(trained, found, settings, step)
+    layers = of.layer_reports(trained, found, settings)
+    counts = of.layer_counts(trained, settings)
+    report = of.report(dense, trained, found, settings, entries, layers, counts)
     with replacing(output / "crossbar.png") as picture:
         view.plot(report).savefig(picture)
     write_json(report, output / "crossbar.json")

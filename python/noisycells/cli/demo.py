@@ -10,6 +10,7 @@ import click
 from ..channel import Channel
 from .options import (
     Numbers,
+    cache_option,
     data_option,
     device_option,
     json_option,
@@ -61,6 +62,7 @@ from .options import (
     show_default=True,
     help="Directory for strategies.png, strategies.json and strategies.csv.",
 )
+@cache_option
 @json_option
 def demo(
     data: str,
@@ -71,6 +73,7 @@ def demo(
     epochs: int,
     scope: Literal["model", "tensor"],
     out: Path,
+    cache: Path | None,
     as_json: bool,
 ) -> None:
     """Train a network, store it in noisy cells, read it back, show the accuracy.
@@ -84,24 +87,21 @@ def demo(
     import sklearn  # type: ignore[import-untyped]  # noqa: F401
     import torch  # noqa: F401
 
-    from ..data import load
     from ..studies import strategies
+    from ..studies.cache import Cache, default_directory
+    from ..studies.jobs import one_thread
+    from ..studies.recipes import Source, isik_recipe, pruned_recipe
+    from ..studies.training import network
 
-    settings = strategies.Settings(
-        cells=cells,
-        reads=reads,
-        seed=seed,
-        epochs=epochs,
-        finetune_epochs=(epochs + 1) // 2,
-        scope=scope,
-    )
-    dataset = load(data, seed)
+    settings = strategies.Settings(cells=cells, reads=reads, seed=seed, scope=scope)
+    recipe = pruned_recipe(isik_recipe(Source.of(data), "LeNet", seed, epochs))
+    networks = Cache(cache or default_directory())
     out.mkdir(parents=True, exist_ok=True)
-    with progress("train", settings.epochs + settings.finetune_epochs) as step:
-        network = strategies.train_network(dataset, settings, step)
+    with progress("train", sum(part.epochs for part in recipe.lineage())) as step, one_thread():
+        dense, pruned = (network(part, networks, step) for part in recipe.lineage())
     with progress("store", len(strategies.STRATEGIES) * len(cells) * reads) as step:
-        entries = strategies.evaluate_strategies(network, dataset, channel, settings, progress=step)
-    report = strategies.report(network, dataset, channel, settings, entries)
+        entries = strategies.evaluate_strategies(pruned, channel, settings, progress=step)
+    report = strategies.report(dense, pruned, channel, settings, entries)
     strategies.write_json(report, out / "strategies.json")
     strategies.write_csv(report, out / "strategies.csv")
     strategies.plot(report).savefig(out / "strategies.png")

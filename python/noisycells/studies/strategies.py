@@ -1,7 +1,7 @@
 """Accuracy against cells for the storage strategies of Isik et al. (2020, Tables 1 and 8).
 
-A LeNet is trained, 80 % of its weights are pruned, the rest is fine-tuned and stored in analog
-cells by each strategy of the paper's tables in turn, then read back many times.
+The weights of a network, pruned or not, are stored in analog cells by each strategy of the paper's
+tables in turn, then read back many times.
 """
 
 from __future__ import annotations
@@ -19,28 +19,23 @@ import numpy as np
 
 from .. import random
 from ..channel import Channel
-from ..data import Dataset
 from ..intervals import mean_and_interval
 from ..storage import Codec
-from .network import Network, train_network
 from .report import about_data, about_versions, write_json
+from .training import Trained, about
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .training import Trained
-
 __all__ = [
     "STRATEGIES",
     "Entry",
-    "Network",
     "Settings",
     "Strategy",
     "evaluate_strategies",
     "format_table",
     "plot",
     "report",
-    "train_network",
     "write_csv",
     "write_json",
 ]
@@ -81,7 +76,7 @@ STRATEGIES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the table, besides the data set and the channel.
+    """Everything that decides the table, besides the network and the channel.
 
     Parameters
     ----------
@@ -90,11 +85,7 @@ class Settings:
     reads : int
         Chips programmed and read for each entry, at least 2.
     seed : int
-        Seed of the initial weights, the training and every draw of the cells.
-    epochs, finetune_epochs : int
-        Epochs before and after pruning.
-    pruned : float
-        Share of the weights pruned, by magnitude over the whole network.
+        Seed of every draw of the cells.
     scope : {"model", "tensor"}
         One scale and threshold for the whole network, as in the paper, or for each tensor.
     measurements, neighbours : int
@@ -107,9 +98,6 @@ class Settings:
     cells: tuple[int, ...] = (30, 20, 10, 5, 3, 2, 1)
     reads: int = 10
     seed: int = 0
-    epochs: int = 30
-    finetune_epochs: int = 15
-    pruned: float = 0.8
     scope: Literal["model", "tensor"] = "model"
     measurements: int = 200
     neighbours: int = 10
@@ -150,8 +138,7 @@ class Entry:
 
 
 def evaluate_strategies(
-    network: Network | Trained,
-    dataset: Dataset,
+    trained: Trained,
     channel: Channel,
     settings: Settings,
     strategies: Sequence[Strategy] = STRATEGIES,
@@ -165,8 +152,7 @@ def evaluate_strategies(
 
     Parameters
     ----------
-    network : Network or Trained
-    dataset : Dataset
+    trained : Trained
         The test images are used.
     channel : Channel
         The cells.
@@ -179,6 +165,7 @@ def evaluate_strategies(
 
     from .. import torch as nct
 
+    dataset = trained.dataset
     images = torch.from_numpy(dataset.normalise(dataset.test_images))
     labels = torch.from_numpy(dataset.test_labels)
     chips = [random.fold_in(settings.seed, read) for read in range(settings.reads)]
@@ -189,16 +176,16 @@ def evaluate_strategies(
     )
     # Convolution and pooling are faster in this layout; the copy keeps it when loaded.
     images = images.contiguous(memory_format=torch.channels_last)
-    scratch = copy.deepcopy(network.model)
+    scratch = copy.deepcopy(trained.model)
     scratch.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     entries = []
     for strategy in strategies:
         for cells in settings.cells:
             stored = [
                 nct.store(
-                    network.model,
+                    trained.model,
                     _codec(strategy, channel, inverse, cells, settings),
-                    masks=network.masks,
+                    masks=trained.masks,
                 )
                 for inverse in (learnt if strategy.learnt_inverse else [None])
             ]
@@ -251,14 +238,15 @@ def _codec(
 
 
 def report(
-    network: Network,
-    dataset: Dataset,
+    dense: Trained,
+    pruned: Trained,
     channel: Channel,
     settings: Settings,
     entries: Sequence[Entry],
 ) -> dict[str, Any]:
-    """Everything the files and the table show, as plain JSON types.
+    """Everything the files and the table show of a network that was pruned and stored.
 
+    As plain JSON types; `dense` is the network before pruning.
     It holds every setting, seed and version, no time and no path: on one machine, the same
     settings give the same report.
     """
@@ -266,13 +254,14 @@ def report(
 
     return {
         "study": "strategies",
-        "data": about_data(dataset),
+        "data": about_data(pruned.dataset),
         "channel": channel.to_dict(),
         "capacity": channel.capacity(),
         "settings": asdict(settings),
         "versions": about_versions(),
-        "threads": torch.get_num_threads(),  # training rounds differently with another number
-        "network": network.to_dict(),
+        "threads": torch.get_num_threads(),  # sums may round differently with another number
+        "dense": {**about(dense), "recipe": dense.recipe.describe()},
+        "network": {**about(pruned), "recipe": pruned.recipe.describe()},
         "entries": [asdict(entry) for entry in entries],
     }
 
@@ -299,6 +288,7 @@ def write_csv(report: dict[str, Any], file: Path) -> None:
 def format_table(report: dict[str, Any]) -> str:
     """The report as text of 80 columns; a line of each block is one number of cells."""
     data, network, settings = report["data"], report["network"], report["settings"]
+    pruned = network["recipe"]["pruned"]
     entries = {(entry["cells"], entry["strategy"]): entry for entry in report["entries"]}
     strategies = list(dict.fromkeys(strategy for _, strategy in entries))
     headings = [textwrap.wrap(strategy, 13) for strategy in strategies]
@@ -321,11 +311,11 @@ def format_table(report: dict[str, Any]) -> str:
 
     channel = report["channel"]
     synthetic = " (synthetic)" if channel["synthetic"] else ""
-    about = [
+    paragraphs = [
         f"{network['name']} on {data['name']}, {data['training_images']} training and "
         f"{data['test_images']} test images. Noise-free accuracy "
-        f"{network['dense_accuracy']:.2f} %, with {100 * settings['pruned']:g} % of the weights "
-        f"pruned {network['pruned_accuracy']:.2f} %.",
+        f"{report['dense']['accuracy']:.2f} %, with {100 * pruned:g} % of the weights pruned "
+        f"{network['accuracy']:.2f} %.",
         f"Cells: {channel['name']}{synthetic}, up to {report['capacity']:.2f} bits each; "
         f"{settings['reads']} chips an entry, seed {settings['seed']}, scale per "
         f"{settings['scope']}. Biases stay digital. k-NN: learnt inverse, the mean of "
@@ -335,7 +325,7 @@ def format_table(report: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            *(textwrap.fill(paragraph, 80) for paragraph in about),
+            *(textwrap.fill(paragraph, 80) for paragraph in paragraphs),
             *block("Test accuracy in %, mean and 95 % interval:", accuracy),
             *block("Cells in all (data, side, index) per stored / per original weight:", cost),
         ]
@@ -362,7 +352,7 @@ def plot(report: dict[str, Any]) -> Figure:
                 label=name,
             )
     for axis in axes:
-        axis.axhline(report["network"]["pruned_accuracy"], color="grey", ls=":", label="noise-free")
+        axis.axhline(report["network"]["accuracy"], color="grey", ls=":", label="noise-free")
         axis.set_xscale("log")
         axis.set_xticks([1, 2, 3, 5, 10, 20, 30, 50, 100], minor=False)
         axis.set_xticks([], minor=True)

@@ -50,15 +50,16 @@ class Trained:
     record: dict[str, Any]
 
 
-def network(recipe: Recipe, cache: Cache) -> Trained:
+def network(recipe: Recipe, cache: Cache, progress: Callable[[], None] | None = None) -> Trained:
     """The network of a recipe, trained now if the cache has none.
 
-    It is on the processor it was trained on, or on the CPU where that is not there; noise is then
-    of other numbers.
+    `progress` is called after each epoch of training, that of networks it needs included. The
+    network is on the processor it was trained on, or on the CPU where that is not there; noise is
+    then of other numbers.
     """
     dataset = recipe.source.load()
     if recipe.key not in cache:
-        cache.put(recipe.key, *_train(recipe, dataset, cache))
+        cache.put(recipe.key, *_train(recipe, dataset, cache, progress))
     # Not the model that was trained: the order of its parameters and types in its record differ.
     found = cache.get(recipe.key)
     assert found is not None
@@ -120,7 +121,7 @@ def _device(recipe: Recipe) -> str:
 
 
 def _train(
-    recipe: Recipe, dataset: Dataset, cache: Cache
+    recipe: Recipe, dataset: Dataset, cache: Cache, progress: Callable[[], None] | None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state of the trained model and its record; goes on from a checkpoint if there is one."""
     import torch
@@ -135,7 +136,7 @@ def _train(
         )
     model = build(recipe, dataset)
     if recipe.start is not None:
-        start = network(recipe.start, cache).model
+        start = network(recipe.start, cache, progress).model
         # Ranges of quantisation begin anew where the start had none.
         model.load_state_dict(start.state_dict(), strict=recipe.quantise == recipe.start.quantise)
     model.to(recipe.compute)
@@ -157,6 +158,7 @@ def _train(
         "scheduler": _scheduler(recipe),
         "autocast": None if recipe.precision == "float32" else torch.bfloat16,
         "checkpoint": checkpoint,
+        "progress": None if progress is None else lambda epoch, accuracy: progress(),
     }
     with ExitStack() as stack:
         if recipe.pruned:
@@ -164,7 +166,7 @@ def _train(
         if recipe.noise is not None:
             stack.enter_context(inject(model, recipe.noise, recipe.seed))
         if recipe.teacher is not None:
-            teacher = network(recipe.teacher, cache).model.to(recipe.compute)
+            teacher = network(recipe.teacher, cache, progress).model.to(recipe.compute)
             training = nct.distill(
                 model, teacher, loader, validation, **(recipe.distillation or {}), **arguments
             )
