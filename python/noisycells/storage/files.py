@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._types import Converter
 from ..io import FORMAT, DecodeError, FormatError, Reader, Writer, dumps, widen
 from ..random import STREAM_VERSION
-from ..reference import Converter
 from .arrays import Source, prepare
 from .codec import Codec
 from .cost import Cost, total
