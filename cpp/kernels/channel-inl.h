@@ -1,4 +1,8 @@
 // Cells as noisy channels (reference.sample). Blocks of at most kBlock elements.
+#pragma once
+
+#include "rng-inl.h"
+#include "vector-inl.h"
 
 // The channel's table: in memory, or in registers where the level can and the table is small,
 // as those of measured devices are.

@@ -9,6 +9,7 @@
 // next 8 bits. Of the products of parts those that float32 can hold are summed in float32, small
 // ones first: 3, 5 or 6, for inputs of one, two or three parts. Rounds as float32 sums do, in
 // another order than the other levels.
+#pragma once
 
 constexpr int kRowStep = 64, kCodeBytes = 1;
 constexpr int kFloatRowStep = 32, kFloatBytes = 2, kFloatParts = 3;

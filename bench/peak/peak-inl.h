@@ -49,7 +49,3 @@ NC_INLINE std::int64_t spin_integer(std::int64_t rounds, float* numbers) {
   return rounds * kUnderWay * W * 4;
 }
 #endif
-
-std::int64_t spin(bool integer, std::int64_t rounds, float* numbers) {
-  return integer ? spin_integer(rounds, numbers) : spin_float(rounds, numbers);
-}

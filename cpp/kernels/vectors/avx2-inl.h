@@ -1,4 +1,6 @@
 // AVX2 with FMA and BMI2: 8 lanes.
+#pragma once
+
 constexpr int W = 8;
 struct F { __m256 v; };
 struct I { __m256i v; };

@@ -1,6 +1,10 @@
 // Gradients of weights: outer products of output gradients and converted inputs, summed over a
 // block of the batch. Each sum is made in the order of the rows, so levels with the same
 // multiply-add agree.
+#pragma once
+
+#include "product-inl.h"
+#include "vector-inl.h"
 
 void input_values(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
                   const Dac& dac, float* values) {

@@ -1,5 +1,7 @@
 // Any other processor (aarch64 among them): 4 lanes in the compiler's vector extension. Fused
 // multiply-adds are __builtin_fmaf: one instruction where there is one, exact everywhere.
+#pragma once
+
 constexpr int W = 4;
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef std::int32_t i32x4 __attribute__((vector_size(16)));

@@ -1,6 +1,7 @@
 // Integer products by multiply-adds of pairs of 16-bit integers: sums of codes in 32 bits are
 // exact, so every level agrees. Panels hold two vectors of outputs side by side, and of each
 // output two rows.
+#pragma once
 
 constexpr int kRowStep = 2, kCodeBytes = 2;
 constexpr int kFloatRowStep = 1, kFloatBytes = 4, kFloatParts = 1;

@@ -1,4 +1,6 @@
 // AVX-512 (F, BW, DQ, VL): 16 lanes.
+#pragma once
+
 constexpr int W = 16;
 struct F { __m512 v; };
 struct I { __m512i v; };

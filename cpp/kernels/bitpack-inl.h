@@ -1,4 +1,7 @@
 // Codes of 1 to 16 bits to bytes and back, least significant bit first (reference.pack_bits).
+#pragma once
+
+#include "vector-inl.h"
 
 // Eight codes of `width` bits as one word: each byte of `codes` (or of the result) is a code.
 NC_INLINE std::uint64_t gather8(std::uint64_t codes, int width) {

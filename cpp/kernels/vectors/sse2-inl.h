@@ -1,4 +1,6 @@
 // Baseline of x86-64 (SSE2): 4 lanes. Fused multiply-adds are emulated exactly.
+#pragma once
+
 constexpr int W = 4;
 struct F { __m128 v; };
 struct I { __m128i v; };

@@ -1,4 +1,6 @@
 // Table look-ups one lane at a time, for the levels without permutes or gathers.
+#pragma once
+
 NC_INLINE F lookup8(const float* table, I index) {
   alignas(16) std::int32_t i[W];
   store_i(i, index);

@@ -1,4 +1,8 @@
 // Weights to cell inputs and back (reference.encode, reference.decode), a block at a time.
+#pragma once
+
+#include "channel-inl.h"
+#include "vector-inl.h"
 
 // Side codes to range numbers.
 NC_INLINE I range_numbers(const std::uint8_t* codes, bool sign) {

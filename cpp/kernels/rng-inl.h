@@ -4,6 +4,9 @@
 // widening product then needs no shuffles. Two such groups, A and B, make a set of W blocks,
 // 4 W outputs. Which lane works on which block is free, and chosen so that in-lane unpacks
 // put the outputs in order. Several sets run interleaved to hide the multiplier's latency.
+#pragma once
+
+#include "vector-inl.h"
 
 struct LaneBlocks {
   alignas(64) std::int32_t a[W], b[W];  // even lanes matter

@@ -4,17 +4,11 @@
 //
 // 64-bit lanes: "even" lanes are the low halves. unpack_* work within 128-bit lanes.
 
+#pragma once
+
 #define NC_INLINE inline __attribute__((always_inline))
 
-#if defined(__AVX512F__)
-#include "simd_avx512-inl.h"
-#elif defined(__AVX2__)
-#include "simd_avx2-inl.h"
-#elif defined(__SSE2__)
-#include "simd_sse2-inl.h"
-#else
-#include "simd_portable-inl.h"
-#endif
+#include NOISYCELLS_VECTORS
 
 // Lines that will be written, a page ahead: stores to lines that are already owned run at more
 // than twice the bandwidth. Never faults, so it may point past the end.

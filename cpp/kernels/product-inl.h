@@ -1,5 +1,9 @@
 // Tiled products of input codes and packed weights, their noise, ADC and digital accumulation
 // (reference/crossbar.py). The driver, crossbar.cpp, cuts the work into panels and row blocks.
+#pragma once
+
+#include "rng-inl.h"
+#include "vector-inl.h"
 
 // ---------------------------------------------------------------- inputs
 
@@ -150,11 +154,7 @@ NC_INLINE void in_row_blocks(int m, F_ f) {
   }
 }
 
-#if defined(__AMX_INT8__)
-#include "product_amx-inl.h"
-#else
-#include "product_vector-inl.h"
-#endif
+#include NOISYCELLS_PRODUCTS
 
 float pack(const float* positive, const float* negative, std::ptrdiff_t ld, int columns, int rows,
            float inverse_span, int levels, void* panel, float* peak) {

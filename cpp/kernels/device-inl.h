@@ -1,4 +1,9 @@
 // Programming and ageing of devices (reference/crossbar.py). Blocks of at most kBlock elements.
+#pragma once
+
+#include "channel-inl.h"
+#include "rng-inl.h"
+#include "vector-inl.h"
 
 struct Lookup {  // positions in a table over one grid
   Rows rows;
