@@ -69,7 +69,7 @@ ROOMS = [
     {"devices"},
     {"storage", "crossbar", "io"},
     {"data", "intervals", "torch"},
-    {"benchmarks", "studies"},
+    {"speed", "studies"},
     {"cli"},
 ]
 
