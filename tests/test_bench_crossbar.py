@@ -14,23 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from normal_statistics import p_of_kolmogorov, upper_tail
+from normal_statistics import p_of_standard_normal
 from numpy.typing import NDArray
 
 import noisycells as nc
-from noisycells.benchmarks import (
-    crossbar,
-    crossbar_goals,
-    layers,
-    measure_crossbar,
-    peers,
-    timing,
-    training,
-)
-from noisycells.benchmarks.crossbar import MODES, Field, Shape
+from bench import goals, peers
+from bench.cases import CASES, crossbar, layers, storage
+from bench.cases.case import Field
+from bench.cases.crossbar import MODES, Shape
 from noisycells.crossbar import Packed
 from noisycells.devices.pcm import JOSHI_STD
 from noisycells.reference import crossbar as reference
+from noisycells.speed import timing
 
 torch = pytest.importorskip("torch")
 
@@ -45,7 +40,7 @@ FIELDS = {
     "peers": lambda _: layers.products(TINY),
     "training": lambda _: layers.training(2),
     "calls": lambda _: layers.small_calls(),
-    "noise": lambda _: training.noise(2),
+    "noise": lambda _: layers.noise(2),
 }
 
 
@@ -82,7 +77,7 @@ def ours(products: Field) -> dict[str, list[F64]]:
 def test_noiseless_products_are_those_of_the_rivals(
     products: Field, ours: dict[str, list[F64]]
 ) -> None:
-    linear, blas = result(products.rivals["F.linear"]), result(products.rivals["numpy"])
+    linear, blas = result(products.rivals["F.linear"]), result(products.rivals["np.matmul"])
     assert rms(linear - blas) < 1e-5 * rms(linear)
     tiles = result(products.rivals["tile by tile, ADC only"])
     assert rms(tiles - linear) < 0.05 * rms(linear)  # codes of 8 bits
@@ -136,19 +131,10 @@ def test_programmed_devices_have_the_same_moments() -> None:
             inside = target > 6  # uS, where nothing is clipped at 0
             r = target[inside].astype(np.float64) / pcm.g_max
             z = (g[polarity][inside] - target[inside]) / np.polyval(JOSHI_STD[::-1], r)
-            judge_normal(z)
+            assert p_of_standard_normal(z) > 1e-7
     for name in ("torch", "torch tuned"):
         a, b = at_zero["ours"], at_zero[name]
         assert abs(a.mean() - b.mean()) < 6 * a.std() * math.sqrt(2 / len(a))
-
-
-def judge_normal(z: F64) -> None:
-    """Kolmogorov's test that ``z`` is standard normal, p > 1e-7."""
-    assert len(z) > 1000
-    exact = np.array([1 - upper_tail(v) for v in np.sort(z)])
-    steps = np.arange(len(z) + 1) / len(z)
-    distance = max(np.abs(exact - steps[:-1]).max(), np.abs(exact - steps[1:]).max())
-    assert p_of_kolmogorov(float(distance), len(z)) > 1e-7
 
 
 def test_fresh_products_are_those_of_the_weights() -> None:
@@ -172,7 +158,7 @@ def test_training_steps_train() -> None:
 
 
 def test_noisy_training_steps_train() -> None:
-    field = training.noise(2)
+    field = layers.noise(2)
     names = ["Gaussian", "stored", "programmed", "Gaussian, 4 bits"]
     assert [job.name for job in field.jobs] == names
     first = {}
@@ -225,43 +211,33 @@ def test_peers_that_fail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # ----------------------------------------------------------------- goals and limits
 
 
-def test_goals_are_those_of_the_issue_of_each_kind() -> None:
-    most, least = crossbar_goals.most_time, crossbar_goals.least_speedup
-    for level in ("avx512", "avx512_vnni", "amx"):
-        assert most(level, "batch", "int16 ADC only", "F.linear", 1) == 0.35
-        assert most(level, "batch", "float32 weight noise", "F.linear", 2) == 1.3
-        assert most(level, "batch", "int16 output noise", "numpy", 2) == 0.80
-        assert most(level, "fresh", "int16 ADC only", "F.linear", 1) == 0.40
-        tiles = "tile by tile, output noise"
-        assert least(level, "convolution", "int16 output noise", tiles, 1) == 3.7
-        assert crossbar_goals.least_peak(level, "512x1024x1024", "int16 ADC only") == 0.70
-    assert most("avx2", "vector", "int16 weight noise", "F.linear", 2) == 0.7
-    assert least("avx2", "batch", "int16 ADC only", "tile by tile, ADC only", 2) is None
-    assert most("baseline", "batch", "int16 ADC only", "F.linear", 1) is None
-    assert most("avx512", "batch", "int8 ADC only", "F.linear", 1) is None
-    assert most("avx512", "batch", "int16 ADC only", "F.linear", 3) is None
-    assert most("avx512", "training", "input range fixed", "plain torch", 1) == 2.5
-    assert most("avx2", "noise", "Gaussian", "plain torch", 2) == 1.10
-    assert least("avx512", "program", "two devices a weight", "torch", 2) == 8
-
-
 @pytest.mark.parametrize("kind", FIELDS)
 def test_every_goal_has_its_job_and_rival(kind: str) -> None:
     jobs = FIELDS[kind](nc.available_simd_levels()[-1:]).jobs
     pairs = {(kind, job.name, rival) for job in jobs for rival in job.rivals}
-    for table, noiseless in ((crossbar_goals._TIMES, True), (crossbar_goals._SPEEDUPS, False)):
-        for goals in table.values():
-            some = {key for key in goals if key[0] == kind}
-            assert some <= pairs
-            assert all((rival in crossbar_goals.NOISELESS) == noiseless for *_, rival in some)
+    for table, times in ((goals._TIMES, True), (goals._SPEEDUPS, False)):
+        for some in table.values():
+            here = {key for key in some if key[0] == kind}
+            assert here <= pairs
+            assert all(goals.is_time(rival) == times for *_, rival in here)
 
 
 def test_every_case_has_a_kind_that_is_known() -> None:
-    assert {case.kind for case in measure_crossbar.CASES} == set(FIELDS)
-    names = [case.name for case in measure_crossbar.CASES]
-    assert len(set(names)) == len(names)
-    for peaks in crossbar_goals._PEAKS.values():
-        assert {case for case, _ in peaks} <= set(names)
+    assert {case.kind for case in CASES} == {*FIELDS, *storage.JOBS}
+    for table in (goals._TIMES, goals._SPEEDUPS):
+        assert {kind for some in table.values() for kind, *_ in some} <= {c.kind for c in CASES}
+    names, titles = [case.name for case in CASES], [case.title for case in CASES]
+    assert len(set(names)) == len(set(titles)) == len(names)
+    for shares in goals._SHARES.values():
+        assert {case for case, _ in shares} <= set(names)
+
+
+@pytest.mark.parametrize("name", storage.JOBS)
+def test_every_goal_of_storage_has_its_rival(name: str) -> None:
+    for table, times in ((goals._TIMES, True), (goals._SPEEDUPS, False)):
+        rivals = {rival for some in table.values() for kind, _, rival in some if kind == name}
+        assert rivals <= set(storage.JOBS[name].rivals)
+        assert all(goals.is_time(rival) == times for rival in rivals)
 
 
 def test_work_counts_what_a_product_takes() -> None:
@@ -270,18 +246,3 @@ def test_work_counts_what_a_product_takes() -> None:
     assert exact.operations == 2 * clean.operations
     assert (clean.draws, noisy.draws) == (0, 70 * 40 * 2)
     assert clean.reads == 4 * 70 * 300 + 2 * 300 * 40 and clean.writes == 4 * 70 * 40
-
-
-def test_calls_run_at_their_level_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, str]] = []
-    naps: list[float] = []
-    monkeypatch.setattr(timing.time, "sleep", naps.append)
-    lowest, highest = nc.available_simd_levels()[0], nc.simd_level()
-
-    def call(name: str) -> Any:
-        return lambda: seen.append((name, nc.simd_level()))
-
-    taken = timing.times({"a": call("a"), "b": call("b")}, 1, 2, levels={"a": lowest}, pools=["b"])
-    assert set(seen) == {("a", lowest), ("b", highest)} and nc.simd_level() == highest
-    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 2, "b": 2}
-    assert len(naps) == 4

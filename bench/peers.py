@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from ..crossbar import Packed
-from .contenders import F32, Call, Contenders
+from noisycells.crossbar import Packed
+from noisycells.speed.cases import F32
+from noisycells.speed.timing import Call, Contenders
 
 __all__ = ["PEERS", "products", "training"]
 

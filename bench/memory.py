@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .pipeline import Job
+from noisycells.speed.cases import Weights
 
 __all__ = ["MOST_EXTRA_MB", "extra_memory"]
 
@@ -34,32 +35,29 @@ def extra_memory(size: int) -> list[dict[str, Any]]:
         ``call``, ``elements``, ``outputs_mb``, ``extra_mb``, ``goal``, ``met``; or ``call`` and
         ``missing``, the reason, where the system does not tell the peak (not Linux).
     """
-    script = (
-        "import json, sys; from noisycells.benchmarks import memory; "
-        "print(json.dumps(memory.measure(int(sys.argv[1]))))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(size)], check=True, capture_output=True, text=True
-    )
+        [sys.executable, "-m", "bench.memory", str(size)], check=True, capture_output=True,
+        text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return rows
 
 
 def measure(size: int) -> list[dict[str, Any]]:
     """The work of :func:`extra_memory`, in the fresh interpreter."""
-    calls: dict[str, Callable[[Job], list[Any]]] = {
+    calls: dict[str, Callable[[Weights], list[Any]]] = {
         "Codec.encode": _encode,
-        "StoredTensor.read": lambda job: [job.stored.read(1)],
-        "Codec.transmit": lambda job: [job.codec.transmit(job.weights, 1, job.mask)],
+        "StoredTensor.read": lambda weights: [weights.stored.read(1)],
+        "Codec.transmit": lambda weights: [weights.codec.transmit(weights.values, 1, weights.mask)],
     }
-    small, job = Job.of(_WARM_UP), Job.of(size)
-    for each in (small, job):
+    small, weights = Weights.of(_WARM_UP), Weights.of(size)
+    for each in (small, weights):
         _ = each.stored  # what StoredTensor.read starts from
     rows: list[dict[str, Any]] = []
     for name, call in calls.items():
         call(small)
         try:
-            returned, extra = peak(call, job)
+            returned, extra = peak(call, weights)
         except OSError:
             rows.append({"call": name, "missing": "only Linux tells the peak"})
             continue
@@ -91,8 +89,8 @@ def peak(call: Callable[..., list[Any]], *arguments: Any) -> tuple[int, int]:
     return returned, max(0, _status("VmHWM") - before - returned)
 
 
-def _encode(job: Job) -> list[Any]:
-    stored = job.codec.encode(job.weights, job.mask)
+def _encode(weights: Weights) -> list[Any]:
+    stored = weights.codec.encode(weights.values, weights.mask)
     assert stored.mask is not None
     return [stored.levels, stored.side, stored.mask]
 
@@ -101,3 +99,7 @@ def _status(field: str) -> int:
     """Bytes of a field of this process's status."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition(field + ":")[2].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(int(sys.argv[1]))))

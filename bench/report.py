@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from noisycells.speed.timing import machine_lines
+
 __all__ = ["render"]
 
 _CROSSBAR = "{:<20}{:>8} {:<24} {:<25} {:<25} {}"
@@ -11,15 +13,9 @@ _ROW = "{:<25} {:>5}  {:<16} {:<15}  {:<13} {:<16} {:>7}  {}"
 
 
 def render(result: dict[str, Any]) -> str:
-    """The result of :func:`noisycells.benchmarks.run` as text."""
-    m = result["machine"]
+    """The result of :func:`bench.measure.run` as text."""
     lines = [
-        f"{m['cpu']}, {m['cores']} cores, load {m['load']:.1f}; SIMD level {m['simd_level']}, "
-        f"{m['compiler']}, {m['threading']}, OMP_WAIT_POLICY {m['omp_wait_policy'] or 'not set'}",
-        f"noisycells {m['noisycells']}, Python {m['python']}, numpy {m['numpy']}, "
-        f"torch {m['torch'] or 'not installed'}",
-        f"numpy multiplies with {m['blas'] or 'a BLAS not known without threadpoolctl'}; "
-        f"OPENBLAS_CORETYPE {m['openblas_coretype'] or 'not set'}",
+        *machine_lines(result["machine"]),
         f"ns an element, median (minimum) of {result['rounds']} rounds; limit: share of what the "
         "machine can do, measured in the same rounds",
     ]
@@ -101,7 +97,9 @@ def _lines(row: dict[str, Any]) -> list[str]:
     right = [_rival(rival) for rival in row["rivals"]]
     if limit["goal"] is not None:
         goal = _goal(f">= {limit['goal']:.0%}", limit["met"])
-        right.append([limit["name"], _figure(limit), share, goal])
+        right.append(
+            [limit["name"], f"{limit['share'] * row['ours']['median_ns']:.3g}", share, goal]
+        )
     return [
         _ROW.format(*(left if first else [""] * 4), *cells).rstrip()
         for first, cells in zip([True] + [False] * len(right), right, strict=False)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _core
-from .contenders import Call
+from noisycells import _core
+from noisycells.speed.timing import Call
 
 __all__ = ["Limit", "limits", "peak"]
 
@@ -23,17 +23,13 @@ class Limit(NamedTuple):
     unit: str
 
 
-def limits(
-    size: int, *, reads: float, writes: float, draws: float, threads: int
-) -> dict[str, Limit]:
+def limits(*, reads: float, writes: float, draws: float, threads: int) -> dict[str, Limit]:
     """The limits of a job: its memory traffic and its random words.
 
     Parameters
     ----------
-    size : int
-        Elements of the job.
     reads, writes, draws : float
-        Bytes read and written, and random words, for each element.
+        Bytes read and written, and random words.
     threads : int
         Threads that share copying and filling; the words take the package's setting.
 
@@ -43,14 +39,14 @@ def limits(
         ``memcpy`` copies half as many bytes as the job reads and writes; ``fill``, for a job that
         only writes; ``Philox``, where there are draws.
     """
-    moved = int(size * (reads + writes))
+    moved = int(reads + writes)
     found = {}
     if reads:
         found["memcpy"] = Limit(_copy(moved // 2, threads), moved / 1e9, "GB/s")
     elif writes:
         found["fill"] = Limit(_fill(moved, threads), moved / 1e9, "GB/s")
     if draws:
-        words = np.empty(int(size * draws), np.uint32)
+        words = np.empty(int(draws), np.uint32)
         found["Philox"] = Limit(
             lambda: _core.random_words(words, 1, 0, 0), len(words) / 1e9, "Gwords/s"
         )

@@ -9,23 +9,22 @@ instructions of its own for integer products, at AVX-512 too, for which the goal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .. import devices
-from ..crossbar import CrossbarSpec, Packed, Ranges, mapping
-from ..random import stream
-from . import crossbar_rivals as rivals
-from .contenders import F32, Call, Contenders, torch_or_none
-from .machine import blas
+from noisycells import devices
+from noisycells.crossbar import CrossbarSpec, Packed, Ranges, mapping
+from noisycells.random import stream
+from noisycells.speed.cases import F32, ROWS, linear, matmul
+from noisycells.speed.timing import Call, Contenders, blas, torch_or_none
 
-__all__ = ["CASES", "CrossbarCase", "Field", "Job", "Shape", "Work"]
+from .. import rivals
+from .case import Case, Field, Job, Work
 
-ROWS = 256
+__all__ = ["CASES", "Shape"]
+
 MODES = {"ADC only": "none", "output noise": "output", "weight noise": "weight"}
 KERNELS = ("int16", "float32", "int8")
 LEAST_BATCH = 64  # what short runs shrink batches to
@@ -46,61 +45,6 @@ class Shape(NamedTuple):
 
     def __str__(self) -> str:
         return "x".join(map(str, self))
-
-
-class Work(NamedTuple):
-    """What a job cannot do without: operations of a kernel, bytes, random words.
-
-    ``kernel`` is empty where there are no products.
-    """
-
-    kernel: str
-    operations: float
-    reads: float
-    writes: float
-    draws: float
-
-
-class Job(NamedTuple):
-    """One way of doing a case, and its rivals.
-
-    ``level``: SIMD level to run at; None for that in use.
-    """
-
-    name: str
-    call: Call
-    rivals: tuple[str, ...]
-    level: str | None = None
-    work: Work | None = None
-
-
-class Field(NamedTuple):
-    """All who take part in a case. ``absent``: why a rival does not."""
-
-    jobs: Sequence[Job]
-    rivals: Contenders
-    absent: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class CrossbarCase:
-    """One case.
-
-    Attributes
-    ----------
-    name, title, kind : str
-        For programs, for people, and what goals go by.
-    prepare : callable
-        Of what to divide the size by, and of the SIMD levels to measure.
-    full : bool
-        Left out of short runs.
-    """
-
-    name: str
-    title: str
-    kind: str
-    prepare: Callable[[int, Sequence[str]], Field]
-    full: bool = False
 
 
 # --------------------------------------------------------------------------- products
@@ -131,7 +75,7 @@ def products(shape: Shape, levels: Sequence[str]) -> Field:
     layer, g = conductances(n, k)
     ranges = Ranges()
     jobs: list[Job] = []
-    others: dict[str, Call] = {}
+    others: Contenders = {}
 
     def packed(kernel: str, mode: str) -> Packed:
         return Packed(g, device(), spec_of(kernel, mode), layer.scales, ranges, stream=STREAM)
@@ -143,16 +87,16 @@ def products(shape: Shape, levels: Sequence[str]) -> Field:
         array, y = packed(kernel, mode), np.empty((batch, n), np.float32)
         jobs.append(Job(
             f"{kernel} {mode}", product(array, x, y),
-            ("F.linear", "numpy", f"tile by tile, {mode}"), level, work(shape, kernel, mode),
+            ("F.linear", "np.matmul", f"tile by tile, {mode}"), level, work(shape, kernel, mode),
         ))  # fmt: skip
     if torch := torch_or_none():
-        others["F.linear"] = rivals.linear(torch, x, weights)
+        others["F.linear"] = linear(torch, x, weights)
         for mode in MODES:
             array = packed("float32", mode)
             others[f"tile by tile, {mode}"] = rivals.tile_by_tile(torch, x, array)
     if blas() is None:
-        return Field(jobs, others, {"numpy": "threadpoolctl not installed"})
-    return Field(jobs, others | {"numpy": rivals.matmul(x, weights)})
+        return Field(jobs, others, {"np.matmul": "threadpoolctl not installed"})
+    return Field(jobs, others | {"np.matmul": matmul(x, weights)}, pools=("np.matmul",))
 
 
 def _ways(levels: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -199,7 +143,7 @@ def programming(n: int, k: int) -> Field:
     def ours() -> F32:
         return mapping.program(layer, pcm, spec, 1, STREAM, out=g)
 
-    others: dict[str, Call] = {}
+    others: Contenders = {}
     if torch := torch_or_none():
         weights, inverse = layer.slices[0], float(layer.inverse[0])
         for name, tuned in (("torch", False), ("torch tuned", True)):
@@ -224,9 +168,9 @@ def fresh(shape: Shape, levels: Sequence[str]) -> Field:
 
         return ours
 
-    others: dict[str, Call] = {}
+    others: Contenders = {}
     if torch := torch_or_none():
-        others["F.linear"] = rivals.linear(torch, x, layer.slices[0])
+        others["F.linear"] = linear(torch, x, layer.slices[0])
         others["W + s randn"] = rivals.noisy_linear(torch, x, layer.slices[0])
     jobs = [
         Job(f"{kernel} ADC only", call(spec_of(kernel, "ADC only")),
@@ -243,26 +187,26 @@ def fresh_work(shape: Shape, kernel: str) -> Work:
     return once._replace(reads=once.reads + 4 * size, writes=once.writes + 8 * size, draws=2 * size)
 
 
-def _case(shape: Shape, kind: str, title: str = "", full: bool = False) -> CrossbarCase:
-    return CrossbarCase(
+def _case(shape: Shape, kind: str, title: str = "", full: bool = False) -> Case:
+    return Case(
         str(shape), title or str(shape), kind,
         lambda shrink, levels: products(shape.shrunk(shrink), levels), full,
     )  # fmt: skip
 
 
 LARGE = Shape(512, 1024, 1024)  # of the guard
-CASES: tuple[CrossbarCase, ...] = (
+CASES: tuple[Case, ...] = (
     _case(Shape(64, 512, 512), "batch"),
     _case(LARGE, "batch"),
     _case(Shape(512, 4096, 4096), "batch", full=True),
     _case(Shape(100_352, 576, 64), "convolution", "100352x576x64 (conv)"),
     _case(Shape(1, 1024, 1024), "vector"),
     _case(Shape(1, 4096, 4096), "vector", full=True),
-    CrossbarCase(
+    Case(
         "fresh", f"program, pack, {LARGE}", "fresh",
         lambda shrink, levels: fresh(LARGE.shrunk(shrink), levels),
     ),
-    CrossbarCase(
+    Case(
         "program", "program 11.2 M weights", "program",
         lambda shrink, _: programming(max(RESNET18[0] // shrink, 1), RESNET18[1]),
     ),

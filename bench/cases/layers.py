@@ -1,4 +1,4 @@
-"""Cases of the torch layers: a step of training, calls with small inputs, the peers' layers."""
+"""Cases in torch: steps of training on crossbars and with noise on weights, small calls, peers."""
 
 from __future__ import annotations
 
@@ -8,28 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from ..crossbar import CrossbarSpec, Packed
-from . import peers
-from .contenders import Call, torch_or_none
-from .crossbar import (
-    LARGE,
-    ROWS,
-    CrossbarCase,
-    Field,
-    Job,
-    Shape,
-    conductances,
-    device,
-    product,
-    spec_of,
-)
+from noisycells import Codec, devices
+from noisycells.crossbar import CrossbarSpec, Packed
+from noisycells.speed.cases import ROWS
+from noisycells.speed.timing import Call, torch_or_none
 
-__all__ = ["BATCH", "CASES", "LEAST_BATCH", "step"]
+from .. import peers
+from .case import Case, Field, Job
+from .crossbar import LARGE, Shape, conductances, device, product, spec_of
+
+__all__ = ["CASES"]
 
 BATCH = 128
 LEAST_BATCH = 2  # of short runs
 INPUT_RANGE = 4.0  # full scale of normalised activations
 SMALL = 16
+ETA = 0.05
+BITS = 4
 
 
 def training(batch: int) -> Field:
@@ -37,7 +32,7 @@ def training(batch: int) -> Field:
     torch = torch_or_none()
     if torch is None:
         return Field([], {})
-    from .. import torch as nct
+    import noisycells.torch as nct
 
     plain = nct.build(nct.ResNet20, seed=1)
     specs = {
@@ -75,12 +70,63 @@ def step(torch: ModuleType, model: Any, images: Any, labels: Any) -> Call:
     return call
 
 
+def noise(batch: int) -> Field:
+    """One step of ResNet-20 for CIFAR, SGD with momentum, all weights noisy."""
+    torch = torch_or_none()
+    if torch is None:
+        return Field([], {})
+    import noisycells.torch as nct
+
+    plain = nct.build(nct.ResNet20, seed=1)
+    source = torch.Generator().manual_seed(1)
+    images = torch.randn(batch, 3, 32, 32, generator=source)
+    labels = torch.randint(10, (batch,), generator=source)
+    kinds: dict[str, dict[str, Any]] = {
+        "Gaussian": {"eta": ETA},
+        "stored": {"codec": Codec(devices.gaussian_standin())},
+        "programmed": {"device": devices.pcm_joshi2020()},
+    }
+    models = {}
+    for name, arguments in kinds.items():
+        models[name] = copy.deepcopy(plain)
+        nct.inject_noise(models[name], **arguments, seed=1)
+    models[f"Gaussian, {BITS} bits"] = nct.quantise(copy.deepcopy(models["Gaussian"]), BITS, BITS)
+    rivals = {
+        "plain torch": step(torch, copy.deepcopy(plain), images, labels),
+        "W + s randn": step(torch, _by_hand(torch, plain), images, labels),
+    }
+    jobs = [
+        Job(name, step(torch, model, images, labels), tuple(rivals))
+        for name, model in models.items()
+    ]
+    return Field(jobs, rivals)
+
+
+def _by_hand(torch: ModuleType, plain: Any) -> Any:
+    """Noise as it is often written: noisy copies of all weights, given to the plain model."""
+
+    class Noisy(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain = copy.deepcopy(plain)
+
+        def forward(self, x: Any) -> Any:
+            noisy = {}
+            for name, w in self.plain.named_parameters():
+                if w.ndim >= 2:
+                    sigma = ETA * (w.max() - w.min()).detach()
+                    noisy[name] = w + sigma * torch.randn_like(w)
+            return torch.func.functional_call(self.plain, noisy, (x,))
+
+    return Noisy()
+
+
 def small_calls() -> Field:
     """What a call costs where there is hardly anything to compute."""
     torch = torch_or_none()
     if torch is None:
         return Field([], {})
-    from .. import torch as nct
+    import noisycells.torch as nct
 
     linear = torch.nn.Linear(SMALL, SMALL)
     x = torch.randn(1, SMALL, generator=torch.Generator().manual_seed(1))
@@ -141,15 +187,19 @@ def products(shape: Shape) -> Field:
     return Field(jobs, others, absent)
 
 
-CASES: tuple[CrossbarCase, ...] = (
-    CrossbarCase(
+CASES: tuple[Case, ...] = (
+    Case(
         "peers", f"{LARGE}, other simulators", "peers",
         lambda shrink, _: products(LARGE.shrunk(shrink)),
     ),
-    CrossbarCase(
+    Case(
         "training", f"training step of ResNet-20, batch {BATCH}", "training",
         lambda shrink, _: training(max(BATCH // shrink, LEAST_BATCH)),
     ),
-    CrossbarCase("calls", f"calls of a layer, 1x{SMALL}x{SMALL}", "calls",
+    Case(
+        "noise", f"training step of ResNet-20 with noise on weights, batch {BATCH}", "noise",
+        lambda shrink, _: noise(max(BATCH // shrink, LEAST_BATCH)),
+    ),
+    Case("calls", f"calls of a layer, 1x{SMALL}x{SMALL}", "calls",
                  lambda *_: small_calls()),
 )  # fmt: skip
