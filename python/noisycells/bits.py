@@ -15,9 +15,7 @@ __all__ = ["pack_bits", "unpack_bits"]
 MAX_WIDTH = 16
 
 
-def pack_bits(
-    codes: ArrayLike, width: int, *, num_threads: int | None = None
-) -> NDArray[np.uint8]:
+def pack_bits(codes: ArrayLike, width: int, *, num_threads: int | None = None) -> NDArray[np.uint8]:
     """Packs integer codes: code i takes bits i * width to (i + 1) * width - 1 of the result.
 
     Parameters
