@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from noisycells import devices
-from noisycells.capacity import blahut_arimoto, gaussian_transition, input_grid
 from noisycells.channel import Channel
+from noisycells.channel.capacity import blahut_arimoto, gaussian_transition, input_grid
 from noisycells.reference import Converter
 
 TOLERANCE = 1e-3  # the default distance of the two bounds, bits

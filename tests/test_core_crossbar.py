@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import noisycells as nc
-from noisycells import _core
+from noisycells import _core, _types
 from noisycells.reference import crossbar as reference
 from noisycells.reference import standard_normal
 
@@ -48,7 +48,7 @@ def guarded(shape: tuple[int, ...], dtype: type) -> tuple[Guarded, NDArray[Any]]
 SPAN, G_MIN = 24.5, 0.5
 GRID = np.linspace(0, 31, 1025)
 INV_DX = float(np.float32(1024 / 31))
-STUCK = reference.Stuck(2**30, 2**29, 0.25, 23.0)
+STUCK = _types.Stuck(2**30, 2**29, 0.25, 23.0)
 
 
 def table(*columns: NDArray[np.float64]) -> F32:
@@ -61,24 +61,24 @@ DRIFT_TABLE = table(0.35 - 0.005 * GRID, 0.14 + 0.001 * GRID)
 FLICKER_TABLE = table(np.minimum(0.0088 / np.maximum(GRID / 25, 1e-3) ** 0.65, 0.2))
 
 PROGRAMMING = {
-    "plain": reference.Programming(PROGRAM_TABLE, 0.0, INV_DX, 0.0, 40.0),
-    "stuck": reference.Programming(PROGRAM_TABLE, 0.0, INV_DX, 0.0, 40.0, STUCK),
-    "clipped": reference.Programming(PROGRAM_TABLE, 0.0, INV_DX, 5.0, 12.0),
-    "2 rows": reference.Programming(PROGRAM_TABLE[[0, -1]], 3.0, 0.125, 0.0, 40.0),
-    "all stuck": reference.Programming(
-        PROGRAM_TABLE, 0.0, INV_DX, 0.0, 40.0, reference.Stuck(2**31, 2**32, 1.0, 2.0)
+    "plain": _types.Programming(PROGRAM_TABLE, 0.0, INV_DX, 0.0, 40.0),
+    "stuck": _types.Programming(PROGRAM_TABLE, 0.0, INV_DX, 0.0, 40.0, STUCK),
+    "clipped": _types.Programming(PROGRAM_TABLE, 0.0, INV_DX, 5.0, 12.0),
+    "2 rows": _types.Programming(PROGRAM_TABLE[[0, -1]], 3.0, 0.125, 0.0, 40.0),
+    "all stuck": _types.Programming(
+        PROGRAM_TABLE, 0.0, INV_DX, 0.0, 40.0, _types.Stuck(2**31, 2**32, 1.0, 2.0)
     ),
-    "stuck on": reference.Programming(
-        PROGRAM_TABLE, -1.0, INV_DX, 0.0, 40.0, reference.Stuck(0, 2**31, 1.0, 2.0)
+    "stuck on": _types.Programming(
+        PROGRAM_TABLE, -1.0, INV_DX, 0.0, 40.0, _types.Stuck(0, 2**31, 1.0, 2.0)
     ),
 }
 AGEING_TABLES = {"relaxation": RELAX_TABLE, "drift": DRIFT_TABLE, "flicker": FLICKER_TABLE}
 
 
-def ageing(*happens: str, **changed: Any) -> reference.Ageing:
+def ageing(*happens: str, **changed: Any) -> _types.Ageing:
     tables = {name: t if name in happens else None for name, t in AGEING_TABLES.items()}
     limits = {"x0": 0.0, "inv_dx": INV_DX, "low": 0.0, "high": 40.0}
-    return reference.Ageing(**{**tables, **limits, **changed})
+    return _types.Ageing(**{**tables, **limits, **changed})
 
 
 AGEING = {
@@ -98,12 +98,12 @@ AGEING["old"] = ageing(
 )  # fmt: skip
 
 
-def bound_programming(p: reference.Programming) -> _core.Programming:
+def bound_programming(p: _types.Programming) -> _core.Programming:
     ends = (p.stuck.off_conductance, p.stuck.on_conductance)
     return _core.Programming(p.table, p.x0, p.inv_dx, p.low, p.high, p.stuck[:2], ends)
 
 
-def bound_ageing(a: reference.Ageing) -> _core.Ageing:
+def bound_ageing(a: _types.Ageing) -> _core.Ageing:
     ends = (a.stuck.off_conductance, a.stuck.on_conductance)
     return _core.Ageing(
         a.relaxation, a.drift, a.flicker, a.x0, a.inv_dx, a.low, a.high, a.stuck[:2], ends
@@ -734,7 +734,7 @@ def reaches(case: Case) -> F32:
         for p in range(len(case.planes))
     ]
     return np.array(
-        [[reference.reach(v[:, t]) for t in reference.tiles(case.k, case.rows)] for v in values]
+        [[reference.reach(v[:, t]) for t in _types.tiles(case.k, case.rows)] for v in values]
     )
 
 

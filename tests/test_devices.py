@@ -14,8 +14,8 @@ import pytest
 
 from noisycells import devices
 from noisycells.channel import Channel
+from noisycells.channel.fitting import scale
 from noisycells.devices import pcm, rram
-from noisycells.fitting import scale
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 5.5  # standard errors; passed by chance with probability 4e-8

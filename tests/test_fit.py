@@ -17,7 +17,7 @@ import pytest
 
 from noisycells import devices
 from noisycells.channel import Channel
-from noisycells.fitting import fit, read_csv, scale
+from noisycells.channel.fitting import fit, read_csv, scale
 
 LIMIT = 5.5
 RNG = np.random.default_rng

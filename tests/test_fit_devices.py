@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 import noisycells as nc
 from noisycells import devices
+from noisycells.channel.fitting import fit_times, header, read_columns
 from noisycells.cli import main
 from noisycells.devices import Device
-from noisycells.fitting import fit_times, header, read_columns
 
 pytest.importorskip("sklearn", reason="scikit-learn not installed")
 

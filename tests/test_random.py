@@ -260,14 +260,14 @@ def read_only() -> np.ndarray:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"shape": -1}, ValueError, r"^shape: expected sizes >= 0, got \(-1,\)"),
-        ({"shape": (2, -3)}, ValueError, r"^shape: expected sizes >= 0, got \(2, -3\)"),
+        ({"shape": -1}, ValueError, r"^shape: expected an int >= 0, got -1"),
+        ({"shape": (2, -3)}, ValueError, r"^shape: expected an int >= 0, got -3"),
         ({"seed": -1}, ValueError, r"^seed: expected an int in \[0, 2\*\*64\), got -1"),
         ({"seed": 2**64}, ValueError, r"^seed: .* got 18446744073709551616"),
-        ({"seed": None}, TypeError, r"^seed: expected an int in \[0, 2\*\*64\), got NoneType"),
-        ({"seed": 1.0}, TypeError, r"^seed: expected an int .* got float"),
+        ({"seed": None}, TypeError, r"^seed: expected an int in \[0, 2\*\*64\), got None"),
+        ({"seed": 1.0}, TypeError, r"^seed: expected an int .* got 1.0"),
         ({"stream": -1}, ValueError, r"^stream: expected an int .* got -1"),
-        ({"stream": "a"}, TypeError, r"^stream: expected an int .* got str"),
+        ({"stream": "a"}, TypeError, r"^stream: expected an int .* got 'a'"),
         ({"offset": -1}, ValueError, r"^offset: expected .* got -1"),
         ({"offset": 2**46}, ValueError, r"^offset: expected .* got 70368744177664"),
         ({"out": np.empty(4)}, ValueError, r"^out: expected a writeable C-.* got float64 \(4,\)"),
@@ -275,9 +275,9 @@ def read_only() -> np.ndarray:
         ({"out": np.empty(8, np.float32)[::2]}, ValueError, r"^out: expected a writeable C-"),
         ({"out": read_only()}, ValueError, r"^out: expected a writeable"),
         ({"out": [0.0] * 4}, ValueError, r"^out: .* got list"),
-        ({"num_threads": 0}, ValueError, r"^num_threads: expected an int >= 1 or None, got 0"),
+        ({"num_threads": 0}, ValueError, r"^num_threads: expected an int in \[1, 4096\], got 0"),
         ({"num_threads": -1}, ValueError, r"^num_threads: expected an int .* got -1"),
-        ({"num_threads": 2.0}, TypeError, r"^num_threads: expected an int, got float"),
+        ({"num_threads": 2.0}, TypeError, r"^num_threads: expected an int, got 2.0"),
     ],
 )
 def test_standard_normal_errors(
@@ -296,9 +296,9 @@ def test_standard_normal_errors(
         ([0, 0, 0, 2**32], [0, 0], 10, ValueError, r"^counter: expected integers in \[0, 2\*\*32"),
         ([0, 0, 0, -1], [0, 0], 10, ValueError, r"^counter: expected integers in \[0, 2\*\*32\)"),
         ([0] * 4, [0.0, 1.0], 10, ValueError, r"^key: expected integers .* got float64"),
-        ([0] * 4, [0, 0], -1, ValueError, r"^rounds: expected 0 to 64, got -1"),
-        ([0] * 4, [0, 0], 65, ValueError, r"^rounds: expected 0 to 64, got 65"),
-        ([0] * 4, [0, 0], 1.5, TypeError, r"'float' object cannot be interpreted as an integer"),
+        ([0] * 4, [0, 0], -1, ValueError, r"^rounds: expected an int in \[0, 64\], got -1"),
+        ([0] * 4, [0, 0], 65, ValueError, r"^rounds: expected an int in \[0, 64\], got 65"),
+        ([0] * 4, [0, 0], 1.5, TypeError, r"^rounds: expected an int, got 1.5"),
     ],
 )
 def test_philox_errors(
@@ -325,5 +325,5 @@ def test_fold_in_spreads() -> None:
 
 def test_check_seed() -> None:
     assert nc.random.check_seed("seed", np.uint64(2**64 - 1)) == 2**64 - 1
-    with pytest.raises(TypeError, match=r"^chip: expected an int in \[0, 2\*\*64\), got float"):
+    with pytest.raises(TypeError, match=r"^chip: expected an int in \[0, 2\*\*64\), got 1.0"):
         nc.random.check_seed("chip", 1.0)  # type: ignore[arg-type]

@@ -113,8 +113,8 @@ def test_set_num_threads() -> None:
     [
         (-1, ValueError, r"^n: expected an int in \[0, 4096\], got -1"),
         (4097, ValueError, r"^n: expected an int in \[0, 4096\], got 4097"),
-        (1.5, TypeError, r"^n: expected an int, got float"),
-        (None, TypeError, r"^n: expected an int, got NoneType"),
+        (1.5, TypeError, r"^n: expected an int, got 1.5"),
+        (None, TypeError, r"^n: expected an int, got None"),
     ],
 )
 def test_set_num_threads_errors(n: Any, error: type[Exception], message: str) -> None:

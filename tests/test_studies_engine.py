@@ -408,7 +408,7 @@ def test_network_is_trained_once(
 def test_training_goes_on_from_its_checkpoint(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = importlib.import_module("noisycells.torch.train")
+    loop = importlib.import_module("noisycells.torch.training.fit")
     recipe = mlp(source, epochs=4, noise={"eta": 0.05})
     whole = training.network(recipe, Cache(tmp_path / "whole"))
     parts = Cache(tmp_path / "parts")

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
-from noisycells.torch import linear_parts  # noqa: E402
+from noisycells.torch.crossbar import parts  # noqa: E402
 
 nn = torch.nn
 PCM = nc.devices.pcm_joshi2020()
@@ -173,7 +173,7 @@ def test_recurrent_layers(kind: Any, keywords: dict[str, Any]) -> None:
 def test_projections_of_lstm() -> None:
     """By its linear parts alone: the fused layer of torch warns about itself."""
     model = nn.LSTM(5, 7, proj_size=3)
-    linear_parts.take_apart(model)
+    parts.take_apart(model)
     y, (h, c) = model(torch.randn(4, 2, 5))
     assert (y.shape, h.shape, c.shape) == ((4, 2, 3), (1, 2, 3), (1, 2, 7))
     assert torch.equal(y[-1], h[0])

@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch")
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells.reference import crossbar as reference  # noqa: E402
-from noisycells.torch import crossbar_gradient  # noqa: E402
-from noisycells.torch.crossbar_circuit import describe  # noqa: E402
-from noisycells.torch.crossbar_op import fresh_product, programmed_product  # noqa: E402
-from noisycells.torch.crossbar_patches import Geometry, patches  # noqa: E402
+from noisycells.torch.crossbar import gradient  # noqa: E402
+from noisycells.torch.crossbar.circuit import describe  # noqa: E402
+from noisycells.torch.crossbar.operator import fresh_product, programmed_product  # noqa: E402
+from noisycells.torch.crossbar.patches import Geometry, patches  # noqa: E402
 
 F = torch.nn.functional
 PCM = nc.devices.pcm_joshi2020()
@@ -231,8 +231,8 @@ def test_gradients_of_convolutions_are_those_of_patches(
     grad = torch.randn_like(y)
     found = torch.autograd.grad(y, [x, w], grad, retain_graph=True)
     # In torch operations, as on other devices.
-    by_taps = crossbar_gradient._weights_by_taps
-    with mock.patch.object(crossbar_gradient, "_weights_by_patches", by_taps):
+    by_taps = gradient._weights_by_taps
+    with mock.patch.object(gradient, "_weights_by_patches", by_taps):
         others = torch.autograd.grad(y, [x, w], grad)
     want = torch.autograd.grad(rows, [x, w], grad.movedim(1, -1).reshape(rows.shape))
     for got in (found, others):

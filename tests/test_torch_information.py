@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import noisycells.torch as nct  # noqa: E402
-from noisycells.torch.information import count_outputs, entropy, information  # noqa: E402
+from noisycells.torch.measure.information import count_outputs, entropy, information  # noqa: E402
 
 
 def binary_entropy(p: float) -> float:

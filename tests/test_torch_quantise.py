@@ -23,7 +23,7 @@ from torch.nn.utils import parametrizations  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import noisycells.torch as nct  # noqa: E402
-from noisycells.torch.quantise import best_range  # noqa: E402
+from noisycells.torch.noise.quantise import best_range  # noqa: E402
 
 
 def network() -> Any:

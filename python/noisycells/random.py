@@ -7,14 +7,15 @@ any thread count, chunking and SIMD level; a longer array starts with the shorte
 from __future__ import annotations
 
 import hashlib
-import operator
-from typing import SupportsIndex
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core
-from .reference import STREAM_VERSION, fold_in
+from . import _arguments, _core
+from ._arguments import output as output_array
+from ._arguments import seed as check_seed
+from ._types import STREAM_VERSION
 from .runtime import threads_argument
 
 __all__ = [
@@ -27,39 +28,6 @@ __all__ = [
     "stream",
 ]
 
-_MAX_INDEX = 1 << 46  # see the counter layout in noisycells.reference
-
-
-def check_seed(name: str, value: SupportsIndex) -> int:
-    """``value`` as an int in [0, 2**64); otherwise TypeError or ValueError naming ``name``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{name}: expected an int in [0, 2**64), got {type(value).__name__}"
-        ) from None
-    if not 0 <= number < 1 << 64:
-        raise ValueError(f"{name}: expected an int in [0, 2**64), got {number}")
-    return number
-
-
-def output_array(out: NDArray[np.float32] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """``out``, or a new array where it is None; ValueError where it is not one to draw into."""
-    if out is None:
-        return np.empty(shape, np.float32)
-    if not (
-        isinstance(out, np.ndarray)
-        and out.dtype == np.float32
-        and out.shape == shape
-        and out.flags.c_contiguous
-        and out.flags.writeable
-    ):
-        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise ValueError(
-            f"out: expected a writeable C-contiguous float32 array of shape {shape}, got {got}"
-        )
-    return out
-
 
 def stream(*names: str) -> int:
     """The 64-bit stream number of a path of names, such as ``stream("conv1.weight", "side")``.
@@ -68,6 +36,16 @@ def stream(*names: str) -> int:
     """
     digest = hashlib.blake2b("\0".join(names).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+def fold_in(seed: int, data: int) -> int:
+    """A new 64-bit seed from a seed and a number, both in [0, 2**64).
+
+    One Philox block of (data, key = seed); :func:`noisycells.reference.fold_in` defines it.
+    """
+    counter = [data & 0xFFFFFFFF, data >> 32, 0xFFFFFFFF, 0xFFFFFFFF]
+    words = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
+    return int(words[0]) | int(words[1]) << 32
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:
@@ -94,7 +72,7 @@ def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[
     c = np.ascontiguousarray(np.broadcast_to(c, (*shape, 4)).reshape(-1, 4))
     k = np.ascontiguousarray(np.broadcast_to(k, (*shape, 2)).reshape(-1, 2))
     out = np.empty_like(c)
-    _core.philox4x32(c, k, operator.index(rounds), out)
+    _core.philox4x32(c, k, _arguments.integer("rounds", rounds, 0, 64), out)
     return out.reshape(*shape, 4)
 
 
@@ -139,15 +117,12 @@ def standard_normal(
     TypeError, ValueError
         Naming the argument, what was expected and what came.
     """
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    if any(n < 0 for n in shape):
-        raise ValueError(f"shape: expected sizes >= 0, got {shape}")
-    count = int(np.prod(shape, dtype=np.int64))
-    if not 0 <= offset <= _MAX_INDEX - count:
-        raise ValueError(f"offset: expected offset + size <= 2**46 and >= 0, got {offset}")
+    sizes = (shape,) if isinstance(shape, (int, np.integer)) else shape
+    shape = tuple(_arguments.integer("shape", n, 0) for n in sizes)
+    first = _arguments.offset("offset", offset, math.prod(shape))
     out = output_array(out, shape)
     _core.standard_normal(
-        out.reshape(-1), check_seed("seed", seed), check_seed("stream", stream), offset,
+        out.reshape(-1), check_seed("seed", seed), check_seed("stream", stream), first,
         threads_argument(num_threads),
     )  # fmt: skip
     return out

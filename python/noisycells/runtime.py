@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import os
 
-from . import _core
+from . import _arguments, _core
 
 __all__ = [
     "available_simd_levels",
@@ -17,6 +16,7 @@ __all__ = [
 ]
 
 SIMD_VARIABLE = "NOISYCELLS_SIMD_LEVEL"
+MAX_THREADS = 4096
 
 
 def simd_level() -> str:
@@ -64,7 +64,7 @@ def set_num_threads(n: int) -> None:
     TypeError, ValueError
         Where ``n`` is not an int >= 0.
     """
-    _core.set_num_threads(_check_threads("n", n))
+    _core.set_num_threads(_arguments.integer("n", n, 0, MAX_THREADS))
 
 
 def get_num_threads() -> int:
@@ -76,20 +76,7 @@ def threads_argument(num_threads: int | None) -> int:
     """The ``num_threads`` argument of the public functions, as the core takes it."""
     if num_threads is None:
         return 0
-    n = _check_threads("num_threads", num_threads)
-    if n == 0:
-        raise ValueError("num_threads: expected an int >= 1 or None, got 0")
-    return n
-
-
-def _check_threads(name: str, n: int) -> int:
-    try:
-        number = operator.index(n)
-    except TypeError:
-        raise TypeError(f"{name}: expected an int, got {type(n).__name__}") from None
-    if not 0 <= number <= 4096:
-        raise ValueError(f"{name}: expected an int in [0, 4096], got {number}")
-    return number
+    return _arguments.integer("num_threads", num_threads, 1, MAX_THREADS)
 
 
 def start() -> None:

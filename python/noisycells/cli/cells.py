@@ -261,7 +261,7 @@ def fit(
     several times. Columns are given by name, where the first line holds names, or by number,
     from 0.
     """
-    from ..fitting import header, read_columns
+    from ..channel.fitting import header, read_columns
 
     names = header(csv)
     if kind == "auto":
@@ -314,7 +314,7 @@ def _fit_device(
     csv: Path, columns: list[Any], neighbors: int | None, name: str, source: str
 ) -> tuple[dict[str, Any], str, Callable[[], Any]]:
     """Figures for each time, the device as JSON, and a function that draws it."""
-    from ..fitting import fit_times, read_columns
+    from ..channel.fitting import fit_times, read_columns
 
     target, measured, *times = read_columns(csv, [c for c in columns if c is not None])
     fits = fit_times(target, measured, times[0] if times else None, neighbors)

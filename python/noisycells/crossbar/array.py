@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, random
+from .._types import F32
 from ..channel import Channel
 from ..devices.device import Device
-from ..reference import F32
 from . import compensation, mapping, report
 from .packed import Packed, Ranges
 from .spec import CrossbarSpec

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random
-from ..reference import F32
+from .._types import F32
 from .mapping import reciprocal
 from .spec import CrossbarSpec
 

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..reference import F32
-from ..reference.crossbar import tiles
+from .._types import F32, tiles
 
 __all__ = ["effective_share"]
 

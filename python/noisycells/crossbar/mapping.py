@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..devices.device import Device, bind_ageing, bind_programming
-from ..reference import F32
+from .._types import F32
+from ..devices.device import Device
+from ..devices.tables import bind_ageing, bind_programming
 from ..reference import crossbar as reference
 from ..runtime import threads_argument
 from .spec import CrossbarSpec

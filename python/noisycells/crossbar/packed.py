@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from .._types import F32, tiles
 from ..devices.device import Device
-from ..reference import F32
-from ..reference.crossbar import Plane, dac, input_ranges, plane_values, tiles
+from ..reference.crossbar import Plane, dac, input_ranges, plane_values
 from ..runtime import simd_level, threads_argument
 from . import irdrop
 from .mapping import Scales, slice_factors

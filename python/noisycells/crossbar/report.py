@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference import F32
+from .._types import F32
 from . import compensation, mapping
 from .packed import Packed
 from .spec import CrossbarSpec

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
-from ..reference.crossbar import INTEGER_DAC_LEVELS, INTEGER_ROWS
+from .. import _arguments
+from .._types import INTEGER_DAC_LEVELS, INTEGER_ROWS
 
 __all__ = ["CrossbarSpec"]
 
@@ -104,14 +102,14 @@ class CrossbarSpec:
             ("cols", 1, MAX_TILE),
             ("devices_per_polarity", 1, 256),
         ):
-            self._set(name, _integer(name, getattr(self, name), least, most))
+            self._set(name, _arguments.integer(name, getattr(self, name), least, most))
         for name, least, most in (
             ("dac_bits", 2, 16),
             ("adc_bits", 2, 16),
             ("input_slice_bits", 1, 15),
         ):
             if getattr(self, name) is not None:
-                self._set(name, _integer(name, getattr(self, name), least, most))
+                self._set(name, _arguments.integer(name, getattr(self, name), least, most))
         for name, choices in (
             ("adc_per", ("difference", "polarity")),
             ("read_noise", ("none", "output", "weight", "both")),
@@ -120,17 +118,17 @@ class CrossbarSpec:
             ("drift_compensation", ("none", "global", "column")),
             ("kernel", ("auto", "float32", "int16", "int8")),
         ):
-            _choice(name, getattr(self, name), choices)
+            _arguments.choice(name, getattr(self, name), choices)
         for name, choices in (
             ("dac_range", ("vector", "calibrated")),
             ("adc_range", ("weights", "calibrated")),
         ):
             if isinstance(getattr(self, name), str):
-                _choice(name, getattr(self, name), choices)
+                _arguments.choice(name, getattr(self, name), choices)
             else:
-                self._set(name, _number(name, getattr(self, name), positive=True))
+                self._set(name, _arguments.number(name, getattr(self, name), above=0))
         for name in ("output_noise", "wire_resistance_ohm"):
-            self._set(name, _number(name, getattr(self, name)))
+            self._set(name, _arguments.number(name, getattr(self, name), 0))
         self._set("weight_slice_bits", _weight_slices(self.weight_slice_bits))
         if self.input_slice_bits is not None and self.dac_bits is None:
             raise ValueError("input_slice_bits: expected None with dac_bits=None, whose inputs "
@@ -224,41 +222,12 @@ def _levels(bits: int | None) -> int:
     return 0 if bits is None else (1 << (bits - 1)) - 1
 
 
-def _integer(name: str, value: Any, least: int, most: int) -> int:
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{name}: expected {least} to {most}, got {number}")
-    return number
-
-
-def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        expected = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name}: expected one of {expected}, got {value!r}")
-
-
-def _number(name: str, value: Any, positive: bool = False) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ValueError(f"{name}: expected a finite number {'> 0' if positive else '>= 0'}, "
-                         f"got {number}")  # fmt: skip
-    return number
-
-
 def _weight_slices(value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
     if not isinstance(value, Iterable) or isinstance(value, str):
         raise TypeError(f"weight_slice_bits: expected a sequence of integers, got {value!r}")
-    bits = tuple(_integer("weight_slice_bits", b, 1, 8) for b in value)
+    bits = tuple(_arguments.integer("weight_slice_bits", b, 1, 8) for b in value)
     if not bits or sum(bits) > MAX_WEIGHT_BITS:
         raise ValueError(
             f"weight_slice_bits: expected 1 to {MAX_WEIGHT_BITS} bits together, got {bits}"

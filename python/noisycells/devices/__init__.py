@@ -17,19 +17,13 @@ from typing import Any
 import numpy as np
 
 from ..channel import Channel
-from .device import Device, from_dict
+from .device import Device
 from .flash import sonos_agrawal2022
 from .generic import fitted, gaussian, ideal
 from .measured import fit, from_fits
 from .pcm import gaussian_standin, pcm_array, pcm_hermes, pcm_joshi2020, synthetic_pcm
-from .rram import (
-    rram_cmo,
-    rram_milo2021,
-    rram_mlc_1bit,
-    rram_mlc_2bit,
-    rram_mlc_3bit,
-    rram_wan2022,
-)
+from .registry import from_dict
+from .rram import rram_cmo, rram_milo2021, rram_mlc_1bit, rram_mlc_2bit, rram_mlc_3bit, rram_wan2022
 
 __all__ = [
     "Device",

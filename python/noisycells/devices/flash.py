@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .device import F64, Model, maker
+from .._types import F64
+from .model import Model
 from .moments import polynomial
 from .pcm import DAY
+from .registry import maker
 
 __all__ = ["sonos_agrawal2022"]
 

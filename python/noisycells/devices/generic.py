@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .device import F64, HEADROOM, Model, maker
+from .._types import F64
+from .model import Model
+from .registry import maker
+from .tables import HEADROOM
 
 __all__ = ["fitted", "gaussian", "ideal"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..fitting import Fit, fit_times
+from ..channel.fitting import Fit, fit_times
 from .device import Device
 from .generic import fitted
 
@@ -31,7 +31,7 @@ def fit(
     seconds : array_like, optional
         Time since programming of each measurement; without it all are of just after programming.
     neighbors : int, optional
-        See :func:`noisycells.fitting.fit`.
+        See :func:`noisycells.channel.fitting.fit`.
     **options
         ``name``, ``source`` and others of :func:`noisycells.devices.fitted`.
 
@@ -47,7 +47,7 @@ def fit(
 
 
 def from_fits(fits: Mapping[float | None, Fit], **options: Any) -> Device:
-    """The device of :func:`noisycells.fitting.fit_times`; ``options`` as in :func:`fit`.
+    """The device of :func:`noisycells.channel.fitting.fit_times`; ``options`` as in :func:`fit`.
 
     Its targets are the knots of the fits that lie within the range of every one of them.
     """

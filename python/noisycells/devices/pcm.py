@@ -42,9 +42,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._types import F64
 from ..channel import Channel
-from .device import F64, Model, maker
+from .model import Model
 from .moments import polynomial
+from .registry import maker
 
 __all__ = ["gaussian_standin", "pcm_array", "pcm_hermes", "pcm_joshi2020", "synthetic_pcm"]
 

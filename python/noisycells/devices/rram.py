@@ -34,10 +34,12 @@ from functools import cache
 
 import numpy as np
 
+from .._types import F64
 from ..channel import Channel
-from .device import F64, Model, maker
+from .model import Model
 from .moments import polynomial
 from .pcm import DAY, FIGURES, accumulated
+from .registry import maker
 
 __all__ = [
     "rram_cmo",

@@ -6,7 +6,7 @@ thread count and chunking. It favours plainness over speed; the package itself u
 single values and tables, where speed does not matter.
 
 All arithmetic is IEEE 754 binary32 with round-to-nearest-even; every ``fma32`` is one
-correctly rounded fused multiply-add. No other contraction takes place.
+correctly rounded fused multiply-add (:mod:`noisycells._float32`). No other contraction takes place.
 
 Random draws
 ------------
@@ -34,40 +34,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
-U32 = NDArray[np.uint32]
-
-STREAM_VERSION = 1
-"""Changes whenever any random draw changes; files record it."""
-
-BLOCK = 1024
-"""Stored weights per block of packed levels (see :func:`encode`)."""
+from .._float32 import fma32
+from .._types import BLOCK, F32, U32, Converter, Range
 
 # What a draw is for; part of the counter, so purposes never share random numbers.
 PROGRAM, READ, D2D, STUCK = range(4)
 
 
-# --------------------------------------------------------------------------- arithmetic
-
-
-def fma32(a: F32 | float, b: F32 | float, c: F32 | float) -> F32:
-    """``a * b + c`` in float32 with a single rounding.
-
-    The product of two float32 is exact in float64. The sum is brought to round-to-odd by the
-    error of a two-sum, after which rounding to float32 cannot double-round
-    (Boldo & Melquiond, "Emulation of FMA and correctly rounded sums", IEEE TC 2008).
-    """
-    p = np.asarray(a, np.float32).astype(np.float64) * np.asarray(b, np.float32).astype(np.float64)
-    c64 = np.asarray(c, np.float32).astype(np.float64)
-    p, c64 = np.broadcast_arrays(p, c64)
-    s = np.atleast_1d(p + c64)
-    back = s - p
-    err = np.atleast_1d((p - (s - back)) + (c64 - back))
-    bits = s.view(np.int64)
-    inexact_even = (err != 0) & ((bits & 1) == 0)
-    step = np.where((err > 0) == (s > 0), 1, -1)
-    odd = np.where(inexact_even, bits + step, bits).view(np.float64)
-    return odd.astype(np.float32).reshape(p.shape)
+# --------------------------------------------------------------------------- random numbers
 
 
 def _poly(x: F32, coefficients: tuple[str, ...]) -> F32:
@@ -77,9 +51,6 @@ def _poly(x: F32, coefficients: tuple[str, ...]) -> F32:
     for k in reversed(c[:-1]):
         y = fma32(y, x, k)
     return y
-
-
-# --------------------------------------------------------------------------- random numbers
 
 
 def philox4x32(counter: U32, key: U32, rounds: int = 10) -> U32:
@@ -182,15 +153,6 @@ def fold_in(seed: int, data: int) -> int:
 # --------------------------------------------------------------------------- the channel
 
 
-class Converter(NamedTuple):
-    """A uniform quantiser with ``levels`` levels, ``lo + code * step``; float32 fields."""
-
-    lo: float
-    step: float
-    inv_step: float
-    levels: int
-
-
 class ChannelTables(NamedTuple):
     """One cell type, as the core sees it.
 
@@ -217,17 +179,6 @@ class Keys(NamedTuple):
     chip: int
     read: int
     stream: int
-
-
-def quantise(v: F32, converter: Converter) -> NDArray[np.int32]:
-    """Nearest code, ties to even, clipped to the converter's range."""
-    t = (v - np.float32(converter.lo)) * np.float32(converter.inv_step)
-    top = np.float32(converter.levels - 1)
-    return np.rint(np.minimum(np.maximum(t, np.float32(0)), top)).astype(np.int32)
-
-
-def dequantise(code: NDArray[np.int32], converter: Converter) -> F32:
-    return fma32(code.astype(np.float32), converter.step, converter.lo)
 
 
 def interpolate(t: F32, n: int) -> tuple[NDArray[np.int32], F32]:
@@ -288,48 +239,12 @@ def sample(
         if offset_d2d is not None:
             v = fma32(d2d, offset_d2d, v)
         if channel.adc is not None:
-            v = dequantise(quantise(v, channel.adc), channel.adc)
+            v = channel.adc.dequantise(channel.adc.quantise(v))
         total = np.where(c < cells, total + v, total)
     return total * (np.float32(1) / cells.astype(np.float32))
 
 
 # --------------------------------------------------------------------------- the codec
-
-
-class Range(NamedTuple):
-    """The mapping of the weights with previous threshold < \\|w\\| <= ``threshold``.
-
-    Encoding writes u = alpha w - beta and decoding returns w = (y + beta) / alpha, computed as
-    ``fma(y, inv_alpha, shift)`` (Isik et al. 2020, section 2). Numbers are float32 values.
-
-    A range whose bounds coincide (all weights equal, no weights) holds nothing: alpha = 0, and
-    the constant is in ``shift``, so it reads back without error.
-
-    Attributes
-    ----------
-    threshold : float
-        Largest magnitude of the range.
-    alpha, beta, inv_alpha, shift : float
-        Scale and shift; shift = beta / alpha.
-    cells : int
-        Cells that hold each weight of the range.
-    write : Converter or None
-        Write converter over the channel's branch; None where cells are written with float
-        precision.
-    """
-
-    threshold: float
-    alpha: float
-    beta: float
-    inv_alpha: float
-    shift: float
-    cells: int
-    write: Converter | None = None
-
-    @property
-    def write_bits(self) -> int | None:
-        """Width of the write converter's codes."""
-        return None if self.write is None else (self.write.levels - 1).bit_length()
 
 
 class CodecTables(NamedTuple):
@@ -408,7 +323,7 @@ def encode(
         for k, r in enumerate(codec.ranges):
             assert r.write is not None
             chosen = x[block][number[block] == k]
-            parts.append(pack_bits(quantise(chosen, r.write), (r.write.levels - 1).bit_length()))
+            parts.append(pack_bits(r.write.quantise(chosen), (r.write.levels - 1).bit_length()))
     return np.concatenate(parts), packed_side
 
 
@@ -438,7 +353,7 @@ def decode(
                 size = (len(where) * width + 7) // 8
                 packed = np.asarray(levels, np.uint8)[at : at + size]
                 codes = unpack_bits(packed, width, len(where))
-                x[where] = dequantise(codes.astype(np.int32), r.write)
+                x[where] = r.write.dequantise(codes.astype(np.int32))
                 at += size
     cells = np.array([r.cells for r in codec.ranges], np.int32)[number]
     y = sample(x, cells, channel, keys, literal=literal)

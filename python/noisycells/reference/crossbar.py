@@ -19,65 +19,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import F32, fma32, interpolate, random_words, standard_normal
+from .._float32 import fma32
+from .._types import (
+    F32,
+    INTEGER_ROWS,
+    VARIANCE_LEVELS,
+    WEIGHT_LEVELS,
+    Ageing,
+    Programming,
+    tiles,
+)
+from . import interpolate, random_words, standard_normal
 
 # Continues PROGRAM, READ, D2D, STUCK of noisycells.reference.
 MATMUL, DRIFT, FLICKER, RELAX = range(4, 8)
 PROGRAM, STUCK = 0, 3
 
-WEIGHT_LEVELS = 32767
-"""Largest code of a weight in the integer kernel; each output of each tile has its own scale."""
-VARIANCE_LEVELS = 255
-"""Largest code of a weight's read variance."""
-INTEGER_ROWS = 512
-"""Most rows of a tile whose sums of codes, up to 127 x 32767 each, fit in 32 bits."""
-INTEGER_DAC_LEVELS = 127
-
 
 # --------------------------------------------------------------------------- devices
-
-
-class Stuck(NamedTuple):
-    """Probabilities times 2**32 of devices stuck off and on, and the conductances they have."""
-
-    off: int = 0
-    on: int = 0
-    off_conductance: float = 0.0
-    on_conductance: float = 0.0
-
-
-class Programming(NamedTuple):
-    """How a device answers to a target conductance.
-
-    ``table`` float32 (n, 4): rows (mean, next - mean, std, next - std) at the targets
-    ``x0 + i / inv_dx``, last differences 0. Results are clipped to [low, high].
-    """
-
-    table: F32
-    x0: float
-    inv_dx: float
-    low: float
-    high: float
-    stuck: Stuck = Stuck()
-
-
-class Ageing(NamedTuple):
-    """What has become of programmed devices at one moment; tables over the same grid.
-
-    ``relaxation`` float32 (n, 4) over the target: (shift, difference, std, difference), additive.
-    ``drift`` float32 (n, 4) over the target: mean and std of nu ln((t + t0) / t0), and
-    differences. ``flicker`` float32 (n, 2) over the programmed conductance: std of the 1/f noise
-    as a fraction of the conductance. None: does not happen.
-    """
-
-    relaxation: F32 | None
-    drift: F32 | None
-    flicker: F32 | None
-    x0: float
-    inv_dx: float
-    low: float
-    high: float
-    stuck: Stuck = Stuck()
 
 
 class Draw(NamedTuple):
@@ -197,11 +156,6 @@ def plane_values(positive: F32 | None, negative: F32 | None, inverse_span: float
     else:
         values = positive - negative
     return values * np.float32(inverse_span)
-
-
-def tiles(k: int, rows: int) -> list[slice]:
-    """Input rows of each tile; the last may be smaller."""
-    return [slice(start, min(start + rows, k)) for start in range(0, k, rows)]
 
 
 def _inverse(full_scale: F32, levels: int) -> F32:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
 from ..io import FORMAT, READ, DecodeError, Reader, Writer, check_output, dumps, narrow, widen
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION

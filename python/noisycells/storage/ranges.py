@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference import Converter, Range
+from .._types import Converter, Range
 from .histogram import Extent
 
 F64 = NDArray[np.float64]

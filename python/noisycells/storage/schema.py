@@ -16,18 +16,16 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from ..channel import Channel
 from .. import _core
+from .._types import MAX_CELLS, MAX_INDEX, Converter
+from ..channel import Channel
 from ..io import DTYPES, parse
 from ..io.dtypes import FLOATS
 from ..io.files import Entry
-from ..reference import Converter
 from .codec import MAX_RANGES, Codec
 from .ranges import Range
-from .redundancy import MAX_CELLS
 from .stored import StoredTensor, packed_size
 
-MAX_WEIGHTS = 1 << 46  # indices of the random counter, see noisycells.reference
 F32_MAX = float(np.finfo(np.float32).max)
 CLOSE = 1e-5  # relative: how far numbers may differ that follow from each other in float32
 
@@ -294,9 +292,9 @@ def _record(field: Field, codecs: list[Codec], major: int) -> Record:
 
 
 def _shape(field: Field) -> tuple[int, ...]:
-    shape = tuple(item.integer(0, MAX_WEIGHTS) for item in field.items())
-    if math.prod(shape) > MAX_WEIGHTS:
-        field.fail(f"at most {MAX_WEIGHTS} weights")
+    shape = tuple(item.integer(0, MAX_INDEX) for item in field.items())
+    if math.prod(shape) > MAX_INDEX:
+        field.fail(f"at most {MAX_INDEX} weights")
     try:
         np.broadcast_to(np.float32(0), shape)
     except ValueError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, random
-from ..reference import BLOCK
+from .._types import BLOCK
 from ..runtime import threads_argument
 from . import cost, side
 from .arrays import CHUNK, positions

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import devices, random, runtime
+from .._types import F32
 from ..crossbar import Crossbar, CrossbarSpec
 from ..intervals import mean_and_interval
-from ..reference import F32
 from .measures import on_crossbars
 from .recipes import Recipe
 from .report import about_data, about_versions

@@ -217,7 +217,7 @@ def step_seconds(recipe: Recipe, repeats: int = 5) -> float:
     import torch
     from torch.nn import functional as F
 
-    from ..torch.batches import channels_last
+    from ..torch.training.batches import channels_last
 
     dataset = recipe.source.load()
     model = build(recipe, dataset).to(_device(recipe)).train()

@@ -75,7 +75,7 @@ def losses(trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int) 
     import torch
     from torch.nn import functional as F
 
-    from ..torch.evaluate import realisations
+    from ..torch.measure.evaluate import realisations
 
     model = trained.model
     device = next(model.parameters()).device

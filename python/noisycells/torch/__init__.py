@@ -12,9 +12,9 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
-from .batches import Batches, batches
-from .convert import at, calibrate, convert, estimate, program, restore, summary
-from .crossbar_layers import (
+from .crossbar.convert import at, calibrate, convert, estimate, program, restore, summary
+from .crossbar.fold import fold_batchnorm
+from .crossbar.layers import (
     CrossbarConv1d,
     CrossbarConv2d,
     CrossbarConv3d,
@@ -22,11 +22,10 @@ from .crossbar_layers import (
     CrossbarLinear,
     CrossbarTransposedLinear,
 )
-from .crossbar_op import crossbar_linear
-from .distill import distill, distillation_loss
-from .evaluate import Evaluation, evaluate
-from .fold import fold_batchnorm
-from .information import MutualInformation, mutual_information
+from .crossbar.operator import crossbar_linear
+from .measure.evaluate import Evaluation, evaluate
+from .measure.information import MutualInformation, mutual_information
+from .measure.sensitivity import sensitivity
 from .models import (
     MLP,
     LeNet,
@@ -39,18 +38,19 @@ from .models import (
     ResNet32,
     SlimResNet20,
 )
-from .noise import Noise, active_noise, inject_noise
+from .noise.inject import Noise, active_noise, inject_noise
+from .noise.quantise import dequantise, quantise
 from .prune import magnitude_prune, make_permanent
-from .quantise import dequantise, quantise
-from .rivals import (
+from .store import load, store
+from .training.batches import Batches, batches
+from .training.distill import distill, distillation_loss
+from .training.fit import TrainingRecord, accuracy, build, fit, train
+from .training.rivals import (
     clip_weights,
     consistency_loss,
     feature_consistency_loss,
     recalibrate_batchnorm,
 )
-from .sensitivity import sensitivity
-from .store import load, store
-from .train import TrainingRecord, accuracy, build, fit, train
 
 __all__ = [
     "MLP",

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from .reference import Converter
+    from .._types import Converter
 
 __all__ = ["Capacity", "blahut_arimoto", "gaussian_transition", "input_grid"]
 

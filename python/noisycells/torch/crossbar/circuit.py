@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import devices
-from ..crossbar import Crossbar, CrossbarSpec
-from ..devices import Device
-from ..random import stream
-from .crossbar_patches import Geometry
+from ... import devices
+from ...crossbar import Crossbar, CrossbarSpec
+from ...devices import Device
+from ...random import stream
+from .patches import Geometry
 
 __all__ = ["Circuit", "array_name", "describe", "parse"]
 

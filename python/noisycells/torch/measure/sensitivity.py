@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..random import check_seed
-from .modes import evaluating
-from .train import device_of
+from ...random import check_seed
+from ..modes import evaluating
+from ..training.fit import device_of
 
 __all__ = ["sensitivity"]
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..random import check_seed, fold_in
-from ..storage import StoredModel
+from ...random import check_seed, fold_in
+from ...storage import StoredModel
+from ..training.fit import device_of
 from .evaluate import realisations, without_noise
-from .train import device_of
 
 __all__ = ["MutualInformation", "count_outputs", "entropy", "information", "mutual_information"]
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .. import random
-from ..crossbar import Crossbar, CrossbarSpec
-from ..devices import Device
-from ..storage import Codec
+from ... import random
+from ...crossbar import Crossbar, CrossbarSpec
+from ...devices import Device
+from ...storage import Codec
 
 __all__ = ["Bounds", "Eta", "Gaussian", "Kind", "Programmed", "Stored", "extent", "std"]
 

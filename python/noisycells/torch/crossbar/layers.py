@@ -21,14 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..crossbar import Crossbar, CrossbarSpec
-from ..crossbar.array import STATE_VERSION
-from ..devices import Device
-from ..random import STREAM_VERSION, check_seed
-from .crossbar_arrays import forget
-from .crossbar_circuit import array_name, describe
-from .crossbar_op import fresh_product, new_key, programmed_product
-from .crossbar_patches import Geometry, patches
+from ...crossbar import Crossbar, CrossbarSpec
+from ...crossbar.array import STATE_VERSION
+from ...devices import Device
+from ...random import STREAM_VERSION, check_seed
+from .arrays import forget
+from .circuit import array_name, describe
+from .operator import fresh_product, new_key, programmed_product
+from .patches import Geometry, patches
 
 __all__ = [
     "CrossbarConv1d",

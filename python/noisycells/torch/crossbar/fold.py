@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from ..crossbar import Crossbar, CrossbarSpec
-from ..devices import Device
-from .crossbar_layers import CrossbarLayer
+from ...crossbar import Crossbar, CrossbarSpec
+from ...devices import Device
+from .layers import CrossbarLayer
 
 __all__ = ["fold_batchnorm"]
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _core
-from ..crossbar import CrossbarSpec
-from ..reference.crossbar import tiles
-from .crossbar_patches import Geometry, blocks, cubic, padded, windows
+from ... import _core
+from ..._types import tiles
+from ...crossbar import CrossbarSpec
+from .patches import Geometry, blocks, cubic, padded, windows
 
 __all__ = [
     "Product",

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import random
-from ..crossbar import CrossbarSpec
-from ..devices import Device
-from ..storage import Codec
+from ... import random
+from ...crossbar import CrossbarSpec
+from ...devices import Device
+from ...storage import Codec
 from .effective import Effective, Filter, Weights, find_transform, weights_of
-from .noise_kinds import Bounds, Eta, Gaussian, Kind, Programmed, Stored, extent, std
+from .kinds import Bounds, Eta, Gaussian, Kind, Programmed, Stored, extent, std
 
 __all__ = ["Noise", "active_noise", "inject_noise"]
 

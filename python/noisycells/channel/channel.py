@@ -14,25 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _core, random
+from .. import _arguments, _core, random
+from .._types import F32, F64, MAX_CELLS, Converter
+from ..runtime import threads_argument
 from .capacity import TOLERANCE as CAPACITY_TOLERANCE
 from .capacity import blahut_arimoto, gaussian_transition, input_grid
 from .fitting import Goodness, fit
-from .reference import Converter, dequantise, quantise
-from .runtime import threads_argument
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Channel"]
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-
 UNIFORM = 1e-6  # of the spacing: how far knots may be from uniform to be used as they are
 RESAMPLED = 4096  # segments of the working table otherwise
 MAX_BITS = 16
-MAX_CELLS, MAX_INDEX = 65_535, 1 << 46  # see the counter layout in noisycells.reference
 
 
 class Channel:
@@ -103,7 +99,7 @@ class Channel:
         licence: str = "",
         synthetic: bool = False,
     ) -> None:
-        self.x = _numbers("x", x)
+        self.x = _arguments.array64("x", x)
         n = len(self.x)
         if n < 2:
             raise ValueError(f"x: expected at least 2 inputs, got {n}")
@@ -114,9 +110,11 @@ class Channel:
                 f"x: expected strictly increasing inputs, got {self.x[at]} and then "
                 f"{self.x[at + 1]} at {at + 1}"
             )
-        self.mean = _numbers("mean", mean, n, per_knot=True)
-        self.std = _numbers("std", std, n)
-        self.read_std = None if read_std is None else _numbers("read_std", read_std, n)
+        self.mean = _per_knot("mean", mean, n)
+        self.std = _per_knot("std", std, n, or_one=True)
+        self.read_std = (
+            None if read_std is None else _per_knot("read_std", read_std, n, or_one=True)
+        )
         for label, values in (("std", self.std), ("read_std", self.read_std)):
             if values is not None and values.min() < 0:
                 raise ValueError(f"{label}: expected values >= 0, got {values.min()}")
@@ -126,18 +124,20 @@ class Channel:
                 f"read_std: expected at most std, of which it is a part, got {self.read_std[at]} "
                 f"of {self.std[at]} at x = {self.x[at]}"
             )
-        self.write_bits = None if write_bits is None else _bits("write_bits", write_bits)
-        self.read_bits = None if read_bits is None else _bits("read_bits", read_bits)
-        self.d2d_std = _number("d2d_std", d2d_std)
-        if self.d2d_std < 0:
-            raise ValueError(f"d2d_std: expected a value >= 0, got {self.d2d_std}")
-        self.stuck = _stuck(stuck)
-        self.name = _text("name", name)
-        self.source = _text("source", source)
-        self.licence = _text("licence", licence)
-        if not isinstance(synthetic, bool):
-            raise TypeError(f"synthetic: expected True or False, got {synthetic!r}")
-        self.synthetic = synthetic
+        self.write_bits = (
+            None
+            if write_bits is None
+            else _arguments.integer("write_bits", write_bits, 1, MAX_BITS)
+        )
+        self.read_bits = (
+            None if read_bits is None else _arguments.integer("read_bits", read_bits, 1, MAX_BITS)
+        )
+        self.d2d_std = _arguments.number("d2d_std", d2d_std, 0)
+        self.stuck = _arguments.probabilities("stuck", stuck, "(low, high)")
+        self.name = _arguments.text("name", name)
+        self.source = _arguments.text("source", source)
+        self.licence = _arguments.text("licence", licence)
+        self.synthetic = _arguments.flag("synthetic", synthetic)
         self.goodness: Goodness | None = None
         self._knots = self._working_knots()
         self._given_branch = None if branch is None else self._check_branch(branch)
@@ -152,7 +152,7 @@ class Channel:
         ``options`` are those of :class:`Channel`.
         """
         options.setdefault("name", "gaussian")
-        return cls([-1.0, 1.0], [-1.0, 1.0], _number("std", std), **options)
+        return cls([-1.0, 1.0], [-1.0, 1.0], _arguments.number("std", std, 0), **options)
 
     @classmethod
     def fit(
@@ -160,7 +160,7 @@ class Channel:
     ) -> Channel:
         """A channel learnt from measured (x, y) by k nearest neighbours (Isik et al. 2020).
 
-        See :func:`noisycells.fitting.fit` for the method and the automatic choice of
+        See :func:`noisycells.channel.fitting.fit` for the method and the automatic choice of
         ``neighbors``. ``goodness`` of the result says how well it describes the measurements.
 
         Parameters
@@ -319,7 +319,7 @@ class Channel:
 
     def write_converter(self, bits: int) -> Converter:
         """The converter of ``bits`` bits that writes cells, uniform over ``branch``."""
-        return _converter(*self.branch, _bits("bits", bits))
+        return _converter(*self.branch, _arguments.integer("bits", bits, 1, MAX_BITS))
 
     @cached_property
     def _read_converter(self) -> Converter | None:
@@ -335,7 +335,7 @@ class Channel:
         if self.write_bits is None:
             return None
         codes = np.arange(1 << self.write_bits, dtype=np.int32)
-        return dequantise(codes, self.write_converter(self.write_bits))
+        return self.write_converter(self.write_bits).dequantise(codes)
 
     # ----------------------------------------------------------------- sampling
 
@@ -354,8 +354,8 @@ class Channel:
         With ``read_std`` the first depends on ``chip`` alone. Without it nothing is frozen and
         both depend on ``seed`` and ``chip``.
         """
-        seed = random.check_seed("seed", seed)
-        chip = random.check_seed("chip", chip)
+        seed = _arguments.seed("seed", seed)
+        chip = _arguments.seed("chip", chip)
         read_key = random.fold_in(seed, chip)
         return (read_key if self.read_std is None else chip), read_key
 
@@ -404,25 +404,18 @@ class Channel:
         ValueError, TypeError
             If an argument is not as said above, or ``collapse=True`` is not exact.
         """
-        inputs = np.asarray(x)
-        if inputs.dtype.kind not in "fiu":
-            raise TypeError(f"x: expected real numbers, got dtype {inputs.dtype}")
-        with np.errstate(over="ignore"):  # refused below
-            values = np.ascontiguousarray(inputs, np.float32).reshape(-1)
-        if not _core.scan(values, None)[3]:
-            raise ValueError("x: expected values finite in float32, got NaN or infinity")
+        inputs = _arguments.array32("x", x)
+        values = inputs.reshape(-1)
         if self.write_bits is not None:
             converter = self.write_converter(self.write_bits)
             assert self._write_levels is not None
-            values = self._write_levels[quantise(values, converter)]
+            values = self._write_levels[converter.quantise(values)]
         if collapse and self.literal:
             raise ValueError(
                 "collapse: True is not exact for this channel, whose read converter or stuck cells "
                 "act on every cell before the average"
             )
-        out = random.output_array(out, inputs.shape)
-        if not 0 <= offset <= MAX_INDEX - inputs.size:
-            raise ValueError(f"offset: expected offset + size <= 2**46 and >= 0, got {offset}")
+        out = _arguments.output(out, inputs.shape, inputs)
         chip_key, read_key = self.keys(seed, chip)
         _core.sample(
             values,
@@ -431,8 +424,8 @@ class Channel:
             self.tables,
             chip_key,
             read_key,
-            random.check_seed("stream", stream),
-            offset,
+            _arguments.seed("stream", stream),
+            _arguments.offset("offset", offset, inputs.size),
             self.literal if collapse is None else not collapse,
             threads_argument(num_threads),
         )
@@ -462,11 +455,11 @@ class Channel:
             Bits per cell; infinite where the noise vanishes and levels are free.
         """
         if levels is not None:
-            inputs = np.unique(_numbers("levels", levels, per_knot=True))
+            inputs = np.unique(_arguments.array64("levels", levels))
             if self.write_bits is not None:
                 converter = self.write_converter(self.write_bits)
-                codes = quantise(inputs.astype(np.float32), converter)
-                inputs = np.unique(dequantise(codes, converter)).astype(np.float64)
+                codes = converter.quantise(inputs.astype(np.float32))
+                inputs = np.unique(converter.dequantise(codes)).astype(np.float64)
         elif self._write_levels is not None:
             inputs = self._write_levels.astype(np.float64)
         else:
@@ -504,29 +497,9 @@ class Channel:
         ImportError
             If matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(
-                "plotting a channel needs matplotlib: pip install 'noisycells[plot]'"
-            ) from error
-        if (x is None) != (y is None):
-            raise ValueError("x, y: expected both or neither")
-        knots, mean, _, _ = self._knots
-        std = self.std_at(knots)
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.add_subplot()
-        if x is not None and y is not None:
-            axes.plot(x, y, ".", color="0.6", markersize=2, zorder=0, label="measurements")
-        for k, alpha in ((2, 0.15), (1, 0.3)):
-            axes.fill_between(
-                knots, mean - k * std, mean + k * std, alpha=alpha, color="C0", linewidth=0
-            )
-        axes.plot(knots, mean, color="C0", label="mean, 1 and 2 standard deviations")
-        axes.plot(*self._branch_knots, color="C1", linewidth=2, label="branch in use")
-        axes.set(xlabel="cell input", ylabel="cell output", title=self.name)
-        axes.legend()
-        return figure
+        from .plot import plot
+
+        return plot(self, x, y)
 
     # ----------------------------------------------------------------- text forms
 
@@ -613,60 +586,14 @@ _KEYS = set(
 )
 
 
-def _numbers(name: str, values: npt.ArrayLike, n: int | None = None, per_knot: bool = False) -> F64:
-    """Finite float64 copy, read-only; with ``n``, that many, or one for all."""
-    try:
-        array = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected real numbers, got {values!r}") from None
-    if array.ndim > 1 or (array.ndim == 0 and (n is None or per_knot)):
-        raise ValueError(f"{name}: expected one dimension, got shape {array.shape}")
-    if array.ndim == 0 and n is not None:
-        array = np.full(n, float(array))
-    if n is not None and len(array) != n:
+def _per_knot(name: str, values: npt.ArrayLike, n: int, or_one: bool = False) -> F64:
+    """A number for each of ``n`` knots, or where ``or_one`` one for all."""
+    if or_one and np.ndim(values) == 0:
+        values = np.full(n, _arguments.number(name, values))
+    array = _arguments.array64(name, values)
+    if len(array) != n:
         raise ValueError(f"{name}: expected the length of x, {n}, got {len(array)}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
-    array.flags.writeable = False
     return array
-
-
-def _number(name: str, value: float) -> float:
-    if isinstance(value, (bool, str)):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name}: expected a finite number, got {value!r}")
-    return number
-
-
-def _bits(name: str, bits: int) -> int:
-    if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)):
-        raise TypeError(f"{name}: expected an int, got {bits!r}")
-    if not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"{name}: expected 1 to {MAX_BITS}, got {bits}")
-    return int(bits)
-
-
-def _stuck(stuck: float | tuple[float, float]) -> tuple[float, float]:
-    if isinstance(stuck, (list, tuple, np.ndarray)):
-        if len(stuck) != 2:
-            raise ValueError(f"stuck: expected a probability or a pair (low, high), got {stuck!r}")
-        low, high = (_number("stuck", p) for p in stuck)
-    else:
-        low = high = _number("stuck", stuck) / 2
-    if low < 0 or high < 0 or low + high > 1:
-        raise ValueError(f"stuck: expected probabilities that sum to at most 1, got {stuck!r}")
-    return low, high
-
-
-def _text(name: str, value: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected a string, got {value!r}")
-    return value
 
 
 def _converter(lo: float, hi: float, bits: int) -> Converter:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .crossbar_layers import CrossbarLayer
-from .crossbar_op import new_key
+from .layers import CrossbarLayer
+from .operator import new_key
 
 __all__ = ["AttentionOfLinears", "RecurrenceOfLinears", "parts", "put_together", "take_apart"]
 

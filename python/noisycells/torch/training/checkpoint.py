@@ -13,9 +13,9 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..io import replacing
+from ...io import replacing
+from ..noise.inject import active_noise
 from .batches import process
-from .noise import active_noise
 
 __all__ = ["TrainingState"]
 

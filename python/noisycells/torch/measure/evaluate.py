@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..intervals import mean_and_interval, student_t
-from ..random import check_seed, fold_in
-from ..storage import StoredModel
-from .batches import channels_last
-from .convert import program
-from .crossbar_layers import CrossbarLayer
-from .modes import evaluating
-from .noise import active_noise
-from .store import load
-from .train import Loader, device_of, measure
+from ...intervals import mean_and_interval, student_t
+from ...random import check_seed, fold_in
+from ...storage import StoredModel
+from ..crossbar.convert import program
+from ..crossbar.layers import CrossbarLayer
+from ..modes import evaluating
+from ..noise.inject import active_noise
+from ..store import load
+from ..training.batches import channels_last
+from ..training.fit import Loader, device_of, measure
 
 __all__ = ["Evaluation", "evaluate", "realisations", "without_noise"]
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .effective import Filter, weights_of
-from .modes import evaluating
-from .noise import active_noise
-from .train import Loader, device_of
+from ..modes import evaluating
+from ..noise.effective import Filter, weights_of
+from ..noise.inject import active_noise
+from .fit import Loader, device_of
 
 __all__ = [
     "clip_weights",

@@ -1,13 +1,13 @@
 """The operators ``noisycells::crossbar_linear`` and ``noisycells::programmed_linear``.
 
 Both are pure functions of their tensors, of which one is the key of the random numbers, and of
-the string that :func:`~noisycells.torch.crossbar_circuit.describe` makes of device and spec.
+the string that :func:`~noisycells.torch.crossbar.circuit.describe` makes of device and spec.
 ``crossbar_linear`` programs its weights on fresh arrays first; ``programmed_linear`` reads arrays
 that were programmed before. Where the circuit names a convolution, they act on the patches of
 images, whose outputs have their channels last in memory.
 
 float32 tensors on the CPU are taken by the compiled core without a copy, the others by torch
-operations (:mod:`.crossbar_operations`).
+operations (:mod:`.fallback`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..crossbar import CrossbarSpec, mapping
-from ..devices import Device
-from .crossbar_arrays import fresh_arrays, outputs, programmed_arrays
-from .crossbar_circuit import describe, parse
-from .crossbar_gradient import Product, convolution_gradient, linear_gradient
+from ...crossbar import CrossbarSpec, mapping
+from ...devices import Device
+from .arrays import fresh_arrays, outputs, programmed_arrays
+from .circuit import describe, parse
+from .gradient import Product, convolution_gradient, linear_gradient
 
 __all__ = ["crossbar_linear", "fresh_product", "new_key", "programmed_product"]
 
@@ -73,7 +73,7 @@ def crossbar_linear(
     Parameters
     ----------
     x : Tensor, shape (..., in)
-        bfloat16 and float16 are computed in float32, and float64 in torch operations.
+        bfloat16 and float16 are computed in float32, and float64 in torch fallback.
     weight : Tensor, shape (out, in)
     bias : Tensor, shape (out,), optional
         Added digitally.

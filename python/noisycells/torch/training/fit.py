@@ -20,8 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..data import stratified_split
-from ..random import check_seed
+from ...data import stratified_split
+from ...random import check_seed
 from .batches import batches, process
 from .checkpoint import TrainingState
 

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..crossbar import CrossbarSpec
-from ..crossbar.report import counters
-from ..devices import Device
-from ..random import check_seed
-from . import linear_parts
-from .crossbar_circuit import describe
-from .crossbar_layers import (
+from ...crossbar import CrossbarSpec
+from ...crossbar.report import counters
+from ...devices import Device
+from ...random import check_seed
+from ..modes import evaluating
+from . import parts as linear_parts
+from .circuit import describe
+from .layers import (
     CrossbarConv1d,
     CrossbarConv2d,
     CrossbarConv3d,
@@ -25,7 +26,6 @@ from .crossbar_layers import (
     CrossbarLinear,
     CrossbarTransposedLinear,
 )
-from .modes import evaluating
 
 __all__ = ["at", "calibrate", "convert", "estimate", "program", "restore", "summary"]
 
@@ -75,7 +75,7 @@ def convert(
 
     Converts :class:`torch.nn.Linear`, Conv1d, Conv2d and Conv3d, ``Conv1D`` of transformers, and
     the linear parts of MultiheadAttention, LSTM, GRU and RNN, whose parameters then have other
-    names in the ``state_dict`` (see :mod:`~noisycells.torch.linear_parts`). The modules and their
+    names in the ``state_dict`` (see :mod:`~noisycells.torch.crossbar.parts`). The modules and their
     parameters stay the same objects, so optimizers, hooks and shared layers go on. Subclasses
     are left alone, since what they compute is not known.
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from ..storage.selection import belongs_in_cells
-from .crossbar_layers import CrossbarLayer
+from ...storage.selection import belongs_in_cells
+from ..crossbar.layers import CrossbarLayer
 
 __all__ = ["Effective", "Slot", "Transform", "Weights", "find_transform", "weights_of"]
 

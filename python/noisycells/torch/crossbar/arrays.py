@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..crossbar import CrossbarSpec, Packed, Ranges, mapping
-from ..random import fold_in
-from . import crossbar_operations as operations
-from .crossbar_circuit import Circuit
-from .crossbar_patches import Geometry, blocks, cubic, patches
+from ...crossbar import CrossbarSpec, Packed, Ranges, mapping
+from ...random import fold_in
+from . import fallback
+from .circuit import Circuit
+from .patches import Geometry, blocks, cubic, patches
 
 __all__ = ["forget", "fresh_arrays", "outputs", "programmed_arrays"]
 
@@ -28,7 +28,7 @@ class _Chip(NamedTuple):
     stamp: list[tuple[int, int]]
     circuit: Circuit
     packed: list[Packed]
-    elsewhere: dict[tuple[torch.device, torch.dtype], list[operations.Array]]
+    elsewhere: dict[tuple[torch.device, torch.dtype], list[fallback.Array]]
 
 
 _chips: dict[int, _Chip] = {}
@@ -46,7 +46,7 @@ def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
 
 def programmed_arrays(
     chip: Sequence[Tensor], circuit: Circuit, handle: int, x: Tensor
-) -> Sequence[Packed | operations.Array]:
+) -> Sequence[Packed | fallback.Array]:
     """Arrays of every group for inputs such as ``x``, kept under ``handle`` if it is >= 0."""
     stamp = _stamp(chip)
     known = _chips.get(handle)
@@ -77,7 +77,7 @@ def _packed(chip: Sequence[Tensor], circuit: Circuit) -> list[Packed]:
     ]
 
 
-def _moved(packed: Packed, like: Tensor) -> operations.Array:
+def _moved(packed: Packed, like: Tensor) -> fallback.Array:
     planes = list(packed.planes())
     variances = [p.variance for p in planes if p.variance is not None]
 
@@ -85,7 +85,7 @@ def _moved(packed: Packed, like: Tensor) -> operations.Array:
         return like.new_tensor(array)
 
     adc = packed.ranges.adc if packed.spec.adc_bits is not None else None
-    return operations.Array(
+    return fallback.Array(
         packed.spec,
         tensor(np.stack([p.values for p in planes])),
         tensor(np.stack(variances)) if variances else None,
@@ -105,7 +105,7 @@ def _ranges(ranges: Any) -> Ranges:
 
 def fresh_arrays(
     weight: Tensor, ranges: Tensor | None, circuit: Circuit, seed: int
-) -> list[Packed] | list[operations.Array]:
+) -> list[Packed] | list[fallback.Array]:
     """Program every group; Packed where the core computes."""
     n = len(weight) // circuit.groups
     matrix = weight.detach().reshape(len(weight), -1)
@@ -125,11 +125,11 @@ def fresh_arrays(
             dac = circuit.spec.dac_range
         _require_ranges(circuit.spec, dac, adc)
         arrays.append(
-            operations.programmed(
+            fallback.programmed(
                 matrix[g * n : (g + 1) * n],
                 circuit.device,
                 circuit.spec,
-                operations.generator(weight.device, fold_in(seed, stream)),
+                fallback.generator(weight.device, fold_in(seed, stream)),
                 dac,
                 None if adc is None else torch.from_numpy(adc).to(matrix),
             )
@@ -162,9 +162,9 @@ def _core_takes(x: Tensor) -> bool:
 # --------------------------------------------------------------------------- products
 
 
-def _planes(array: Packed | operations.Array) -> Tensor:
+def _planes(array: Packed | fallback.Array) -> Tensor:
     """Noisy weights of each plane, (planes, out, in)."""
-    if isinstance(array, operations.Array):
+    if isinstance(array, fallback.Array):
         return array.weights()
     scale = array.scales.output[:, None]
     if array.scales.row is not None:
@@ -175,7 +175,7 @@ def _planes(array: Packed | operations.Array) -> Tensor:
 
 def outputs(
     x: Tensor,
-    arrays: Sequence[Packed | operations.Array],
+    arrays: Sequence[Packed | fallback.Array],
     bias: Tensor | None,
     circuit: Circuit,
     seed: int,
@@ -192,7 +192,7 @@ def outputs(
         biases = bias.chunk(groups)
     found = [
         _product(part, array, b, geometry, fold_in(seed, stream), save)
-        if isinstance(array, operations.Array)
+        if isinstance(array, fallback.Array)
         else _core_product(part, array, b, geometry, seed, save)
         for part, array, b, stream in zip(parts, arrays, biases, circuit.streams, strict=True)
     ]
@@ -239,19 +239,19 @@ def _core_product(
 
 def _product(
     x: Tensor,
-    array: operations.Array,
+    array: fallback.Array,
     bias: Tensor | None,
     geometry: Geometry | None,
     seed: int,
     save: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Rows of y, and masks; by torch operations."""
-    random = operations.generator(x.device, seed)
+    """Rows of y, and masks; by torch fallback."""
+    random = fallback.generator(x.device, seed)
     if geometry is None:
-        return operations.product(x, array, random, bias, save=save)
+        return fallback.product(x, array, random, bias, save=save)
     positions = math.prod(geometry.output_size(tuple(x.shape[2:])))
     found = [
-        operations.product(patches(x[part], geometry), array, random, bias, save=save)
+        fallback.product(patches(x[part], geometry), array, random, bias, save=save)
         for part in blocks(len(x), positions * array.values.shape[2])
     ]
     masks = [inside for _, inside in found if inside is not None]

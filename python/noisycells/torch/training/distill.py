@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..modes import evaluating
 from .batches import Batches
-from .modes import evaluating
-from .train import EVALUATION_BATCH, Loader, TrainingRecord, device_of, fit, mixed_precision
+from .fit import EVALUATION_BATCH, Loader, TrainingRecord, device_of, fit, mixed_precision
 
 __all__ = ["distill", "distillation_loss"]
 

@@ -1,0 +1,7 @@
+"""A memory cell as a noisy channel: the channel, its capacity, and fitting it to measurements."""
+
+from __future__ import annotations
+
+from .channel import Channel
+
+__all__ = ["Channel"]

@@ -1,0 +1,1 @@
+"""What is measured of a model: its accuracy under noise, mutual information, sensitivities."""
