@@ -1,6 +1,6 @@
 """Files: safetensors with checksums, and writing that leaves the old file or the new one."""
 
-from .dtypes import DTYPES, bytes_of, dtype_of, narrow, widen
+from .dtypes import DTYPES, bytes_of, dtype_of, narrow, usual_name, widen
 from .files import FORMAT, MAJOR, READ, DecodeError, FormatError, Reader, Writer, dumps, parse
 from .writing import check_output, replacing
 
@@ -20,5 +20,6 @@ __all__ = [
     "narrow",
     "parse",
     "replacing",
+    "usual_name",
     "widen",
 ]

@@ -28,7 +28,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """What a safetensors dtype is read into; of :data:`WITHOUT_NUMPY` the bits, see :func:`widen`."""
 
-WITHOUT_NUMPY = ("BF16", "F8_E4M3", "F8_E5M2")
+WITHOUT_NUMPY = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+"""Dtypes of safetensors that numpy does not have, and their usual names."""
 FLOATS = ("F64", "F32", "F16", *WITHOUT_NUMPY)
 
 _CHUNK = 1 << 16  # numbers converted at a time, for little memory
@@ -38,6 +39,11 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items() if name not in WITHOUT_N
 def dtype_of(array: NDArray[Any]) -> str | None:
     """The name that safetensors has for an array's dtype; None where it has none."""
     return _NAMES.get(array.dtype.newbyteorder("<"))
+
+
+def usual_name(dtype: str) -> str:
+    """What numpy and others call a dtype of safetensors: float32, bfloat16."""
+    return WITHOUT_NUMPY.get(dtype) or DTYPES[dtype].name
 
 
 def bytes_of(array: NDArray[Any], dtype: str | None = None) -> int:
