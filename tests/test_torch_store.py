@@ -189,7 +189,7 @@ def test_errors() -> None:
             nct.MLP,
             r"expected the parameters .*'conv1.bias', .* not stored \['fc3.bias', 'fc3.weight'\]",
         ),
-        (lambda: nct.LeNet(7), r"expected shape \(10,\) for 'fc2.bias', got \(7,\)"),
+        (lambda: nct.LeNet(7), r"expected shape \(10, 500\) for 'fc2.weight', got \(7, 500\)"),
     ],
 )
 def test_a_model_that_does_not_fit_is_left_alone(factory: object, message: str) -> None:
