@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from noisycells import io
 from noisycells.io import DecodeError, FormatError, Reader, Writer
 from noisycells.storage import load
 
@@ -91,15 +92,17 @@ class Content:
         self.codecs: list[dict[str, Any]] = json.loads(self.metadata["codecs"])
         self.writes_tables = True
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, major: int = io.MAJOR) -> None:
         if self.writes_tables:
             self.metadata |= {
                 "tensors": json.dumps(self.tensors),
                 "codecs": json.dumps(self.codecs),
             }
-        with Writer(path) as writer:
+        with pytest.MonkeyPatch.context() as patch, Writer(path) as writer:
+            patch.setattr(io.files, "MAJOR", major)
             for key, array in self.arrays.items():
-                writer.add(key, array, "BF16" if key == "scale.digital" else None)
+                brain = key == "scale.digital" and array.dtype == np.uint16
+                writer.add(key, array, "BF16" if brain else None)
             writer.metadata = self.metadata
 
 

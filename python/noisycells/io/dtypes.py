@@ -110,7 +110,8 @@ def _eight_bits(dtype: str) -> NDArray[np.float32]:
     """All numbers of an 8-bit float, by code (Micikevicius et al. 2022, arXiv:2209.05433)."""
     code = np.arange(256, dtype=np.uint16)
     if dtype == "F8_E5M2":  # the upper byte of a float16
-        return np.left_shift(code, 8).view(np.float16).astype(np.float32)
+        with np.errstate(invalid="ignore"):  # some NaNs are signalling ones
+            return np.left_shift(code, 8).view(np.float16).astype(np.float32)
     mantissa, exponent = code % 8, (code // 8 % 16).astype(np.float64)
     normal, small = (8 + mantissa) * 2.0 ** (exponent - 10), mantissa * 2.0**-9
     magnitude = np.where(exponent > 0, normal, small)

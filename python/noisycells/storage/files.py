@@ -281,15 +281,17 @@ class StoredFile:
         self._reader = Reader(path)
         try:
             self._describe()
-        except ValueError as error:
+            if self.stream_version != STREAM_VERSION:
+                warnings.warn(
+                    f"{path}: written with version {self.stream_version} of the random streams "
+                    f"and read with {STREAM_VERSION}; a seed gives other noise than it gave then",
+                    stacklevel=3,
+                )
+        except BaseException as error:
             self.close()
-            raise DecodeError(f"{self.path}: {error}") from None
-        if self.stream_version != STREAM_VERSION:
-            warnings.warn(
-                f"{path}: written with version {self.stream_version} of the random streams and "
-                f"read with {STREAM_VERSION}; a seed gives other noise than it gave then",
-                stacklevel=3,
-            )
+            if isinstance(error, ValueError):
+                raise DecodeError(f"{self.path}: {error}") from None
+            raise
 
     def _describe(self) -> None:
         major, minor = self._reader.version
