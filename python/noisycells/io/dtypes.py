@@ -111,7 +111,8 @@ def _eight_bits(dtype: str) -> NDArray[np.float32]:
     code = np.arange(256, dtype=np.uint16)
     if dtype == "F8_E5M2":  # the upper byte of a float16
         with np.errstate(invalid="ignore"):  # some NaNs are signalling ones
-            return np.left_shift(code, 8).view(np.float16).astype(np.float32)
+            table = np.left_shift(code, 8).view(np.float16).astype(np.float32)
+        return np.where(np.isnan(table), np.copysign(np.float32(np.nan), table), table)
     mantissa, exponent = code % 8, (code // 8 % 16).astype(np.float64)
     normal, small = (8 + mantissa) * 2.0 ** (exponent - 10), mantissa * 2.0**-9
     magnitude = np.where(exponent > 0, normal, small)
