@@ -91,12 +91,12 @@ def test_store_and_read(tmp_path: Path, model: Path, stored: Path) -> None:
     expected = codec.encode({"fc.weight": WEIGHTS["fc.weight"]})
     output = tmp_path / "read.safetensors"
     for seed, chip in ((0, 0), (7, 3)):
-        succeed("read", stored, "-o", output, "--seed", seed, "--chip", chip)
+        succeed("read", stored, "-o", output, "--force", "--seed", seed, "--chip", chip)
         read = load_file(output)
         assert read.keys() == WEIGHTS.keys()
         assert np.array_equal(read["fc.weight"], expected["fc.weight"].read(seed, chip=chip))
         assert np.array_equal(read["fc.bias"], WEIGHTS["fc.bias"])
-    succeed("read", stored, "-o", output, "--side-errors")
+    succeed("read", stored, "-o", output, "--force", "--side-errors")
     read = load_file(output)["fc.weight"]
     assert np.array_equal(read, expected["fc.weight"].read(0, side_errors=True))
 
@@ -107,7 +107,8 @@ def test_store_prints_the_cost(tmp_path: Path, model: Path) -> None:
     stored = nc.load(output)
     assert cost == json.loads(json.dumps(stored.cost.to_dict()))
     assert 1 < cost["mean_cells"] <= 1.5
-    assert succeed("store", model, "-o", output, "--mean-cells", 1.5) == f"{stored.cost}\n"
+    again = succeed("store", model, "-o", output, "--mean-cells", 1.5, "--force")
+    assert again == f"{stored.cost}\n"
 
 
 def test_store_options(tmp_path: Path) -> None:
@@ -131,9 +132,10 @@ def test_store_options(tmp_path: Path) -> None:
     for name, tensor in expected.items():
         assert stored[name].codec.to_dict() == codec.to_dict()
         assert np.array_equal(stored[name].read(1), tensor.read(1))
-    succeed("store", tmp_path / "model.safetensors", "-o", output, "--no-adaptive-mapping")
+    options = ["--force", "--no-adaptive-mapping"]
+    succeed("store", tmp_path / "model.safetensors", "-o", output, *options)
     assert nc.load(output)["fc.weight"].codec.ranges == 1
-    succeed("store", tmp_path / "model.safetensors", "-o", output, "--write-bits", 5)
+    succeed("store", tmp_path / "model.safetensors", "-o", output, "--force", "--write-bits", 5)
     assert nc.load(output)["fc.weight"].codec.write_bits == (5, 5)
 
 
@@ -144,6 +146,67 @@ def test_store_a_torch_state_dict(tmp_path: Path, stored: Path) -> None:
     output = tmp_path / "from_torch.safetensors"
     succeed("store", tmp_path / "model.pt", "-o", output, "--cells", "1,4")
     assert output.read_bytes() == stored.read_bytes()
+
+
+def test_files_are_not_written_over(
+    tmp_path: Path, model: Path, stored: Path, measurements: Path
+) -> None:
+    """Without --force; a source never; a pipe, a device or a directory never, and at once."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    taken = tmp_path / "taken.png"
+    os.mkfifo(tmp_path / "pipe")
+    commands = (
+        ("store", model, "-o"),
+        ("read", stored, "-o"),
+        ("fit", measurements, "--x", "pulse", "--y", "read", "-o"),
+        ("fit", measurements, "--x", "pulse", "--y", "read", "--plot"),
+    )
+    for command in commands:
+        taken.write_bytes(b"taken")
+        result = run(*command, taken)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1
+        assert re.search(r"taken.png exists; --force writes over it", result.stderr)
+        assert taken.read_bytes() == b"taken"
+        for forced in ((), ("--force",)):
+            result = run(*command, tmp_path / "pipe", *forced)
+            assert result.exit_code == 2, result.output
+            assert "pipe: expected a regular file to write, got a FIFO" in result.stderr
+            assert run(*command, tmp_path, *forced).exit_code == 2
+        succeed(*command, taken, "--force")
+        assert taken.read_bytes() != b"taken"
+    for command, source in (("store", model), ("read", stored)):
+        before = source.read_bytes()
+        result = run(command, source, "-o", source, "--force")
+        assert result.exit_code == 2 and "which is read" in result.stderr
+        assert source.read_bytes() == before
+
+
+def test_a_torch_file_is_not_written_over(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"fc.weight": torch.eye(3)}, tmp_path / "model.pt")
+    before = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "link").symlink_to("model.pt")
+    for name in ("model.pt", "link"):
+        result = run("store", tmp_path / "model.pt", "-o", tmp_path / name, "--force")
+        assert result.exit_code == 2 and "which is read" in result.stderr
+    assert (tmp_path / "model.pt").read_bytes() == before
+
+
+def test_tied_weights_keep_their_names(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    weight = torch.randn(20, 8)
+    torch.save({"emb.weight": weight, "head.weight": weight}, tmp_path / "lm.pt")
+    cells, output = tmp_path / "cells", tmp_path / "read"
+    cost = json.loads(succeed("store", tmp_path / "lm.pt", "-o", cells, "--json"))
+    assert cost["stored_weights"] == 160
+    assert "head.weight: the same as emb.weight\n" in succeed("inspect", cells)
+    described = json.loads(succeed("inspect", cells, "--json"))
+    assert described["aliases"] == {"head.weight": "emb.weight"}
+    succeed("read", cells, "-o", output)
+    read = load_file(output)
+    assert read.keys() == {"emb.weight", "head.weight"}
+    assert np.array_equal(read["emb.weight"], read["head.weight"])
 
 
 def test_inspect(stored: Path) -> None:
@@ -309,6 +372,9 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         (["store", "EMPTY.pt", "-o", "OUT"], r"expected safetensors or a torch state dict"),
         (["store", "PICKLE.pt", "-o", "OUT"], r"expected safetensors or a torch state dict"),
         (["store", "LIST.pt", "-o", "OUT"], r"expected a torch state dict \(names and tensors\)"),
+        (["store", "SPARSE.pt", "-o", "OUT"], r"sparse.pt: model: expected dense tensors .*'x'"),
+        (["store", "MODEL", "-o", "MODEL"], r"model.safetensors exists; --force writes over it"),
+        (["store", "MODEL", "-o", "MODEL", "--force"], r"model.safetensors: expected another file"),
         (["read", "MODEL", "-o", "OUT"], r"not a file of noisycells"),
         (["read", "STORED", "-o", "OUT", "--seed", "-1"], r"seed: expected an int in .* got -1"),
         (["read", "CUT", "-o", "OUT"], r"cut.safetensors: .*"),
@@ -345,6 +411,7 @@ def test_errors_are_one_line(
     (tmp_path / "cut.safetensors").write_bytes(stored.read_bytes()[:-1])
     save_file({"fc.weight": np.full((4, 4), np.nan, np.float32)}, tmp_path / "nan.safetensors")
     torch.save([torch.zeros(2)], tmp_path / "list.pt")
+    torch.save({"w": torch.eye(3), "x": torch.eye(3).to_sparse()}, tmp_path / "sparse.pt")
     torch.save(Path("code"), tmp_path / "pickle.pt")  # an object that only code can build
     places = {
         "MODEL": model.name,
@@ -354,7 +421,7 @@ def test_errors_are_one_line(
         "NAN": "nan.safetensors",
         "CUT": "cut.safetensors",
         "EMPTY": "empty.json",
-        **{f"{name.upper()}.pt": f"{name}.pt" for name in ("empty", "list", "pickle")},
+        **{f"{name.upper()}.pt": f"{name}.pt" for name in ("empty", "list", "pickle", "sparse")},
         "EMPTY.safetensors": "empty.safetensors",
     }
     result = run(*(places.get(argument, argument) for argument in arguments))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from noisycells import devices
-from noisycells.io import DecodeError, FormatError, Reader, Writer
+from noisycells.io import DecodeError, FormatError, Reader, Writer, narrow
 from noisycells.storage import (
     Codec,
     StoredFile,
@@ -95,17 +95,23 @@ def test_as_encoding_in_memory(
 
     read_file(tmp_path / "cells", tmp_path / "read", 3, 1, progress=seen.append)
     assert seen.count("fc.bias") == 2
-    out = load_file(tmp_path / "read")
-    assert out.keys() == model.keys()
-    for name, array in out.items():
-        assert (array == (expected[name].read(3, 1) if name in expected else model[name])).all()
-    assert out["fc.weight"].dtype == np.float32 and out["fc.bias"].dtype == np.float16
+    with Reader(tmp_path / "model", checked=False) as source:
+        dtypes = {name: entry.dtype for name, entry in source.entries.items()}
+    with Reader(tmp_path / "read", checked=False) as reader:
+        assert {name: entry.dtype for name, entry in reader.entries.items()} == dtypes
+        for name in model:
+            if name in expected:
+                wanted = narrow(expected[name].read(3, 1), dtypes[name])
+                assert (reader.read(name) == wanted).all()
+            else:
+                assert (reader.read(name) == model[name]).all()
     with safe_open(tmp_path / "read", "np") as file:
         assert file.metadata() == {"format": "pt"}
     read_file(tmp_path / "cells", tmp_path / "worse", 3, 1, side_errors=True)
-    worse = load_file(tmp_path / "worse")
-    for name, tensor in expected.items():
-        assert (worse[name] == tensor.read(3, 1, side_errors=True)).all()
+    with Reader(tmp_path / "worse", checked=False) as reader:
+        for name, tensor in expected.items():
+            wanted = narrow(tensor.read(3, 1, side_errors=True), dtypes[name])
+            assert (reader.read(name) == wanted).all()
 
 
 def test_two_runs_write_the_same_bytes(model: dict[str, NDArray[Any]], tmp_path: Path) -> None:
@@ -214,8 +220,21 @@ def test_read_file_errors(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["cells", "damaged"]
 
 
-def test_a_file_may_replace_its_source(model: dict[str, NDArray[Any]], tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    encode_file(path, path, Codec(PCM))
-    read_file(path, path, 1)
-    assert load_file(path).keys() == model.keys() and os.listdir(tmp_path) == ["model"]
+@pytest.mark.parametrize("kind", ["name", "symlink", "link"])
+def test_a_source_is_not_written_over(
+    kind: str, model: dict[str, NDArray[Any]], tmp_path: Path
+) -> None:
+    """Whatever it is called: its weights would be lost."""
+    encode_file(tmp_path / "model", tmp_path / "cells", Codec(PCM))
+    for name in ("model", "cells"):
+        path = other = tmp_path / name
+        if kind != "name":
+            other = tmp_path / f"other-{name}"
+            (other.symlink_to if kind == "symlink" else other.hardlink_to)(path)
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=rf"{other.name}: expected another file to write than"):
+            if name == "model":
+                encode_file(path, other, Codec(PCM))
+            else:
+                read_file(path, other, 1)
+        assert path.read_bytes() == before

@@ -9,8 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file  # noqa: E402
+
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
+from noisycells.storage import read_file  # noqa: E402
 
 CELL = nc.Channel.gaussian(0.05)
 CODEC = nc.Codec(CELL)
@@ -189,7 +192,7 @@ def test_errors() -> None:
             nct.MLP,
             r"expected the parameters .*'conv1.bias', .* not stored \['fc3.bias', 'fc3.weight'\]",
         ),
-        (lambda: nct.LeNet(7), r"expected shape \(10,\) for 'fc2.bias', got \(7,\)"),
+        (lambda: nct.LeNet(7), r"expected shape \(10, 500\) for 'fc2.weight', got \(7, 500\)"),
     ],
 )
 def test_a_model_that_does_not_fit_is_left_alone(factory: object, message: str) -> None:
@@ -199,3 +202,160 @@ def test_a_model_that_does_not_fit_is_left_alone(factory: object, message: str) 
     with pytest.raises(ValueError, match=f"model: {message}"):
         nct.load(stored, model, seed=1)
     assert all(np.array_equal(value, before[name]) for name, value in arrays(model).items())
+
+
+# ----------------------------------------------------------------- tied tensors
+
+
+class Tied(torch.nn.Module):
+    """Weights, a bias and a norm under several names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(20, 8)
+        self.first = torch.nn.Linear(8, 8)
+        self.second = torch.nn.Linear(8, 8)
+        self.head = torch.nn.Linear(8, 20, bias=False)
+        self.head.weight = self.embedding.weight
+        self.second.bias = self.first.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.second(self.first(self.embedding(x))))
+
+
+ALIASES = {"second.bias": "first.bias", "head.weight": "embedding.weight"}
+
+
+def test_tied_tensors_are_stored_once_under_all_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Tied()
+    stored = nct.store(model, CODEC)
+    assert stored.aliases == ALIASES
+    assert stored.cost.stored_weights == 20 * 8 + 2 * 64
+    assert (stored.cost.digital_bits, stored.cost.digital_weights) == (8 * 32, 8)
+    nc.save(tmp_path / "cells", stored)
+    for found in (stored, nc.load(tmp_path / "cells")):
+        assert found.aliases == ALIASES and found.cost == stored.cost
+        read = found.read(3)
+        assert read.keys() == {*stored, "head.weight"}
+        assert np.array_equal(read["head.weight"], read["embedding.weight"])
+        target = Tied()
+        nct.load(found, target, seed=3)
+        assert target.head.weight is target.embedding.weight
+        assert np.array_equal(target.head.weight.detach().numpy(), read["head.weight"])
+        assert torch.equal(target.second.bias, model.first.bias)
+
+
+def test_all_names_come_back_from_a_file(tmp_path: Path) -> None:
+    model = Tied().half()
+    nc.save(tmp_path / "cells", nct.store(model, CODEC))
+    read_file(tmp_path / "cells", tmp_path / "read", 3)
+    read = load_file(tmp_path / "read")
+    assert read.keys() == model.state_dict().keys()
+    assert {tensor.dtype for tensor in read.values()} == {torch.float16}
+    assert torch.equal(read["head.weight"], read["embedding.weight"])
+    Tied().half().load_state_dict(read)
+
+
+def test_what_is_stored_apart_is_not_tied_on_loading() -> None:
+    torch.manual_seed(0)
+    model = Tied()
+    apart = {name: value.clone() for name, value in model.state_dict().items()}
+    stored = nct.store(apart, CODEC)
+    assert not stored.aliases
+    before = arrays(model)
+    with pytest.raises(
+        ValueError, match=r"model: expected \['embedding.weight', 'head.weight'\]"
+    ):
+        nct.load(stored, model, seed=1)
+    assert all(np.array_equal(value, before[name]) for name, value in arrays(model).items())
+
+
+def test_a_model_may_untie_what_is_stored_once() -> None:
+    torch.manual_seed(0)
+    stored = nct.store(Tied(), CODEC)
+    target = Tied()
+    target.head.weight = torch.nn.Parameter(target.head.weight.detach().clone())
+    nct.load(stored, target, seed=1)
+    assert target.head.weight is not target.embedding.weight
+    assert torch.equal(target.head.weight, target.embedding.weight)
+
+
+def test_a_stored_model_may_lack_the_further_names() -> None:
+    """As files of ``safetensors.torch.save_model`` do."""
+    torch.manual_seed(0)
+    model = Tied()
+    state = {name: value for name, value in model.state_dict().items() if name not in ALIASES}
+    stored = nct.store(state, CODEC)
+    nct.load(stored, model, seed=1)
+    assert np.array_equal(model.head.weight.detach().numpy(), stored.read(1)["embedding.weight"])
+
+
+def test_views_of_one_memory_are_not_tied() -> None:
+    table = torch.randn(4, 4)
+    state = {
+        "a": table,
+        "transposed": table.T,
+        "part": table[:2],
+        "bits": table.view(torch.int32),
+        "empty": torch.empty(0, 3),
+        "void": torch.empty(0, 3),
+    }
+    assert nct.store(state, CODEC).aliases == {}
+
+
+def test_aliases_have_to_be_further_names(tmp_path: Path) -> None:
+    stored = nct.store(Tied(), CODEC)
+    for aliases in ({"a": "b"}, {"first.bias": "first.bias"}, {"first.weight": "first.bias"}):
+        wrong = nc.StoredModel(stored.tensors, stored.digital, {}, aliases)
+        with pytest.raises(ValueError, match="aliases: expected further names of tensors, got"):
+            nc.save(tmp_path / "cells", wrong)
+    assert not (tmp_path / "cells").exists()
+
+
+# ----------------------------------------------------------------- chips
+
+
+def small() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+
+
+@pytest.mark.parametrize("life", ["converted", "programmed", "aged", "calibrated"])
+def test_a_chip_is_not_stored(life: str) -> None:
+    """Only the weights are: bits, names and reads are those of the digital model."""
+    model = small()
+    clean = nct.store(model, CODEC)
+    assert clean.cost.digital_bits == 2368
+    spec = nc.CrossbarSpec(adc_range="calibrated", dac_range="calibrated")
+    nct.convert(model, nc.devices.pcm_joshi2020(), spec if life == "calibrated" else None)
+    if life == "calibrated":
+        nct.calibrate(model, torch.randn(20, 64))
+    if life != "converted":
+        nct.program(model, 1)
+    if life == "aged":
+        nct.at(model, 3600)
+    found = nct.store(model, CODEC)
+    assert found.cost == clean.cost and list(found.digital) == list(clean.digital)
+    assert all(np.array_equal(found.read(2)[name], clean.read(2)[name]) for name in clean)
+    if life != "converted":
+        from_state = nct.store(model.state_dict(), CODEC)
+        assert from_state.cost == clean.cost and list(from_state.digital) == list(clean.digital)
+    plain = nct.load(found, small(), seed=5)
+    nct.load(clean, model, seed=5)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.eye(3).to_sparse(), r"expected dense tensors .* sparse or quantised: 'odd'"),
+        (torch.empty(3, device="meta"), r"expected dense tensors .* meta device: 'odd'"),
+        ({"a": 1}, r"expected tensors, got dict for 'odd'"),
+    ],
+    ids=["sparse", "meta", "dict"],
+)
+def test_tensors_without_numbers_are_refused(value: object, message: str) -> None:
+    with pytest.raises(TypeError, match=f"model: {message}"):
+        nct.store({"fc.weight": torch.eye(3), "odd": value}, CODEC)

@@ -8,13 +8,14 @@ each (seed 7, chip 3). Files of versions that were published are never written a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from noisycells.channel import Channel
 from noisycells.io import MAJOR
-from noisycells.storage import Codec, read_file, save
+from noisycells.storage import Codec, StoredModel, read_file, save
 
 SEED, CHIP = 7, 3
 HERE = Path(__file__).parent
@@ -28,14 +29,25 @@ def main() -> None:
     rng = np.random.default_rng(2020)
     conv = rng.standard_t(4, (4, 2, 3, 3)).astype(np.float32)
     dense = rng.standard_t(4, (5, 7))
+    half = rng.standard_t(4, (3, 3)).astype(np.float16)
 
     packed = Codec(cell, thresholds=0.8, cells=(1, 30), write_bits=(3, 5))
     exact = Codec(cell, inverse=learnt, sign_protection=False, adaptive_mapping=False, cells=2)
-    model = packed.encode(
-        {"conv.weight": conv, "dense.weight": dense},
+    encoded = packed.encode(
+        {"conv.weight": conv, "dense.weight": dense, "half.weight": half},
         {"conv.weight": np.abs(conv) > 0.6},
         overrides={"dense.*": exact},
-        digital={"dense.bias": np.arange(5, dtype=np.float16), "steps": np.array(12)},
+        digital={
+            "dense.bias": np.arange(5, dtype=np.float16),
+            "steps": np.array(12),
+            "phase": np.array([1 + 2j], np.complex64),
+            "scale": np.array([1.5, -3.0], np.float32),
+        },
+    )
+    brain = replace(encoded["conv.weight"], dtype="BF16")
+    aliases = {"head.weight": "half.weight", "last.bias": "dense.bias"}
+    model = StoredModel(
+        encoded.tensors | {"conv.weight": brain}, encoded.digital, {"scale": "BF16"}, aliases
     )
     tensor = Codec(cell, thresholds=(0.5, 1.5), cells=(1, 2, 3)).encode(dense, name="dense")
     for kind, stored in (("model", model), ("tensor", tensor)):

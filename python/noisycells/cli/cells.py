@@ -12,8 +12,18 @@ import numpy as np
 
 from .. import devices, storage
 from ..channel import Channel
-from ..io import Reader
-from .options import IN_FILE, OUT_FILE, Numbers, device_option, json_option, progress, to_json
+from ..io import Reader, check_output, replacing, usual_name
+from ..io.dtypes import WITHOUT_NUMPY
+from .options import (
+    IN_FILE,
+    OUT_FILE,
+    Numbers,
+    device_option,
+    force_option,
+    json_option,
+    progress,
+    to_json,
+)
 
 
 @click.command()
@@ -68,6 +78,7 @@ from .options import IN_FILE, OUT_FILE, Numbers, device_option, json_option, pro
     "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
 )
 @click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@force_option
 @json_option
 def store(
     model: Path,
@@ -88,7 +99,9 @@ def store(
 
     MODEL is a .safetensors file, which is stored tensor by tensor in little memory, or a torch
     state dict (torch.save of model.state_dict()). Biases and normalisation layers stay digital.
+    Tied weights are stored once and keep all their names.
     """
+    check_output(output, model)
     codec = storage.Codec(
         channel,
         sign_protection=sign_protection,
@@ -115,7 +128,11 @@ def store(
     else:
         from .. import torch as nct
 
-        stored = nct.store(_state_dict(model), codec, masks=mask, store_biases=store_biases)
+        state = _state_dict(model)
+        try:
+            stored = nct.store(state, codec, masks=mask, store_biases=store_biases)
+        except TypeError as error:  # of a tensor in the file, so no programming error
+            raise ValueError(f"{model}: {error}") from error
         storage.save(output, stored)
         cost = stored.cost
     click.echo(to_json(cost.to_dict()) if as_json else cost)
@@ -136,11 +153,12 @@ def store(
     help="Number of the chip, which fixes programming errors where the device tells them apart.",
 )
 @click.option("--side-errors", is_flag=True, help="Misread signs and ranges now and then, too.")
+@force_option
 def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> None:
     """Read a stored model back once, with noise.
 
-    FILE was written by `noisycells store`. The output is a plain safetensors file with the names
-    and shapes of the model. The same seed and chip give the same weights.
+    FILE was written by `noisycells store`. The output is a plain safetensors file with the names,
+    shapes and dtypes of the model. The same seed and chip give the same weights.
     """
     with storage.StoredFile(file) as stored:
         tensors = len(stored.names) + len(stored.digital_names)
@@ -171,6 +189,8 @@ def inspect(file: Path, as_json: bool) -> None:
     for name, array in model.digital.items():
         shape = " x ".join(map(str, array.shape)) or "scalar"
         click.echo(f"{name}: {shape}, digital")
+    for alias, name in model.aliases.items():
+        click.echo(f"{alias}: the same as {name}")
     click.echo(model.cost)
 
 
@@ -210,6 +230,7 @@ def list_devices(as_json: bool) -> None:
 @click.argument("csv", type=IN_FILE)
 @click.option("-o", "--output", type=OUT_FILE, help="Write the cell here, for --device.")
 @click.option("--plot", type=OUT_FILE, help="Draw measurements and fit to this PNG.")
+@force_option
 @click.option(
     "--kind",
     type=click.Choice(["auto", "cell", "device"]),
@@ -290,9 +311,11 @@ def fit(
         }
         text, picture = channel.to_json(), lambda: channel.plot(inputs, outputs)
     if plot is not None:
-        picture().savefig(plot)
+        with replacing(plot) as file:
+            picture().savefig(file, format=plot.suffix[1:] or "png")
     if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
+        with replacing(output) as file:
+            file.write(f"{text}\n".encode())
     if as_json:
         click.echo(to_json(figures))
         return
@@ -359,7 +382,8 @@ def _state_dict(file: Path) -> dict[str, Any]:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{file}: expected safetensors or a torch state dict: {reason}") from error
     if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+        isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
+        for key, value in state.items()
     ):
         raise ValueError(f"{file}: expected a torch state dict (names and tensors)")
     return state
@@ -375,6 +399,7 @@ def _description(model: storage.StoredModel) -> dict[str, Any]:
             {
                 "name": name,
                 "shape": list(tensor.shape),
+                "dtype": usual_name(tensor.dtype),
                 "codec": codec.to_dict() | {"channel": codec.channel.name, "inverse": inverse},
                 "ranges": [
                     {
@@ -389,7 +414,16 @@ def _description(model: storage.StoredModel) -> dict[str, Any]:
             }
         )
     digital = [
-        {"name": name, "shape": list(array.shape), "dtype": array.dtype.name}
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "dtype": WITHOUT_NUMPY.get(model.digital_dtypes.get(name, ""), array.dtype.name),
+        }
         for name, array in model.digital.items()
     ]
-    return {"tensors": tensors, "digital": digital, "cost": model.cost.to_dict()}
+    return {
+        "tensors": tensors,
+        "digital": digital,
+        "aliases": model.aliases,
+        "cost": model.cost.to_dict(),
+    }

@@ -267,7 +267,7 @@ def crossbar(
     counts = of.layer_counts(trained, settings)
     report = of.report(dense, trained, found, settings, entries, layers, counts)
     with replacing(output / "crossbar.png") as picture:
-        view.plot(report).savefig(picture)
+        view.plot(report).savefig(picture, format="png")
     write_json(report, output / "crossbar.json")
     click.echo(to_json(report) if as_json else view.format_table(report))
     click.echo(f"Wrote crossbar.png and .json to {output}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import click
 
 from .. import devices
 from ..channel import Channel
+from ..io import check_output
 
 
 class Group(click.Group):
@@ -120,8 +122,25 @@ class Or(click.ParamType):
             self.fail(f"expected {' or '.join((number, *self.words))}, got {value!r}", param, ctx)
 
 
+class OutFile(click.Path):
+    """A file to write: a regular one, and not there yet unless --force is given."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            check_output(path)
+        except (ValueError, OSError) as error:
+            self.fail(str(error), param, ctx)
+        if path.exists() and not (ctx and ctx.meta.get(_FORCE)):
+            self.fail(f"{path} exists; --force writes over it", param, ctx)
+        return path
+
+
+_FORCE = "noisycells.force"
 IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+OUT_FILE = OutFile(path_type=Path)
 
 device_option = click.option(
     "--device",
@@ -148,6 +167,14 @@ cache_option = click.option(
 )
 seed_option = click.option(
     "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."
+)
+force_option = click.option(
+    "--force",
+    is_flag=True,
+    is_eager=True,  # known before the files to write are looked at
+    expose_value=False,
+    callback=lambda ctx, param, value: ctx.meta.update({_FORCE: value}),
+    help="Write over files that are there.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..io import dtype_of
+
 CHUNK = 1 << 16
 """Elements a numpy pass works on at a time so that it needs a few MB at most. A multiple of
 reference.BLOCK."""
@@ -31,6 +33,8 @@ class Source:
         One bit a weight, least significant first: set where the weight is stored.
     sensitivity : float or ndarray of float, 1-D
         Weight of each weight's squared error in the choice of thresholds and redundancy.
+    dtype : str
+        Dtype that the weights came in, as safetensors calls it.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Source:
     weights: NDArray[Any]
     mask: NDArray[np.uint8] | None = None
     sensitivity: float | NDArray[Any] | None = None
+    dtype: str = "F32"
 
     def stored(self) -> Iterator[tuple[NDArray[np.float32], float | NDArray[Any]]]:
         """Stored weights as float32 and their sensitivities, in chunks."""
@@ -70,8 +75,11 @@ def prepare(
     weights: ArrayLike,
     mask: ArrayLike | None = None,
     sensitivity: ArrayLike | None = None,
+    dtype: str | None = None,
 ) -> Source:
     """Check one tensor and flatten it; copies only where it is not contiguous or is float16.
+
+    `dtype` says what the weights came in, where they have been widened on the way.
 
     Raises
     ------
@@ -87,14 +95,15 @@ def prepare(
         raise TypeError(
             f"weights {name!r}: expected float16, float32 or float64, got {array.dtype}"
         )
-    dtype = np.float64 if array.dtype.itemsize == 8 else np.float32
-    flat = np.ascontiguousarray(array, dtype).reshape(-1)
+    kind = np.float64 if array.dtype.itemsize == 8 else np.float32
+    flat = np.ascontiguousarray(array, kind).reshape(-1)
     return Source(
         name,
         array.shape,
         flat,
         None if mask is None else _pack_mask(name, array.shape, flat, mask),
         None if sensitivity is None else _sensitivity(name, array.shape, sensitivity),
+        dtype or dtype_of(array) or "F32",
     )
 
 

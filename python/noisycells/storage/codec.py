@@ -6,7 +6,6 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -16,13 +15,12 @@ from .. import _core, random
 from ..channel import Channel
 from ..runtime import threads_argument
 from .arrays import Source, Sources, prepare
-from .histogram import Extent, Histogram, count_ranges, extent, histogram
-from .noise import NoiseCurve, range_noise, rounding_bits
-from .ranges import Range, bounds, make_range
-from .redundancy import MAX_CELLS, allocate
+from .noise import NoiseCurve
+from .plan import plan
+from .ranges import Range
+from .redundancy import MAX_CELLS
 from .side import SideLevels, design_levels
 from .stored import StoredModel, StoredTensor
-from .thresholds import choose_thresholds
 
 MAX_RANGES = 8
 
@@ -166,7 +164,8 @@ class Codec:
         return design_levels(self.learnt, 4)
 
     @cached_property
-    def _noise(self) -> NoiseCurve:
+    def noise(self) -> NoiseCurve:
+        """The noise of the learnt channel, which all choices minimise."""
         return NoiseCurve.of(self.learnt)
 
     @cached_property
@@ -208,7 +207,7 @@ class Codec:
         Parameters
         ----------
         weights : array_like of float, any shape, or mapping of str to array_like
-            float16, float32 or float64; encoded in float32.
+            float16, float32 or float64; encoded in float32, and read back in it.
         mask : array_like of bool, of the weights' shape, or "nonzero", optional
             The weights to store; the others read back as 0. ``"nonzero"`` stores what is not
             zero. For a mapping: ``"nonzero"``, or a mapping that may leave names out.
@@ -260,7 +259,7 @@ class Codec:
         """
         groups = self._assign(names, overrides or {})
         shared = {
-            codec: codec.plan(Sources(load, group))
+            codec: plan(codec, Sources(load, group))
             for codec, group in groups.items()
             if codec.scope == "model"
         }
@@ -293,7 +292,7 @@ class Codec:
             source.weights,
             source.mask,
             out.reshape(-1),
-            self.tables(self.plan([source])),
+            self.tables(plan(self, [source])),
             self.channel.tables,
             *self.channel.keys(seed, chip),
             random.stream(name),
@@ -315,82 +314,6 @@ class Codec:
         _check_names("overrides", unused, "patterns that match a tensor")
         return groups
 
-    def plan(self, sources: Iterable[Source]) -> tuple[Range, ...]:
-        """Choose the mapping that `sources` share; goes through them up to three times.
-
-        Returns
-        -------
-        tuple of Range
-            One for each magnitude range.
-        """
-        size = extent(sources)
-        tallied = None
-        if self._chooses:
-            tallied = histogram(sources, size.top, not self.sign_protection)
-        thresholds = self._plan_thresholds(size, tallied)
-        cells = self._plan_cells(sources, size, tallied, thresholds)
-        ranges = []
-        for (lower, upper), r, bits in zip(
-            pairwise((0.0, *thresholds, size.top)),
-            cells,
-            self._plan_write_bits(size, tallied, thresholds, cells),
-            strict=True,
-        ):
-            low, high = bounds(lower, upper, size, self.sign_protection)
-            write = None if bits is None else self.channel.write_converter(bits)
-            interval = (float(low), float(high))
-            ranges.append(make_range(upper, interval, self.learnt.range, r, write))
-        return tuple(ranges)
-
-    @property
-    def _chooses(self) -> bool:
-        """Whether a choice depends on how the weights are distributed."""
-        several = self.ranges > 1
-        return self.write_bits == "auto" or (
-            several and (self.thresholds == "auto" or self.mean_cells is not None)
-        )
-
-    def _plan_thresholds(self, size: Extent, tallied: Histogram | None) -> tuple[float, ...]:
-        if self.thresholds != "auto":
-            return tuple(min(float(np.float32(t)), size.top) for t in self.thresholds)
-        if self.ranges == 1 or size.top == 0:
-            return (size.top,) * (self.ranges - 1)
-        assert tallied is not None
-        return choose_thresholds(
-            self._noise, tallied, size, self.ranges, self.cells, self.mean_cells
-        )
-
-    def _plan_cells(
-        self,
-        sources: Iterable[Source],
-        size: Extent,
-        tallied: Histogram | None,
-        thresholds: tuple[float, ...],
-    ) -> tuple[int, ...]:
-        if self.mean_cells is None:
-            return self.cells
-        if self.ranges == 1:
-            return (int(self.mean_cells),)
-        assert tallied is not None
-        noise = range_noise(self._noise, tallied, size, thresholds)
-        # Counted anew: the histogram may have weights next to a threshold on its wrong side.
-        return allocate(noise.single, count_ranges(sources, thresholds), self.mean_cells)
-
-    def _plan_write_bits(
-        self,
-        size: Extent,
-        tallied: Histogram | None,
-        thresholds: tuple[float, ...],
-        cells: tuple[int, ...],
-    ) -> tuple[int, ...] | tuple[None, ...]:
-        if self.write_bits is None:
-            return (None,) * self.ranges
-        if self.write_bits != "auto":
-            return self.write_bits
-        assert tallied is not None
-        wanted = rounding_bits(self._noise, tallied, size, thresholds, cells, self.channel.branch)
-        return tuple(min(bits, self.channel.write_bits or bits) for bits in wanted)
-
     def tables(self, ranges: tuple[Range, ...]) -> _core.CodecTables:
         """The codec with these ranges, for the compiled core."""
         return _core.CodecTables(*self._inverse_table, ranges, self.sign_protection)
@@ -398,9 +321,9 @@ class Codec:
     def encode_source(
         self, source: Source, ranges: tuple[Range, ...] | None = None
     ) -> StoredTensor:
-        """Encode one tensor with ranges from :meth:`plan`, or with a plan of its own."""
+        """Encode one tensor with ranges from :func:`plan`, or with a plan of its own."""
         if ranges is None:
-            ranges = self.plan([source])
+            ranges = plan(self, [source])
         tables = self.tables(ranges)
         stored = source.weights.size
         if source.mask is not None:
@@ -413,7 +336,9 @@ class Codec:
             levels = np.empty(_core.levels_capacity(stored, tables), np.uint8)
         used = _core.encode(source.weights, source.mask, tables, levels, side)
         levels.resize(used, refcheck=False)  # in place: no second copy
-        return StoredTensor(source.name, source.shape, self, ranges, levels, side, source.mask)
+        return StoredTensor(
+            source.name, source.shape, self, ranges, levels, side, source.mask, source.dtype
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters, channels included, as JSON knows them."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ..io import bytes_of
+
 INDEX_HEADER_BITS = 64
 """An entropy-coded mask also has to say how many weights it keeps."""
 
@@ -35,7 +37,8 @@ class Cost:
     parameter_bits : int
         Thresholds, scales and shifts, three float32 a range of every tensor, kept digital.
     digital_bits : int
-        Tensors kept digital, such as biases and normalisation.
+        Tensors kept digital, such as biases and normalisation, in the dtype that they came in:
+        16 bits for a bfloat16, 8 for a bool. A tensor of several names is counted once.
     digital_weights : int
         Numbers in those tensors.
     includes_biases : bool
@@ -139,9 +142,10 @@ def total(costs: Iterable[Cost]) -> Cost:
     )
 
 
-def digital(array: NDArray[Any]) -> Cost:
-    """Cost of a tensor that is kept digital."""
-    return Cost(0, 0, 0, 0, digital_bits=8 * array.nbytes, digital_weights=array.size)
+def digital(array: NDArray[Any], dtype: str | None = None) -> Cost:
+    """Cost of a tensor that is kept digital; `dtype` says what it is where numpy cannot."""
+    bits = 8 * bytes_of(array, dtype)
+    return Cost(0, 0, 0, 0, digital_bits=bits, digital_weights=array.size)
 
 
 def _ratio(cells: int, weights: int) -> float:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
@@ -16,35 +14,34 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
-from .._types import Converter
-from ..io import FORMAT, DecodeError, FormatError, Reader, Writer, dumps, widen
+from ..io import FORMAT, READ, DecodeError, Reader, Writer, check_output, dumps, narrow, widen
+from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
 from .codec import Codec
 from .cost import Cost, total
 from .cost import digital as digital_cost
-from .ranges import Range
+from .schema import Record, check_content, describe
 from .selection import belongs_in_cells
-from .stored import StoredModel, StoredTensor, packed_size
+from .stored import StoredModel, StoredTensor
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str], object]
-
-FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
     """Write a stored tensor or model to a file; equal bytes for equal content.
 
-    The file is written beside `path` and renamed, so no half-written one is ever at `path`.
+    The file is at `path` when it is complete; until then what was there stays. Links are
+    followed, modes kept (see ``docs/format.md``).
 
     Raises
     ------
     TypeError
         If `stored` is neither.
     ValueError
-        If safetensors has no dtype for a digital tensor.
+        If safetensors has no dtype for a digital tensor, an alias is of no tensor or one more
+        tensor, or `path` is not a regular file.
     OSError
         If the file cannot be written.
     """
@@ -56,17 +53,20 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
         if isinstance(stored, StoredTensor):
             writer.kind = "tensor"
             writer.store(stored)
-        else:
-            for name, array in stored.digital.items():
-                writer.keep(name, array)
-            for tensor in stored.values():
-                writer.store(tensor)
+            return
+        for name, array in stored.digital.items():
+            dtype = stored.digital_dtypes.get(name)
+            writer.keep(name, array if dtype is None else narrow(array, dtype), dtype)
+        for tensor in stored.values():
+            writer.store(tensor)
+        writer.alias(stored.aliases)
 
 
 def load(path: PathLike) -> StoredTensor | StoredModel:
-    """Read what :func:`save` or :func:`encode_file` wrote; every byte is checked.
+    """Read what :func:`save` or :func:`encode_file` wrote; every byte and field is checked.
 
-    Digital tensors in bfloat16, which numpy does not know, become float32.
+    Digital tensors of dtypes that numpy does not have become float32, and
+    ``StoredModel.digital_dtypes`` says so.
 
     Warns
     -----
@@ -87,7 +87,13 @@ def load(path: PathLike) -> StoredTensor | StoredModel:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
             return next(iter(tensors.values()))
-        return StoredModel(tensors, {name: file.digital(name) for name in file.digital_names})
+        dtypes = {name: file.digital_dtype(name) for name in file.digital_names}
+        return StoredModel(
+            tensors,
+            {name: file.digital(name) for name in file.digital_names},
+            {name: dtype for name, dtype in dtypes.items() if dtype in WITHOUT_NUMPY},
+            file.aliases,
+        )
 
 
 def encode_file(
@@ -109,9 +115,9 @@ def encode_file(
     Parameters
     ----------
     source : path-like
-        Weights in float16, bfloat16, float32 or float64.
+        Weights in float8, float16, bfloat16, float32 or float64.
     path : path-like
-        File to write, as :func:`save` does.
+        File to write, as :func:`save` does; another one than `source`.
     codec, mask, overrides
         As for :meth:`Codec.encode`.
     digital : sequence of str
@@ -131,44 +137,53 @@ def encode_file(
     FormatError
         If `source` is not a safetensors file of supported dtypes.
     ValueError
-        If a weight is NaN or infinite, no tensor is to be stored, `source` is encoded already,
-        or a pattern of `overrides` matches none.
+        If a weight is NaN or infinite, no tensor is to be stored, `source` is encoded already or
+        is `path`, or a pattern of `overrides` matches none.
     OSError
         If a file cannot be read or written.
     """
     if isinstance(digital, str):
         raise TypeError(f"digital: expected a sequence of patterns, got {digital!r}")
+    check_output(path, source)
     with Reader(source, checked=False) as reader, _StoredWriter(path) as writer:
-        if reader.metadata.get("format") == FORMAT:
-            raise ValueError(f"{source}: expected the weights of a model, got one in cells")
-        shapes = {name: entry.shape for name, entry in reader.entries.items()}
-        names = [
-            name
-            for name, entry in reader.entries.items()
-            if entry.dtype in FLOATS
-            and belongs_in_cells(name, shapes, store_biases)
-            and not any(fnmatchcase(name, pattern) for pattern in digital)
-        ]
-        if not names:
-            raise ValueError(f"{source}: expected a tensor to store in cells, got none")
-
-        def load_source(name: str) -> Source:
-            array = reader.read(name)
-            if reader.entries[name].dtype == "BF16":
-                array = widen(array)
-            return prepare(name, array, mask)
-
+        names = _names_in_cells(reader, digital, store_biases)
         for name, entry in reader.entries.items():
             if name not in names:
                 writer.keep(name, reader.read(name), entry.dtype)
                 _report(progress, name)
-        for stored in codec.encode_each(load_source, names, overrides):
+        for stored in codec.encode_each(_loader(reader, mask), names, overrides):
             writer.store(stored)
             _report(progress, stored.name)
             del stored  # before the next one is loaded
         if reader.metadata:
             writer.metadata["source_metadata"] = json.dumps(reader.metadata)
         return writer.cost
+
+
+def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) -> list[str]:
+    if reader.metadata.get("format") == FORMAT:
+        raise ValueError(f"{reader.path}: expected the weights of a model, got one in cells")
+    shapes = {name: entry.shape for name, entry in reader.entries.items()}
+    names = [
+        name
+        for name, entry in reader.entries.items()
+        if entry.dtype in FLOATS
+        and belongs_in_cells(name, shapes, store_biases)
+        and not any(fnmatchcase(name, pattern) for pattern in digital)
+    ]
+    if not names:
+        raise ValueError(f"{reader.path}: expected a tensor to store in cells, got none")
+    return names
+
+
+def _loader(reader: Reader, mask: Literal["nonzero"] | None) -> Callable[[str], Source]:
+    def load_source(name: str) -> Source:
+        array, dtype = reader.read(name), reader.entries[name].dtype
+        if dtype in WITHOUT_NUMPY:
+            array = widen(array, dtype)
+        return prepare(name, array, mask, dtype=dtype)
+
+    return load_source
 
 
 def read_file(
@@ -182,15 +197,15 @@ def read_file(
 ) -> None:
     """Read a stored model back once, with noise, into a plain safetensors file.
 
-    Memory use peaks at about twice the largest tensor. Tensors in cells come back in float32,
-    digital ones as they were.
+    Memory use peaks at about twice the largest tensor. All tensors come back under all their
+    names and in the dtype that they had: those in cells are read in float32 and rounded to it.
 
     Parameters
     ----------
     source : path-like
         What :func:`encode_file` or :func:`save` wrote.
     path : path-like
-        File to write.
+        File to write; another one than `source`.
     seed, chip, side_errors
         As for :meth:`StoredTensor.read`.
     progress : callable, optional
@@ -201,16 +216,37 @@ def read_file(
     FormatError, DecodeError, OSError
         As :func:`load`.
     TypeError, ValueError
-        As :meth:`StoredTensor.read`.
+        As :meth:`StoredTensor.read`; also if `path` is `source`, or a weight read is beyond the
+        range of its dtype.
     """
+    check_output(path, source)
     with StoredFile(source) as file, Writer(path, checked=False) as writer:
+        names: dict[str, list[str]] = {name: [name] for name in (*file.digital_names, *file.names)}
+        for alias, name in file.aliases.items():
+            names[name].append(alias)
+
+        def add(name: str, array: NDArray[Any], dtype: str) -> None:
+            for key in names[name]:
+                writer.add(key, array, dtype)
+            _report(progress, name)
+
         for name in file.digital_names:
-            writer.add(name, *file.digital_bits(name))
-            _report(progress, name)
+            add(name, file.digital_bits(name), file.digital_dtype(name))
         for name in file.names:
-            writer.add(name, file.tensor(name).read(seed, chip, side_errors))
-            _report(progress, name)
+            add(name, *_read_as_it_came(file.tensor(name), seed, chip, side_errors))
         writer.metadata.update(file.source_metadata)
+
+
+def _read_as_it_came(
+    stored: StoredTensor, seed: int, chip: int, side_errors: bool
+) -> tuple[NDArray[Any], str]:
+    read = stored.read(seed, chip, side_errors)
+    if stored.dtype == "F32":
+        return read, "F32"
+    try:
+        return narrow(read, stored.dtype), stored.dtype
+    except ValueError as error:
+        raise ValueError(f"tensor {stored.name!r}: {error}; nc.load reads it in float32") from None
 
 
 class StoredFile:
@@ -227,6 +263,8 @@ class StoredFile:
         What was saved.
     names, digital_names : list of str
         Tensors in cells, and those kept digital.
+    aliases : dict of str to str
+        Further names of tensors.
     stream_version : int
         Version of the random streams when the file was written.
     source_metadata : dict of str to str
@@ -242,30 +280,29 @@ class StoredFile:
         self.path = Path(path)
         self._reader = Reader(path)
         try:
-            with self._consistent():
-                self._parse(self._reader.metadata)
-        except BaseException:
+            self._describe()
+            if self.stream_version != STREAM_VERSION:
+                warnings.warn(
+                    f"{path}: written with version {self.stream_version} of the random streams "
+                    f"and read with {STREAM_VERSION}; a seed gives other noise than it gave then",
+                    stacklevel=3,
+                )
+        except BaseException as error:
             self.close()
+            if isinstance(error, ValueError):
+                raise DecodeError(f"{self.path}: {error}") from None
             raise
-        if self.stream_version != STREAM_VERSION:
-            warnings.warn(
-                f"{path}: written with version {self.stream_version} of the random streams and "
-                f"read with {STREAM_VERSION}; a seed gives other noise than it gave then",
-                stacklevel=3,
-            )
 
-    def _parse(self, metadata: Mapping[str, str]) -> None:
-        self.kind = metadata["kind"]
-        self.stream_version = int(metadata["stream_version"])
-        self.source_metadata: dict[str, str] = json.loads(metadata.get("source_metadata", "{}"))
-        self.digital_names: list[str] = json.loads(metadata["digital"])
-        self._codecs = [Codec.from_dict(values) for values in json.loads(metadata["codecs"])]
-        records = json.loads(metadata["tensors"])
-        self._records = {record["name"]: record for record in records}
-        self.names = list(self._records)
-        _require(len(self.names) == len(records), "two tensors of one name")
-        one = len(self.names) == 1 and not self.digital_names
-        _require(self.kind == "model" or (self.kind == "tensor" and one), f"kind {self.kind!r}")
+    def _describe(self) -> None:
+        major, minor = self._reader.version
+        newer = minor > READ[major]
+        found = describe(self._reader.metadata, major, newer)
+        self.kind, self.stream_version = found.kind, found.stream_version
+        self.digital_names, self.aliases = found.digital, found.aliases
+        self.source_metadata = found.source_metadata
+        self._records = found.records
+        self.names = list(found.records)
+        found.check_arrays(self._reader.entries, newer)
 
     def tensor(self, name: str) -> StoredTensor:
         """One tensor in cells.
@@ -277,64 +314,36 @@ class StoredFile:
         DecodeError
             If it is damaged or inconsistent.
         """
-        record = self._records[name]
-        read = self._reader.read
-        with self._consistent(name):
-            codec = dict(enumerate(self._codecs))[record["codec"]]
-            shape = tuple(int(n) for n in record["shape"])
-            np.broadcast_to(np.float32(0), shape)  # a shape that an array can have
-            size = math.prod(shape)
-            ranges = tuple(_range_from(values) for values in record["ranges"])
-            _require(len(ranges) == codec.ranges, "another number of ranges than its codec")
-            codec.tables(ranges)
-            stored, mask = size, None
-            if record["masked"]:
-                mask = _vector(read(f"{name}.mask"), np.uint8, (size + 7) // 8)
-                _require(not size % 8 or mask[-1] >> size % 8 == 0, "a mask that is too long")
-                stored = _core.count_stored(mask, size)
-            _require(stored == record["stored"], "another number of stored weights")
-            side = np.empty(0, np.uint8)
-            if codec.side_bits:
-                side = read(f"{name}.side")
-            side = _vector(side, np.uint8, (stored * codec.side_bits + 7) // 8)
-            if ranges[0].write is None:
-                levels = _vector(read(f"{name}.levels"), np.float32, stored)
-            else:
-                bits = [r.write_bits or 0 for r in ranges]
-                room = packed_size(side, stored, codec.sign_bits, bits)
-                levels = _vector(read(f"{name}.levels"), np.uint8, room)
-            tensor = StoredTensor(name, shape, codec, ranges, levels, side, mask)
-            _require(sum(tensor.counts) == stored, "side codes of another number of weights")
-            return tensor
+        record: Record = self._records[name]
+        arrays = {key: self._reader.read(key) for key in record.arrays()}
+        stored = StoredTensor(
+            name,
+            record.shape,
+            record.codec,
+            record.ranges,
+            arrays[f"{name}.levels"],
+            arrays.get(f"{name}.side", np.empty(0, np.uint8)),
+            arrays.get(f"{name}.mask"),
+            record.dtype,
+        )
+        try:
+            check_content(stored, record.stored)
+        except ValueError as error:
+            raise DecodeError(f"{self.path}: tensor {name!r}: {error}") from None
+        return stored
 
     def digital(self, name: str) -> NDArray[Any]:
-        """One tensor that is kept digital; bfloat16 as float32."""
-        bits, dtype = self.digital_bits(name)
-        return widen(bits) if dtype == "BF16" else bits
+        """One tensor that is kept digital; of a dtype that numpy does not have in float32."""
+        bits, dtype = self.digital_bits(name), self.digital_dtype(name)
+        return widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits
 
-    def digital_bits(self, name: str) -> tuple[NDArray[Any], str]:
-        """One tensor that is kept digital as it is in the file, and its safetensors dtype."""
-        key = f"{name}.digital"
-        array = self._reader.read(key)
-        return array, self._reader.entries[key].dtype
+    def digital_bits(self, name: str) -> NDArray[Any]:
+        """One tensor that is kept digital, as it is in the file."""
+        return self._reader.read(f"{name}.digital")
 
-    @contextmanager
-    def _consistent(self, name: str | None = None) -> Iterator[None]:
-        """Content that is not as specified is a DecodeError, whatever trips over it."""
-        try:
-            yield
-        except (DecodeError, FormatError):
-            raise
-        except (
-            AttributeError,
-            LookupError,
-            OverflowError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
-            what = "its description" if name is None else f"tensor {name!r}"
-            raise DecodeError(f"{self.path}: {what} is inconsistent: {error}") from error
+    def digital_dtype(self, name: str) -> str:
+        """The dtype of a tensor that is kept digital, as safetensors calls it."""
+        return self._reader.entries[f"{name}.digital"].dtype
 
     def close(self) -> None:
         """Close the file."""
@@ -362,6 +371,7 @@ class _StoredWriter(Writer):
         self._codecs: dict[Codec, int] = {}
         self._records: list[dict[str, Any]] = []
         self._digital: list[str] = []
+        self._aliases: dict[str, str] = {}
 
     def store(self, tensor: StoredTensor) -> None:
         """Append a tensor in cells."""
@@ -374,6 +384,7 @@ class _StoredWriter(Writer):
             {
                 "name": tensor.name,
                 "shape": tensor.shape,
+                "dtype": tensor.dtype,
                 "stored": tensor.stored,
                 "masked": tensor.mask is not None,
                 "codec": self._codecs.setdefault(tensor.codec, len(self._codecs)),
@@ -383,45 +394,32 @@ class _StoredWriter(Writer):
         self.cost = total([self.cost, tensor.cost])
 
     def keep(self, name: str, array: NDArray[Any], dtype: str | None = None) -> None:
-        """Append a digital tensor."""
+        """Append a digital tensor; `dtype` says what it is where numpy cannot."""
         self.add(f"{name}.digital", array, dtype)
         self._digital.append(name)
-        self.cost = total([self.cost, digital_cost(array)])
+        self.cost = total([self.cost, digital_cost(array, dtype)])
+
+    def alias(self, aliases: Mapping[str, str]) -> None:
+        """Note further names of tensors that have been appended."""
+        names = {*self._digital, *(record["name"] for record in self._records)}
+        for alias, name in aliases.items():
+            if alias in names or name not in names:
+                raise ValueError(
+                    f"aliases: expected further names of tensors, got {alias!r} for {name!r}"
+                )
+        self._aliases |= aliases
 
     def _finish(self) -> None:
         described = {
             "kind": self.kind,
-            "stream_version": STREAM_VERSION,
-            "codecs": [codec.to_dict() for codec in self._codecs],
-            "tensors": self._records,
-            "digital": self._digital,
+            "stream_version": str(STREAM_VERSION),
+            "codecs": dumps([codec.to_dict() for codec in self._codecs]),
+            "tensors": dumps(self._records),
+            "digital": dumps(self._digital),
+            "aliases": dumps(self._aliases),
         }
-        self.metadata |= {
-            key: value if isinstance(value, str) else dumps(value)
-            for key, value in described.items()
-        }
+        self.metadata |= described
         super()._finish()
-
-
-def _range_from(values: Sequence[Any]) -> Range:
-    threshold, alpha, beta, inv_alpha, shift, cells, write = values
-    scales = (threshold, alpha, beta, inv_alpha, shift)
-    _require(all(math.isfinite(scale) for scale in scales), "a scale that is not finite")
-    converter = None if write is None else Converter(*write)
-    return Range(threshold, alpha, beta, inv_alpha, shift, cells, converter)
-
-
-def _vector(array: NDArray[Any], dtype: type[np.generic], size: int) -> NDArray[Any]:
-    _require(
-        array.dtype == dtype and array.shape == (size,),
-        f"expected {np.dtype(dtype)} of shape ({size},), got {array.dtype} of {array.shape}",
-    )
-    return array
-
-
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise ValueError(what)
 
 
 def _report(progress: Progress | None, name: str) -> None:

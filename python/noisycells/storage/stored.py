@@ -44,6 +44,9 @@ class StoredTensor:
         Packed sign and range bits of the stored weights.
     mask : ndarray of uint8 or None
         One bit a weight, least significant first; None where all weights are stored.
+    dtype : str
+        Dtype of the weights that were encoded, as safetensors calls it ("F32", "BF16", ...):
+        :func:`read_file` writes them back in it. :meth:`read` always gives float32.
     """
 
     name: str
@@ -53,6 +56,7 @@ class StoredTensor:
     levels: NDArray[Any]
     side: NDArray[np.uint8]
     mask: NDArray[np.uint8] | None
+    dtype: str = "F32"
 
     @property
     def size(self) -> int:
@@ -105,10 +109,9 @@ class StoredTensor:
             programming errors, and reading again with another seed does not average them away.
             Without, every seed is a new chip.
         side_errors : bool
-            Draw the sign and range bits through the channel too, two bits in a cell of four
-            levels (:func:`side.design_levels`), instead of reading them without error as in the
-            paper. A misread weight takes the wrong sign or the scale of the wrong range; which
-            cells belong to it is known.
+            Draw the sign and range bits through the channel too (:mod:`side`), instead of reading
+            them without error as in the paper. A misread weight takes the wrong sign or the scale
+            of the wrong range; which cells belong to it is known.
         out : ndarray of float32, C-contiguous, of the tensor's shape, optional
             Array to write to.
         num_threads : int, optional
@@ -202,10 +205,17 @@ class StoredModel(Mapping[str, StoredTensor]):
     tensors : dict of str to StoredTensor
     digital : dict of str to ndarray
         Tensors that are kept digital, such as biases and normalisation; counted in ``cost``.
+    digital_dtypes : dict of str to str
+        What digital tensors are whose dtype numpy does not have: "BF16", "F8_E4M3" or "F8_E5M2".
+        ``digital`` has their numbers in float32.
+    aliases : dict of str to str
+        Further names of tensors, in cells or digital: weights that are tied.
     """
 
     tensors: dict[str, StoredTensor]
     digital: dict[str, NDArray[Any]] = field(default_factory=dict)
+    digital_dtypes: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> StoredTensor:
         return self.tensors[name]
@@ -222,7 +232,10 @@ class StoredModel(Mapping[str, StoredTensor]):
         return cost.total(
             [
                 *(tensor.cost for tensor in self.values()),
-                *(cost.digital(array) for array in self.digital.values()),
+                *(
+                    cost.digital(array, self.digital_dtypes.get(name))
+                    for name, array in self.digital.items()
+                ),
             ]
         )
 
@@ -238,12 +251,13 @@ class StoredModel(Mapping[str, StoredTensor]):
         Returns
         -------
         dict of str to ndarray of float32
-            The tensors in cells; ``digital`` holds the others.
+            The tensors in cells, under all their names; ``digital`` holds the others.
         """
-        return {
+        read = {
             name: tensor.read(seed, chip, side_errors, num_threads=num_threads)
             for name, tensor in self.items()
         }
+        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
 
     def __repr__(self) -> str:
         total = self.cost

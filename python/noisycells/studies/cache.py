@@ -65,9 +65,9 @@ class Cache:
 
     def put(self, key: str, state: dict[str, Tensor], record: dict[str, Any]) -> None:
         """Keep a state dict and its record, of JSON types."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         self.directory.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        with replacing(self.file(key)) as temporary:
-            save_file(tensors, temporary, {"record": json.dumps(record, allow_nan=False)})
+        with replacing(self.file(key)) as file:
+            file.write(save(tensors, {"record": json.dumps(record, allow_nan=False)}))

@@ -260,7 +260,7 @@ def write(report: dict[str, Any], out: Path) -> Path:
         names.append("quick")
     file = out / ("-".join(filter(None, names)) + ".json")
     with replacing(file.with_suffix(".png")) as picture:
-        plot(report).savefig(picture, dpi=110)
+        plot(report).savefig(picture, format="png", dpi=110)
     write_csv(report, file.with_suffix(".csv"))
     write_json(report, file)
     return file

@@ -51,8 +51,8 @@ def write_page(directory: Path) -> Path:
     """Write ``index.html`` about all reports in a directory; the file."""
     file = directory / "index.html"
     text = page(find_reports(directory))
-    with replacing(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with replacing(file) as written:
+        written.write(text.encode())
     return file
 
 

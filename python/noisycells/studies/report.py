@@ -57,5 +57,5 @@ def write_json(report: dict[str, Any], file: Path) -> None:
     """Write a report as JSON, all of it or nothing; a list of numbers on one line."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     text = NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
-    with replacing(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with replacing(file) as written:
+        written.write(text.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -280,13 +281,12 @@ def fixed(value: float, entry: Mapping[str, Any]) -> str:
 def write_csv(report: Mapping[str, Any], file: Path) -> None:
     """Write the entries of all tables as CSV, one a line, without the single values."""
     names = ("row", "column", "mean", "half_width", "spread", "networks", "values", "paper")
-    with (
-        replacing(file) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("table", *names))
-        for table in report["tables"]:
-            for entry in table["entries"]:
-                counts = {"networks": len(entry["values"]), "values": entry["values"][0]}
-                writer.writerow((table["title"], *({**entry, **counts}[name] for name in names)))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("table", *names))
+    for table in report["tables"]:
+        for entry in table["entries"]:
+            counts = {"networks": len(entry["values"]), "values": entry["values"][0]}
+            writer.writerow((table["title"], *({**entry, **counts}[name] for name in names)))
+    with replacing(file) as written:
+        written.write(text.getvalue().encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..io import widen
+from ..io.dtypes import WITHOUT_NUMPY
 from ..storage import Codec, StoredModel
 from ..storage.selection import belongs_in_cells
+from .crossbar.layers import CrossbarLayer
 
 __all__ = ["load", "store"]
 
 Masks = Mapping[str, npt.NDArray[np.bool_]] | str | None
+
+_WITHOUT_NUMPY = {getattr(torch, usual): name for name, usual in WITHOUT_NUMPY.items()}
+"""What safetensors calls the dtypes that numpy does not have."""
 
 
 def store(
@@ -31,9 +38,10 @@ def store(
 
     Weights are the floating-point parameters with two dimensions or more. Biases, normalisation
     layers (:func:`noisycells.storage.selection.belongs_in_cells`), buffers and integers stay
-    digital; they are kept in ``StoredModel.digital`` at full precision and counted in
-    ``StoredModel.cost``. A parameter used under several names (tied weights) is stored once,
-    under the first.
+    digital; they are kept in ``StoredModel.digital`` in the dtype that they have and counted in
+    ``StoredModel.cost``. A tensor used under several names (tied weights) is stored once, under
+    the first; the others are in ``StoredModel.aliases``. Of crossbar layers the weights are
+    stored; their chips, which are other devices, are not.
 
     Parameters
     ----------
@@ -60,42 +68,47 @@ def store(
 
     Raises
     ------
+    TypeError
+        If a tensor is sparse, on the meta device, or of a dtype that numpy and safetensors do
+        not have.
     ValueError
         If the model holds no weights or is still being pruned, a mask names no weight, or a
         weight is not finite.
     """
-    state = _state(model)
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    buffers = state.keys() - _parameters(model) if isinstance(model, nn.Module) else set()
-    for name in state:
-        if name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in state:
-            raise ValueError(
-                f"model: expected finished weights, got {name!r} of a pruning in progress; "
-                "call noisycells.torch.make_permanent(model) first"
-            )
-    weights: dict[str, npt.NDArray[Any]] = {}
-    digital: dict[str, npt.NDArray[Any]] = {}
-    for name, tensor in state.items():
-        in_cells = (
-            tensor.is_floating_point()
-            and name not in buffers
-            and belongs_in_cells(name, shapes, store_biases)
-        )
-        if in_cells:
-            weights[name] = _to_numpy(tensor)
-        else:
-            digital[name] = _to_numpy(tensor).copy()  # later training must not change it
-    if not weights:
+    state, aliases = _untied(_state(model))
+    _check_finished(state)
+    names = _names_in_cells(model, state, store_biases)
+    if not names:
         raise ValueError("model: expected at least one weight to store, got none")
     if sensitivity is not None:
-        sensitivity = {name: sensitivity[name] for name in weights if name in sensitivity}
-    return codec.encode(weights, masks, sensitivity, overrides=overrides, digital=digital)
+        sensitivity = {name: sensitivity[name] for name in names if name in sensitivity}
+    arrays = {name: _to_numpy(name, tensor) for name, tensor in state.items()}
+    encoded = codec.encode(
+        {name: arrays[name] for name in names}, masks, sensitivity, overrides=overrides
+    )
+    dtypes = {
+        name: _WITHOUT_NUMPY[tensor.dtype]
+        for name, tensor in state.items()
+        if tensor.dtype in _WITHOUT_NUMPY
+    }
+    return StoredModel(
+        {
+            name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
+            for name, tensor in encoded.items()
+        },
+        # copies: later training must not change them
+        {name: array.copy() for name, array in arrays.items() if name not in names},
+        {name: dtype for name, dtype in dtypes.items() if name not in names},
+        aliases,
+    )
 
 
 def load(
     stored: StoredModel, model: nn.Module, seed: int, chip: int = 0, *, side_errors: bool = False
 ) -> nn.Module:
     """Read a stored model once and put the noisy weights into `model`, in place.
+
+    Chips of crossbar layers stay as they are: program them again.
 
     Parameters
     ----------
@@ -118,45 +131,151 @@ def load(
     Raises
     ------
     ValueError
-        If names or shapes of `stored` and `model` differ; the model is then left as it was.
+        If names or shapes of `stored` and `model` differ, tensors that `model` ties are stored
+        apart, or a number is beyond the range of the parameter's dtype; the model is then left
+        as it was.
     """
-    target = _state(model)
-    values = {**stored.digital, **stored.read(seed, chip=chip, side_errors=side_errors)}
-    if values.keys() != target.keys():
-        raise ValueError(
-            "model: expected the parameters of the stored model; "
-            f"missing {sorted(values.keys() - target.keys())}, "
-            f"not stored {sorted(target.keys() - values.keys())}"
-        )
-    for name, value in values.items():
-        if value.shape != target[name].shape:
-            raise ValueError(
-                f"model: expected shape {value.shape} for {name!r}, got {tuple(target[name].shape)}"
-            )
+    names = {name: name for name in (*stored, *stored.digital)} | stored.aliases
+    target, tied = _untied(_state(model))
+    _check_names(names, target, tied)
+    read = stored.read(seed, chip=chip, side_errors=side_errors)
+    values = {}
+    for name, tensor in target.items():
+        source = next(names[n] for n in (name, *_aliases_of(name, tied)) if n in names)
+        value = read[source] if source in read else stored.digital[source]
+        values[name] = _converted(name, value, tensor)
     with torch.no_grad():
-        for name, value in values.items():
-            target[name].copy_(torch.from_numpy(value))
+        for name, converted in values.items():
+            target[name].copy_(converted)
     return model
 
 
+def _check_names(
+    names: Mapping[str, str], target: Mapping[str, Tensor], tied: Mapping[str, str]
+) -> None:
+    """Check that the stored names are those of the model, and tied where the model's are."""
+    missing = names.keys() - target.keys() - tied.keys()
+    groups = {name: [name, *_aliases_of(name, tied)] for name in target}
+    absent = {name for name, group in groups.items() if not names.keys() & set(group)}
+    if missing or absent:
+        raise ValueError(
+            "model: expected the parameters of the stored model; "
+            f"missing {sorted(missing)}, not stored {sorted(absent)}"
+        )
+    for group in groups.values():
+        apart = {names[name] for name in group if name in names}
+        if len(apart) > 1:
+            raise ValueError(f"model: expected {sorted(apart)}, stored apart, not to be tied")
+
+
+def _aliases_of(name: str, tied: Mapping[str, str]) -> list[str]:
+    return [alias for alias, first in tied.items() if first == name]
+
+
+def _converted(name: str, value: npt.NDArray[Any], target: Tensor) -> Tensor:
+    """A value in the dtype of the tensor that it is for."""
+    if value.shape != target.shape:
+        raise ValueError(
+            f"model: expected shape {value.shape} for {name!r}, got {tuple(target.shape)}"
+        )
+    converted = torch.from_numpy(value).to(target.dtype)
+    if not np.isfinite(value).all() or not target.is_floating_point():
+        return converted
+    if not converted.float().isfinite().all():
+        raise ValueError(
+            f"model: expected a dtype for {name!r} that holds {np.abs(value).max():g}, "
+            f"got {target.dtype}"
+        )
+    return converted
+
+
 def _state(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names and tensors; of tied tensors (the same memory) the first only."""
+    """Names and tensors, without the chips of crossbar layers."""
     state = model.state_dict() if isinstance(model, nn.Module) else model
+    chips = _chips(model)
+    kept = {name: value for name, value in state.items() if name not in chips}
+    for name, value in kept.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"model: expected tensors, got {type(value).__name__} for {name!r}")
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            kind = "one on the meta device" if value.is_meta else "one that is sparse or quantised"
+            raise TypeError(f"model: expected dense tensors with numbers, got {kind}: {name!r}")
+    return kept
+
+
+def _chips(model: nn.Module | Mapping[str, Tensor]) -> set[str]:
+    """Names of what crossbar layers hold beside their parameters: their chips."""
+    if isinstance(model, nn.Module):
+        return {
+            f"{prefix}.{name}".removeprefix(".")
+            for prefix, layer in model.named_modules(remove_duplicate=False)
+            if isinstance(layer, CrossbarLayer)
+            for name in (*layer._buffers, "_extra_state")
+        }
+    programmed = {name.removesuffix("chip_seed") for name in model if name.endswith("chip_seed")}
+    return {
+        name
+        for name in model
+        for prefix, dot, last in [name.rpartition(".")]
+        if prefix + dot in programmed
+        and (last.startswith("chip_") or last in ("ranges", "_extra_state"))
+    }
+
+
+def _untied(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors under their first names, and what tensor every further name is of.
+
+    Tensors are tied where they are the same memory, shape and dtype.
+    """
     first: dict[object, str] = {}
+    tied = {}
+    for name, tensor in state.items():
+        memory: object = name
+        if tensor.numel():
+            place = (tensor.device, tensor.data_ptr())
+            memory = (*place, tensor.dtype, tensor.shape, tensor.stride())
+        found = first.setdefault(memory, name)
+        if found != name:
+            tied[name] = found
+    return {name: tensor for name, tensor in state.items() if name not in tied}, tied
 
-    def is_first(name: str, tensor: Tensor) -> bool:
-        memory = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
-        return first.setdefault(memory, name) == name
 
-    return {name: tensor for name, tensor in state.items() if is_first(name, tensor)}
+def _check_finished(state: Mapping[str, Tensor]) -> None:
+    for name in state:
+        if name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in state:
+            raise ValueError(
+                f"model: expected finished weights, got {name!r} of a pruning in progress; "
+                "call noisycells.torch.make_permanent(model) first"
+            )
 
 
-def _parameters(model: nn.Module) -> set[str]:
-    return {name for name, _ in model.named_parameters(remove_duplicate=False)}
+def _names_in_cells(
+    model: nn.Module | Mapping[str, Tensor], state: Mapping[str, Tensor], store_biases: bool
+) -> list[str]:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    buffers = set()
+    if isinstance(model, nn.Module):
+        buffers = state.keys() - {
+            name for name, _ in model.named_parameters(remove_duplicate=False)
+        }
+    return [
+        name
+        for name, tensor in state.items()
+        if tensor.is_floating_point()
+        and name not in buffers
+        and belongs_in_cells(name, shapes, store_biases)
+    ]
 
 
-def _to_numpy(tensor: Tensor) -> npt.NDArray[Any]:
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.float()  # exact; numpy has no bfloat16, cells know float32 and float64
-    return tensor.numpy()
+def _to_numpy(name: str, tensor: Tensor) -> npt.NDArray[Any]:
+    """The numbers of a tensor; of a dtype that numpy does not have in float32."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.dtype in _WITHOUT_NUMPY:
+        bits = torch.uint16 if tensor.itemsize == 2 else torch.uint8
+        return widen(tensor.contiguous().view(bits).numpy(), _WITHOUT_NUMPY[tensor.dtype])
+    try:
+        return tensor.numpy()
+    except TypeError:
+        raise TypeError(
+            f"model: expected a dtype of numpy for {name!r}, got {tensor.dtype}"
+        ) from None

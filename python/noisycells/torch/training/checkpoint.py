@@ -93,7 +93,7 @@ class TrainingState:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "drawn": drawn,
         }
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with replacing(path) as file:
             torch.save(state, file)
 
     def resume(self, path: Path, epochs: int) -> None:

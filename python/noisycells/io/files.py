@@ -1,57 +1,39 @@
 """Safetensors files with checksums: what the formats of this package are written in.
 
 A file is the length of a JSON header (8 bytes, little-endian), the header, and the bytes of the
-tensors without gaps (https://github.com/huggingface/safetensors). :class:`Writer` streams tensors
-to a temporary file that takes the place of the old one only when it is complete;
-:class:`Reader` reads one tensor at a time and refuses what is damaged. ``docs/format.md``
-specifies the checked files.
+tensors without gaps (https://github.com/huggingface/safetensors). :class:`Writer` takes tensors one
+at a time, and the file is there only when it is complete; :class:`Reader` reads one tensor at a
+time and refuses what is damaged. ``docs/format.md`` specifies the checked files.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import re
-import secrets
 import shutil
-import tempfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-__all__ = ["DecodeError", "FormatError", "Reader", "Writer", "replacing"]
+from .dtypes import DTYPES, dtype_of
+from .writing import PIECE, replacing, scratch
 
 FORMAT = "noisycells"
-MAJOR, MINOR = 1, 0
-"""Format version. A reader refuses other majors and ignores what newer minors add."""
-
-DTYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype("?"),
-    "U8": np.dtype("u1"),
-    "I8": np.dtype("i1"),
-    "U16": np.dtype("<u2"),
-    "I16": np.dtype("<i2"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),  # numpy has no bfloat16: the bits, see `widen`
-    "U32": np.dtype("<u4"),
-    "I32": np.dtype("<i4"),
-    "F32": np.dtype("<f4"),
-    "U64": np.dtype("<u8"),
-    "I64": np.dtype("<i8"),
-    "F64": np.dtype("<f8"),
-}
-_NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+MAJOR, MINOR = 2, 0
+"""Format version that is written."""
+READ = {1: 0, 2: 0}
+"""Major versions that are read, and their newest minor one; what newer ones add is ignored."""
 
 _MAX_HEADER = 100_000_000  # that of the safetensors package
-_PIECE = 1 << 20  # bytes read or copied at a time
 
 # The header starts with these bytes, so that the checksum of the header has a fixed place.
 _START = re.compile(
@@ -69,23 +51,6 @@ class FormatError(ValueError):
     """A file that is not of the expected format, or of a version this package does not know."""
 
 
-@contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path beside ``file`` to write to, renamed to it at the end; nothing is left of failures.
-
-    It ends as ``file`` does, so that formats are known by it.
-    """
-    temporary = file.with_name(f".{secrets.token_hex(8)}.{file.name}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 class Entry(NamedTuple):
     """A tensor in a file: safetensors dtype name, shape, first and one past last data byte."""
 
@@ -101,8 +66,8 @@ _Writer = TypeVar("_Writer", bound="Writer")
 class Writer:
     """Writes a safetensors file, tensor by tensor.
 
-    A context manager: on leaving it the file is synced and renamed to `path`; if an exception
-    leaves it, nothing remains and what was at `path` stays.
+    A context manager: on leaving it the file is synced and put at `path`; if an exception leaves
+    it, nothing remains and what was at `path` stays (see :func:`replacing`, also for errors).
 
     Parameters
     ----------
@@ -127,8 +92,11 @@ class Writer:
         self._size = 0
 
     def __enter__(self: _Writer) -> _Writer:
-        # The header comes first in the file but is known last: the data wait in a nameless file.
-        self._data: IO[bytes] = tempfile.TemporaryFile(dir=self.path.parent)
+        with ExitStack() as stack:
+            self._file = stack.enter_context(replacing(self.path))
+            # The header comes first in the file but is known last: the data wait in another one.
+            self._data = stack.enter_context(scratch(self.path))
+            self._stack = stack.pop_all()
         return self
 
     def add(self, key: str, array: NDArray[Any], dtype: str | None = None) -> None:
@@ -141,7 +109,7 @@ class Writer:
         """
         if key in self._entries:
             raise ValueError(f"key: expected a new one, got {key!r} again")
-        dtype = dtype or _NAMES.get(array.dtype.newbyteorder("<"))
+        dtype = dtype or dtype_of(array)
         if dtype is None:
             raise ValueError(f"tensor {key!r}: expected a dtype of safetensors, got {array.dtype}")
         array = np.ascontiguousarray(array, DTYPES[dtype]).reshape(array.shape)
@@ -158,15 +126,16 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._data:
-            if error is None:
-                self._finish()
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._finish()
 
     def _finish(self) -> None:
-        with replacing(self.path) as temporary, open(temporary, "xb") as file:
-            file.write(self._header())
-            self._data.seek(0)
-            shutil.copyfileobj(self._data, file, _PIECE)
+        self._file.write(self._header())
+        self._data.seek(0)
+        shutil.copyfileobj(self._data, self._file, PIECE)
 
     def _header(self) -> bytes:
         metadata = self.metadata
@@ -214,6 +183,8 @@ class Reader:
     metadata : dict of str to str
     entries : dict of str to Entry
         The tensors, in the order of their data.
+    version : (int, int)
+        Format version of a checked file.
 
     Raises
     ------
@@ -228,7 +199,7 @@ class Reader:
     def __init__(self, path: str | os.PathLike[str], checked: bool = True) -> None:
         self.path = Path(path)
         self._checked = checked
-        self._file: IO[bytes] = open(self.path, "rb")
+        self._file = open(self.path, "rb")
         try:
             self._open()
         except BaseException:
@@ -250,30 +221,45 @@ class Reader:
         if self._checked:
             self._check_header(header)
         self._check_structure()
-        fields = json.loads(header[8:])
-        self.metadata: dict[str, str] = fields.pop("__metadata__", {})
+        try:
+            fields = parse(header[8:])
+        except ValueError as error:
+            raise self._damaged(f"header: {error}") from None
+        self.metadata: dict[str, str] = fields.pop("__metadata__", None) or {}
         entries = {
             key: Entry(f["dtype"], tuple(f["shape"]), *f["data_offsets"])
             for key, f in fields.items()
         }
         self.entries = dict(sorted(entries.items(), key=lambda item: item[1].begin))
+        for key, entry in entries.items():
+            try:
+                np.broadcast_to(np.uint8(0), entry.shape)
+            except ValueError as error:
+                raise self._damaged(f"tensor {key!r} has a shape beyond numpy: {error}") from None
         self._data_start = 8 + length
         if self._checked:
-            try:
-                self._checksums = dict(json.loads(self.metadata["crc32"]))
-            except (KeyError, TypeError, ValueError) as error:
-                raise self._damaged(f"no table of checksums ({error!r})") from None
+            self._checksums = self._read_checksums()
+
+    def _read_checksums(self) -> dict[str, str]:
+        try:
+            checksums = parse(self.metadata.get("crc32", "null"))
+        except ValueError as error:
+            raise self._damaged(f"crc32: {error}") from None
+        if not isinstance(checksums, dict) or checksums.keys() != self.entries.keys():
+            raise self._damaged("crc32: expected a checksum for each tensor")
+        return checksums
 
     def _check_header(self, header: bytes) -> None:
         place = _START.match(header, 8)
         if place is None:
             raise self._damaged("no format version and checksum at its start")
         major, minor = int(place[1]), int(place[2])
-        if major != MAJOR:
+        if major not in READ:
             raise FormatError(
-                f"{self.path}: expected format version {MAJOR}.x, got {major}.{minor} "
-                "(a newer noisycells may read it)"
+                f"{self.path}: expected format version {' or '.join(f'{m}.x' for m in READ)}, got "
+                f"{major}.{minor} (a newer noisycells may read it)"
             )
+        self.version = major, minor
         if _header_checksum(header, place.start(3)) != place[3]:
             raise self._damaged("its header does not match its checksum")
 
@@ -285,7 +271,7 @@ class Reader:
             raise self._damaged(str(error)) from None
 
     def read(self, key: str) -> NDArray[Any]:
-        """One tensor; bfloat16 as uint16 bits, see :func:`widen`.
+        """One tensor; of a dtype that numpy does not have the bits, see :func:`widen`.
 
         Raises
         ------
@@ -303,12 +289,12 @@ class Reader:
         room = out.view(np.uint8).data
         self._file.seek(self._data_start + begin)
         crc = 0
-        for at in range(0, len(room), _PIECE):
-            piece = room[at : at + _PIECE]
-            if self._file.readinto(piece) != len(piece):  # type: ignore[attr-defined]
+        for at in range(0, len(room), PIECE):
+            piece = room[at : at + PIECE]
+            if self._file.readinto(piece) != len(piece):
                 raise self._damaged("the file ends early")
             crc = zlib.crc32(piece, crc)
-        if self._checked and self._checksums.get(key) != f"{crc:08x}":
+        if self._checked and self._checksums[key] != f"{crc:08x}":
             raise self._damaged(f"tensor {key!r} does not match its checksum")
         tensor: NDArray[Any] = out.reshape(shape)
         return tensor
@@ -334,13 +320,6 @@ class Reader:
         self.close()
 
 
-def widen(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """bfloat16 bits as float32, which holds them exactly."""
-    out = np.empty(bits.shape, np.float32)
-    np.left_shift(bits, 16, out=out.view(np.uint32), dtype=np.uint32)
-    return out
-
-
 def _header_checksum(header: bytes, at: int) -> bytes:
     """CRC-32 of length and header, as if the checksum, 8 characters at `at`, were zeros."""
     return b"%08x" % zlib.crc32(header[:at] + b"00000000" + header[at + 8 :])
@@ -349,3 +328,37 @@ def _header_checksum(header: bytes, at: int) -> bytes:
 def dumps(value: Any) -> str:
     """JSON as the files have it: no spaces, no NaN."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def parse(text: str | bytes) -> Any:
+    """The content of JSON text.
+
+    Raises
+    ------
+    ValueError
+        If it is none, nests too deeply, names a member twice, or has a number that float64 does
+        not: NaN, infinity, 1e999.
+    """
+    try:
+        return json.loads(
+            text, object_pairs_hook=_members, parse_constant=_finite, parse_float=_finite
+        )
+    except RecursionError:
+        raise ValueError("expected JSON, got text that nests too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected JSON: {error}") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"expected each member once, got {twice!r} again")
+    return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"expected finite numbers, got {text}")
+    return number

@@ -1,0 +1,493 @@
+"""What the description in a file of a stored model may say, and how it has to fit together.
+
+``docs/format.md`` has the same in words. Every field is checked before anything is computed from
+it; an error is a ValueError that names the field, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from .. import _core
+from .._types import MAX_CELLS, MAX_INDEX, Converter
+from ..channel import Channel
+from ..io import DTYPES, parse
+from ..io.dtypes import FLOATS
+from ..io.files import Entry
+from .codec import MAX_RANGES, Codec
+from .ranges import Range
+from .stored import StoredTensor, packed_size
+
+F32_MAX = float(np.finfo(np.float32).max)
+CLOSE = 1e-5  # relative: how far numbers may differ that follow from each other in float32
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxlong = _brief.maxother = 60
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A tensor in cells, as a file describes it; see :class:`StoredTensor`."""
+
+    name: str
+    shape: tuple[int, ...]
+    stored: int
+    masked: bool
+    codec: Codec
+    ranges: tuple[Range, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of weights, pruned ones included."""
+        return math.prod(self.shape)
+
+    def arrays(self) -> dict[str, tuple[str, int | None]]:
+        """Keys, dtypes and lengths of the arrays in the file; None where side codes decide."""
+        bits = self.codec.side_bits
+        exact = self.ranges[0].write is None
+        found: dict[str, tuple[str, int | None]] = {
+            f"{self.name}.levels": ("F32", self.stored) if exact else ("U8", None)
+        }
+        if bits:
+            found[f"{self.name}.side"] = ("U8", -(-self.stored * bits // 8))
+        if self.masked:
+            found[f"{self.name}.mask"] = ("U8", -(-self.size // 8))
+        return found
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file holds.
+
+    Attributes
+    ----------
+    kind : "tensor" or "model"
+    stream_version : int
+        Of the random streams when the file was written.
+    records : dict of str to Record
+        Tensors in cells.
+    digital : list of str
+        Tensors that are kept digital.
+    aliases : dict of str to str
+        Further names of tensors.
+    source_metadata : dict of str to str
+        Metadata of the safetensors file that the model came from.
+    """
+
+    kind: str
+    stream_version: int
+    records: dict[str, Record]
+    digital: list[str]
+    aliases: dict[str, str]
+    source_metadata: dict[str, str]
+
+    def check_arrays(self, entries: Mapping[str, Entry], newer: bool) -> None:
+        """Check that the arrays of the file are those described; `newer` as for `describe`."""
+        expected: dict[str, tuple[str, int | None] | None] = {}
+        for record in self.records.values():
+            expected |= record.arrays()
+        expected |= {f"{name}.digital": None for name in self.digital}
+        missing = sorted(expected.keys() - entries.keys())
+        unknown = [] if newer else sorted(entries.keys() - expected.keys())
+        if missing or unknown:
+            raise ValueError(
+                "expected the arrays that are described; "
+                f"missing: {_brief.repr(missing)}, unknown: {_brief.repr(unknown)}"
+            )
+        for key, array in expected.items():
+            dtype, shape = entries[key].dtype, entries[key].shape
+            if array is None:
+                if dtype not in DTYPES:
+                    raise ValueError(f"array {key!r}: expected a dtype of numpy, got {dtype}")
+            elif dtype != array[0] or len(shape) != 1 or array[1] not in (None, *shape):
+                length = "n" if array[1] is None else array[1]
+                raise ValueError(
+                    f"array {key!r}: expected {array[0]} of shape ({length},), got {dtype} of "
+                    f"{shape}"
+                )
+
+
+def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Description:
+    """Check and take apart the metadata of a file.
+
+    Parameters
+    ----------
+    metadata : mapping of str to str
+    major : int
+        Major version of the format.
+    newer : bool
+        Whether the minor version is newer than this package, so that more fields may be there.
+    """
+    required = {"kind", "stream_version", "codecs", "tensors", "digital"}
+    optional = {"source_metadata"}
+    if major > 1:
+        required |= {"aliases"}
+    own = {"format", "format_version", "header_crc32", "crc32"}
+    if newer:
+        optional |= metadata.keys()
+    fields = Field("metadata", dict(metadata)).members(required | own, optional)
+    codecs = [_codec(field) for field in _json(fields["codecs"]).items()]
+    kind = fields["kind"].one_of("tensor", "model")
+    records: dict[str, Record] = {}
+    for field in _json(fields["tensors"]).items():
+        record = _record(field, codecs, major)
+        if record.name in records:
+            field.fail(f"a name of its own, got {record.name!r} again")
+        records[record.name] = record
+    digital = _digital(_json(fields["digital"]), records)
+    if kind == "tensor" and (len(records) != 1 or digital):
+        fields["kind"].fail("'model' where there is not one tensor in cells alone")
+    names = {*records, *digital}
+    return Description(
+        kind,
+        _stream_version(fields["stream_version"]),
+        records,
+        digital,
+        _aliases(_json(fields["aliases"]), names) if "aliases" in fields else {},
+        _texts(_json(fields["source_metadata"])) if "source_metadata" in fields else {},
+    )
+
+
+class Field:
+    """A value in a file, and the name of its place for errors."""
+
+    def __init__(self, place: str, value: Any) -> None:
+        self.place, self.value = place, value
+
+    def fail(self, expected: str) -> NoReturn:
+        """Raise the ValueError that the value is not as expected."""
+        got = "" if ", got " in expected else f", got {_brief.repr(self.value)}"
+        raise ValueError(f"{self.place}: expected {expected}{got}")
+
+    def text(self) -> str:
+        """A string that UTF-8 can hold."""
+        if not isinstance(self.value, str):
+            self.fail("a string")
+        try:
+            self.value.encode()
+        except UnicodeEncodeError:
+            self.fail("a string of Unicode characters")
+        return self.value
+
+    def one_of(self, *words: str) -> str:
+        """One of some strings."""
+        if not isinstance(self.value, str) or self.value not in words:
+            self.fail(" or ".join(map(repr, words)))
+        return self.value
+
+    def boolean(self) -> bool:
+        """True or false."""
+        if not isinstance(self.value, bool):
+            self.fail("true or false")
+        return self.value
+
+    def integer(self, least: int, most: int) -> int:
+        """An integer of an interval, written as one."""
+        whole = isinstance(self.value, int) and not isinstance(self.value, bool)
+        if not whole or not least <= self.value <= most:
+            self.fail(f"an integer from {least} to {most}")
+        return int(self.value)
+
+    def number(self, least: float = -math.inf, most: float = math.inf) -> float:
+        """A finite number of an interval."""
+        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
+            self.fail("a number")
+        if not least <= self.value <= most or abs(self.value) > np.finfo(np.float64).max:
+            self.fail(f"a number from {least:g} to {most:g}")
+        return float(self.value)
+
+    def items(self, count: int | None = None) -> list[Field]:
+        """The items of a list."""
+        if not isinstance(self.value, list) or count not in (None, len(self.value)):
+            self.fail("a list" if count is None else f"a list of {count}")
+        return [Field(f"{self.place}[{i}]", value) for i, value in enumerate(self.value)]
+
+    def members(self, required: set[str], optional: set[str] | None = None) -> dict[str, Field]:
+        """The members of an object that has all that are required and no unknown ones."""
+        if not isinstance(self.value, dict):
+            self.fail("an object")
+        missing = sorted(required - self.value.keys())
+        unknown = sorted(self.value.keys() - required - (optional or set()))
+        if missing or unknown:
+            wrong = [f"no {name!r}" for name in missing] + [f"{name!r}" for name in unknown]
+            self.fail(f"the fields of docs/format.md, got {_brief.repr(', '.join(wrong))}")
+        return {key: Field(f"{self.place}.{key}", value) for key, value in self.value.items()}
+
+    def or_null(self, check: Callable[[Field], _T]) -> _T | None:
+        """Null, or what `check` takes."""
+        return None if self.value is None else check(self)
+
+
+def _json(field: Field) -> Field:
+    """The content of a field of the metadata that holds JSON text."""
+    place = field.place.removeprefix("metadata.")
+    try:
+        return Field(place, parse(field.text()))
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def _stream_version(field: Field) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,8}", field.text(), re.ASCII):
+        field.fail("a positive integer of at most 9 digits")
+    return int(field.value)
+
+
+def _texts(field: Field) -> dict[str, str]:
+    if not isinstance(field.value, dict):
+        field.fail("an object")
+    return {
+        Field(f"{field.place}: a name", key).text(): Field(f"{field.place}.{key}", value).text()
+        for key, value in field.value.items()
+    }
+
+
+def _digital(field: Field, records: Mapping[str, Record]) -> list[str]:
+    names: dict[str, None] = {}
+    for item in field.items():
+        if item.text() in names or item.value in records:
+            item.fail("a name that no other tensor has")
+        names[item.value] = None
+    return list(names)
+
+
+def _aliases(field: Field, names: set[str]) -> dict[str, str]:
+    found = _texts(field)
+    for alias, name in found.items():
+        if alias in names or name not in names:
+            field.fail(f"further names of tensors, got {alias!r} for {name!r}")
+    return found
+
+
+# --------------------------------------------------------------------------- tensors in cells
+
+
+def _record(field: Field, codecs: list[Codec], major: int) -> Record:
+    names = {"name", "shape", "stored", "masked", "codec", "ranges"}
+    fields = field.members(names | {"dtype"} if major > 1 else names)
+    shape = _shape(fields["shape"])
+    masked = fields["masked"].boolean()
+    size = math.prod(shape)
+    codec = codecs[fields["codec"].integer(0, len(codecs) - 1)]
+    return Record(
+        fields["name"].text(),
+        shape,
+        fields["stored"].integer(0 if masked else size, size),
+        masked,
+        codec,
+        _ranges(fields["ranges"], codec),
+        fields["dtype"].one_of(*FLOATS) if "dtype" in fields else "F32",
+    )
+
+
+def _shape(field: Field) -> tuple[int, ...]:
+    shape = tuple(item.integer(0, MAX_INDEX) for item in field.items())
+    if math.prod(shape) > MAX_INDEX:
+        field.fail(f"at most {MAX_INDEX} weights")
+    try:
+        np.broadcast_to(np.float32(0), shape)
+    except ValueError as error:
+        field.fail(f"the shape of an array: {error}")
+    return shape
+
+
+def _ranges(field: Field, codec: Codec) -> tuple[Range, ...]:
+    items = field.items(codec.ranges)
+    ranges = tuple(_range(item) for item in items)
+    for k, r in enumerate(ranges):
+        if codec.mean_cells is None and r.cells != codec.cells[k]:
+            items[k].fail(f"the codec's {codec.cells[k]} cells")
+        _check_converter(items[k], r.write, codec, k)
+    if any(a.threshold > b.threshold for a, b in pairwise(ranges)):
+        field.fail("thresholds in ascending order")
+    _computed(field, lambda: codec.tables(ranges))
+    return ranges
+
+
+def _range(field: Field) -> Range:
+    items = field.items(7)
+    threshold, alpha = (item.number(0, F32_MAX) for item in items[:2])
+    beta, inv_alpha, shift = (item.number(-F32_MAX, F32_MAX) for item in items[2:5])
+    if alpha == 0:
+        agree = inv_alpha == 0
+    else:
+        agree = math.isclose(alpha * inv_alpha, 1, rel_tol=CLOSE) and math.isclose(
+            shift, beta / alpha, rel_tol=CLOSE, abs_tol=1e-40
+        )
+    if not agree:
+        field.fail("inv_alpha = 1 / alpha and shift = beta / alpha, or both alphas 0")
+    return Range(
+        threshold,
+        alpha,
+        beta,
+        inv_alpha,
+        shift,
+        items[5].integer(1, MAX_CELLS),
+        items[6].or_null(_converter),
+    )
+
+
+def _converter(field: Field) -> Converter:
+    low, step, inv_step, levels = field.items(4)
+    return Converter(
+        low.number(-F32_MAX, F32_MAX),
+        step.number(0, F32_MAX),
+        inv_step.number(0, F32_MAX),
+        levels.integer(2, 1 << 16),
+    )
+
+
+def _check_converter(field: Field, write: Converter | None, codec: Codec, k: int) -> None:
+    """Check that the write converter of range `k` is one of the codec's channel."""
+    if (write is None) != (codec.write_bits is None):
+        field.fail("a write converter where the codec has one")
+    if write is None or codec.write_bits is None:
+        return
+    bits = write.levels.bit_length() - 1
+    most = codec.channel.write_bits or 16
+    if write.levels != 1 << bits or bits > most:
+        field.fail(f"2 to {1 << most} levels, a power of two")
+    if codec.write_bits != "auto" and bits != codec.write_bits[k]:
+        field.fail(f"the codec's {codec.write_bits[k]} write bits")
+    expected = codec.channel.write_converter(bits)
+    slack = CLOSE * expected.step * write.levels
+    if not (
+        math.isclose(write.lo, expected.lo, abs_tol=slack)
+        and math.isclose(write.step, expected.step, rel_tol=CLOSE)
+        and math.isclose(write.inv_step, expected.inv_step, rel_tol=CLOSE)
+    ):
+        field.fail(f"the write converter of the channel, {tuple(expected)}")
+
+
+def check_content(tensor: StoredTensor, stored: int) -> None:
+    """Check that the arrays of a tensor hold `stored` weights, in codes and inputs that are.
+
+    ValueError if they do not. Dtypes and lengths are as :meth:`Record.arrays` says.
+    """
+    mask, side, codec = tensor.mask, tensor.side, tensor.codec
+    if mask is not None:
+        if tensor.size % 8 and mask[-1] >> tensor.size % 8:
+            raise ValueError("mask: expected zeros beyond the last weight")
+        if (found := _core.count_stored(mask, tensor.size)) != stored:
+            raise ValueError(f"mask: expected {stored} weights, got {found}")
+    used = stored * codec.side_bits % 8
+    if used and side[-1] >> used:
+        raise ValueError("side: expected zeros beyond the last code")
+    if sum(tensor.counts) != stored:  # of codes that name no range, a ValueError
+        raise ValueError(f"side: expected codes of {stored} weights, got {sum(tensor.counts)}")
+    if tensor.ranges[0].write is not None:
+        bits = [r.write_bits or 0 for r in tensor.ranges]
+        length = packed_size(side, stored, codec.sign_bits, bits)
+        if len(tensor.levels) != length:
+            raise ValueError(f"levels: expected {length} bytes, got {len(tensor.levels)}")
+    elif stored:
+        low, high = codec.learnt.branch
+        slack = CLOSE * (high - low)
+        least, most = float(tensor.levels.min()), float(tensor.levels.max())
+        if not low - slack <= least <= most <= high + slack:
+            raise ValueError(
+                f"levels: expected inputs from {low:g} to {high:g}, got {least:g} to {most:g}"
+            )
+
+
+# --------------------------------------------------------------------------- codecs
+
+
+def _codec(field: Field) -> Codec:
+    fields = field.members(
+        {
+            "channel", "inverse", "sign_protection", "adaptive_mapping", "thresholds", "ranges",
+            "cells", "mean_cells", "scope", "write_bits", "literal",
+        }
+    )  # fmt: skip
+    _channel(fields["channel"])
+    fields["inverse"].or_null(_channel)
+    for name in ("sign_protection", "adaptive_mapping"):
+        fields[name].boolean()
+    fields["literal"].or_null(Field.boolean)
+    fields["scope"].one_of("tensor", "model")
+    fields["ranges"].integer(1, MAX_RANGES)
+    if fields["thresholds"].value != "auto":
+        for item in fields["thresholds"].items():
+            item.number(0)
+    if fields["mean_cells"].or_null(lambda mean: mean.number(1, MAX_CELLS)) is None:
+        for item in fields["cells"].items():
+            item.integer(1, MAX_CELLS)
+    else:
+        fields["cells"].integer(1, 1)
+    if fields["write_bits"].value != "auto":
+        fields["write_bits"].or_null(lambda bits: [n.integer(1, 16) for n in bits.items()])
+    codec = _computed(field, lambda: Codec.from_dict(_arguments(fields)))
+    _check_unchanged(fields, codec.to_dict(), {"channel", "inverse"})
+    return codec
+
+
+def _arguments(fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Arguments of a codec; it sets the number of ranges itself where mapping is not adaptive."""
+    values = {name: field.value for name, field in fields.items()}
+    if not values["adaptive_mapping"] and values["ranges"] != 1:
+        fields["ranges"].fail("1 where there is no adaptive mapping")
+    return values
+
+
+def _channel(field: Field) -> None:
+    lists = {"x", "mean", "std"}
+    texts = {"name", "source", "licence"}
+    numbers = {"branch", "stuck", "d2d_std"}
+    others = {"read_std", "write_bits", "read_bits", "synthetic", "goodness"}
+    fields = field.members(lists | texts | numbers | others)
+    for name in lists:
+        _numbers(fields[name])
+    fields["read_std"].or_null(_numbers)
+    for name in texts:
+        fields[name].text()
+    fields["synthetic"].boolean()
+    fields["branch"].or_null(lambda branch: [end.number() for end in branch.items(2)])
+    for part in fields["stuck"].items(2):
+        part.number(0, 1)
+    fields["d2d_std"].number(0, F32_MAX)
+    for name in ("write_bits", "read_bits"):
+        fields[name].or_null(lambda bits: bits.integer(1, 16))
+    fields["goodness"].or_null(_goodness)
+    channel = _computed(field, lambda: Channel.from_dict(field.value))
+    _computed(field, lambda: (channel.tables, channel.inverse_table()))
+    _check_unchanged(fields, channel.to_dict(), set())
+
+
+def _numbers(field: Field) -> None:
+    for item in field.items():
+        item.number(-F32_MAX, F32_MAX)
+
+
+def _goodness(field: Field) -> None:
+    if not isinstance(field.value, dict):
+        field.fail("an object")
+    for key, value in field.value.items():
+        Field(f"{field.place}.{key}", value).or_null(Field.number)
+
+
+def _check_unchanged(fields: Mapping[str, Field], made: Mapping[str, Any], but: set[str]) -> None:
+    """Check that an object made of fields has their values, and not others that it prefers."""
+    for name in fields.keys() - but:
+        if made[name] != fields[name].value:
+            fields[name].fail(f"{_brief.repr(made[name])} with the other fields")
+
+
+def _computed(field: Field, compute: Callable[[], _T]) -> _T:
+    """What is made of a field whose parts are in order but may not go together."""
+    try:
+        with np.errstate(all="ignore"):
+            return compute()
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        raise ValueError(f"{field.place}: {error}") from None
