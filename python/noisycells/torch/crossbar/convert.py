@@ -18,14 +18,9 @@ from ...random import check_seed
 from ..modes import evaluating
 from . import parts as linear_parts
 from .circuit import describe
-from .layers import (
-    CrossbarConv1d,
-    CrossbarConv2d,
-    CrossbarConv3d,
-    CrossbarLayer,
-    CrossbarLinear,
-    CrossbarTransposedLinear,
-)
+from .convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
+from .layers import CrossbarLayer
+from .linear import CrossbarLinear, CrossbarTransposedLinear
 
 __all__ = ["at", "calibrate", "convert", "estimate", "program", "restore", "summary"]
 

@@ -218,6 +218,10 @@ class RecurrenceOfLinears(nn.RNNBase):
             x = input.unsqueeze(1)
         else:
             x = input.transpose(0, 1) if self.batch_first else input
+        if not len(x):
+            raise ValueError(
+                f"input: expected a sequence of at least one step, got shape {tuple(input.shape)}"
+            )
         states = self._states(x, hx, batched)
         last = []
         suffixes = _suffixes(self)

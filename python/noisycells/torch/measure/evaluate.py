@@ -186,8 +186,10 @@ def realisations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        if stored is not None or layers:
+        if stored is not None:
             stack.enter_context(_kept_state(model))
+        for layer in layers:
+            stack.callback(layer.put_back, layer.chip_state())
         yield realisation
 
 
