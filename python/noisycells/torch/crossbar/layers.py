@@ -12,7 +12,7 @@ import json
 import math
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, cast
 
@@ -107,13 +107,16 @@ class CrossbarLayer(nn.Module):
         """The inputs as the operator takes them."""
         return x
 
-    def vectors(self, x: Tensor) -> list[Tensor]:
-        """The input vectors of each group, (vectors, in)."""
-        geometry = self.geometry()
-        x = self.prepared(x.detach())
+    def examples(self, x: Tensor) -> Iterator[Tensor]:
+        """The input vectors of each group, (groups, vectors, in); of images one at a time."""
+        geometry, x = self.geometry(), x.detach()
         if geometry is None:
-            return [x.reshape(-1, x.shape[-1])]
-        return [patches(part, geometry) for part in x.chunk(self.arrays, 1)]
+            yield x.reshape(1, -1, x.shape[-1])
+            return
+        batch = x if x.ndim == 2 + len(geometry.kernel) else x.unsqueeze(0)
+        for image in batch.split(1):
+            parts = self.prepared(image).chunk(self.arrays, 1)
+            yield torch.stack([patches(part, geometry) for part in parts])
 
     def digital(self, x: Tensor) -> Tensor:
         """The product without noise and converters, by torch."""
