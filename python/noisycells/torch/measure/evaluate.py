@@ -124,9 +124,9 @@ def evaluate(
     score = metric_named(metric)
     student_t(confidence, 1)  # checks it
     seed = check_seed("seed", seed)
-    first = _first_batch(loader)
     measured = []
     with realisations(model, stored) as realisation:
+        first = _first_batch(loader)
         with without_noise(model):
             arrange = _arrangement(model, split_batch("loader", first)[0])
         for i in range(repeats):

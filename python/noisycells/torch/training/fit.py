@@ -179,6 +179,17 @@ def fit(
     state = TrainingState(inner, optimiser, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
+    def learn(*batch: Tensor) -> None:
+        optimiser.zero_grad()
+        with mixed_precision(device, autocast):
+            value = loss(model, *batch)
+        value.backward()
+        if clip_gradient is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
+        optimiser.step()
+        if schedule is not None:
+            schedule.step()
+
     with _seeded(seed, device):
         if file is not None:
             state.resume(file, epochs)
@@ -188,24 +199,7 @@ def fit(
         for epoch in range(len(state.accuracies) + 1, epochs + 1):
             if patience is not None and epoch - state.best_epoch > patience:
                 break
-            _set_epoch(loader, epoch)
-            model.train()
-            batch = None
-            for step, batch in enumerate(loader):
-                images, *targets = (part.to(device) for part in batch)
-                optimiser.zero_grad()
-                with mixed_precision(device, autocast):
-                    value = loss(model, images, *targets)
-                value.backward()
-                if clip_gradient is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
-                optimiser.step()
-                if schedule is not None:
-                    schedule.step()
-                if device.type == "cpu" and step % 16 == 0:
-                    _clear_vanished(model)
-            if batch is None:
-                raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
+            _epoch(model, loader, epoch, device, learn)
             _share_buffers(inner)
             inner.eval()
             state.record(*_mean_over_processes(validate(inner, validation), device))
@@ -216,6 +210,25 @@ def fit(
     inner.load_state_dict(state.best_model)
     model.eval()
     return TrainingRecord(tuple(state.accuracies), tuple(state.losses), state.best_epoch)
+
+
+def _epoch(
+    model: nn.Module,
+    loader: Loader,
+    epoch: int,
+    device: torch.device,
+    learn: Callable[..., None],
+) -> None:
+    """One pass over the loader in ``train()``."""
+    _set_epoch(loader, epoch)
+    model.train()
+    batch = None
+    for step, batch in enumerate(loader):
+        learn(*(part.to(device) for part in batch))
+        if device.type == "cpu" and step % 16 == 0:
+            _clear_vanished(model)
+    if batch is None:
+        raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
 
 
 def train(
