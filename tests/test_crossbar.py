@@ -755,3 +755,16 @@ def test_bad_arguments() -> None:
             xb.energy(1, {"reads": value})
     with pytest.raises(ValueError, match=r"^num_threads: expected"):
         xb.matmul(inputs(), 1, num_threads=0)
+
+
+def test_calibration_measures_the_drift_reference_again() -> None:
+    """With other ranges: as of an array that never knew the former ones."""
+    spec = nc.CrossbarSpec(
+        adc_range="calibrated", adc_bits=4, drift_compensation="column", rows=64
+    )  # fmt: skip
+    w, x = np.random.default_rng(0).standard_normal((2, 8, 30)).astype(np.float32)
+    xb = nc.Crossbar(w, nc.devices.pcm_joshi2020(), spec, "fc").program(1)
+    xb.calibrate(0.2 * x).at(100.0)
+    xb.calibrate(x[:1], 0.5)
+    fresh = nc.Crossbar.from_state(*xb.state())
+    assert np.array_equal(xb.at(3600.0).packed.gain, fresh.at(3600.0).packed.gain)

@@ -378,7 +378,7 @@ def test_sweep_of_crossbars(tmp_path: Path) -> None:
     nct.at(nct.program(trained.model, 0), 3600.0)
     loader = nct.batches(data.normalise(data.test_images), data.test_labels, 250, shuffle=False)
     expected = nct.evaluate(trained.model, loader, 2, seed=0)
-    assert entries["adc_bits 4", "rram_wan2022"]["runs"] == [list(expected.accuracies)]
+    assert entries["adc_bits 4", "rram_wan2022"]["runs"] == [list(expected.scores)]
     fresh = {**grid, "crossbar": {}}
     (tmp_path / "fresh.json").write_text(json.dumps(fresh))
     assert sweep_of(tmp_path / "fresh.json")["tables"][0]["note"].endswith("devices pcm_joshi2020")

@@ -129,7 +129,9 @@ def test_refused_models_are_left_as_they_were() -> None:
 
 def test_what_has_no_crossbar_layer_is_named() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.GRUCell(3, 3), nn.ConvTranspose1d(3, 3, 1))
-    with pytest.warns(UserWarning, match=r"1 \(GRUCell\), 2 \(ConvTranspose1d\); digital"):
+    with pytest.warns(
+        UserWarning, match=r"1 \(GRUCell\), 2 \(ConvTranspose1d\); they stay digital"
+    ):
         nct.convert(model, PCM)
     rows = {row["name"]: row for row in nct.estimate(model)}
     assert rows["1"]["tiles"] == 0 and rows["0"]["tiles"] == 1
@@ -392,12 +394,12 @@ def test_summary() -> None:
     model = nct.convert(network(), PCM, EXACT_READS, lambda layer, name: name == "0")
     nct.program(model, 1)
     lines = nct.summary(model).splitlines()
-    assert lines[0].split() == ["layer", "kind", "arrays", "tiles", "cells", "memory"]
+    assert lines[0].split() == ["layer", "kind", "arrays", "weights", "tiles", "cells", "memory"]
     assert lines[1].split() == [
-        "0", "CrossbarConv2d", "8", "x", "27", "1", "432", "4.8", "kB", "programmed",
+        "0", "CrossbarConv2d", "8", "x", "27", "9.7", "%", "1", "432", "4.8", "kB", "programmed",
     ]  # fmt: skip
     assert lines[2].split()[-1] == "digital"
-    assert lines[3].split()[:3] == ["total", "1", "432"]
+    assert lines[3].split()[:6] == ["total", "9.7", "%", "analog", "1", "432"]
     depthwise = nct.summary(nn.Conv1d(4, 4, 3, groups=4))
     assert "4 of 1 x 3" in depthwise
 

@@ -140,9 +140,9 @@ def test_errors() -> None:
         nct.mutual_information(model, images)
     with pytest.raises(ValueError, match=r"images: expected at least one, got 0"):
         nct.mutual_information(model, images[:0])
-    with pytest.raises(ValueError, match=r"repeats: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"repeats: expected an int in .*, got 0"):
         nct.mutual_information(model, images, 0)
     with pytest.raises(ValueError, match=r"output: expected 'class' or 'softmax', got 'logits'"):
         nct.mutual_information(model, images, output="logits")
-    with pytest.raises(ValueError, match=r"bins: expected 2 to 256, got 1"):
+    with pytest.raises(ValueError, match=r"bins: expected an int in .2, 256., got 1"):
         nct.mutual_information(model, images, bins=1)

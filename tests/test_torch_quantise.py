@@ -376,8 +376,8 @@ def twice() -> Any:
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        (network, {"weight_bits": 1}, "weight_bits: expected an int from 2 to 16, got 1"),
-        (network, {"activation_bits": 17}, "activation_bits: expected an int from 2 to 16"),
+        (network, {"weight_bits": 1}, "weight_bits: expected an int in .2, 16., got 1"),
+        (network, {"activation_bits": 17}, "activation_bits: expected an int in .2, 16."),
         (network, {"first_last_bits": 0}, "first_last_bits: expected an int"),
         (network, {"per": "row"}, "per: expected 'tensor' or 'channel', got 'row'"),
         (network, {"filter_fn": lambda *_: False}, "model: expected at least one weight"),

@@ -243,7 +243,7 @@ class Crossbar:
         Parameters
         ----------
         x : array_like of float, shape (..., in)
-            float16, float32 or float64, finite; at least one vector.
+            float16, float32 or float64, finite.
         seed : int in [0, 2**64)
             Of the noise of this read.
         num_threads : int, optional
@@ -259,10 +259,11 @@ class Crossbar:
             If an argument is not as said above; the message names it.
         """
         seed = random.check_seed("seed", seed)
-        vectors, shape = self._vectors(x)
+        vectors, shape = self._vectors(x, empty=True)
         self._warn_once()
         y = np.empty((len(vectors), len(self.weight)), np.float32)
-        self.packed.product(vectors, y, seed, num_threads=num_threads)
+        if y.size:
+            self.packed.product(vectors, y, seed, num_threads=num_threads)
         return y.reshape(*shape, len(self.weight))
 
     @property
@@ -279,15 +280,18 @@ class Crossbar:
         """
         return self.packed.weights()
 
-    def _vectors(self, x: ArrayLike) -> tuple[F32, tuple[int, ...]]:
-        """``x`` as float32 (batch, in), C-contiguous, and its shape without the last axis."""
+    def _vectors(self, x: ArrayLike, empty: bool = False) -> tuple[F32, tuple[int, ...]]:
+        """``x`` as float32 (batch, in), C-contiguous, and its shape without the last axis.
+
+        A batch without vectors is refused unless ``empty``.
+        """
         array = np.asarray(x)
         if array.dtype.kind != "f":
             raise TypeError(f"x: expected floating-point numbers, got {array.dtype}")
         k = self.weight.shape[1]
         if array.ndim == 0 or array.shape[-1] != k:
             raise ValueError(f"x: expected shape (..., {k}), got {array.shape}")
-        if array.size == 0:
+        if array.size == 0 and not empty:
             raise ValueError(f"x: expected at least one input vector, got shape {array.shape}")
         with np.errstate(over="ignore"):  # the core refuses infinity
             vectors = np.ascontiguousarray(array.reshape(-1, k), np.float32)

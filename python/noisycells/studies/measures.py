@@ -46,7 +46,7 @@ def perturbed(
             loader = nct.batches(images, data.train_labels, 500, shuffle=False)
             nct.recalibrate_batchnorm(trained.model, loader)
         evaluation = nct.evaluate(trained.model, test_batches(trained), repeats, seed=seed)
-    return {"accuracies": list(evaluation.accuracies), "losses": finite(evaluation.losses)}
+    return {"accuracies": list(evaluation.scores), "losses": finite(evaluation.losses)}
 
 
 def stored(
@@ -80,7 +80,7 @@ def stored(
         trained.model, test_batches(trained), repeats, seed=seed, stored=model
     )
     return {
-        "accuracies": list(evaluation.accuracies),
+        "accuracies": list(evaluation.scores),
         "losses": finite(evaluation.losses),
         "cost": model.cost.to_dict(),
     }
@@ -119,7 +119,7 @@ def computed(
     if seconds is not None:
         nct.at(model, seconds)
     evaluation = nct.evaluate(model, test_batches(trained), repeats, seed=seed)
-    return {"accuracies": list(evaluation.accuracies), "losses": finite(evaluation.losses)}
+    return {"accuracies": list(evaluation.scores), "losses": finite(evaluation.losses)}
 
 
 def on_crossbars(

@@ -12,17 +12,14 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
-from .crossbar.convert import at, calibrate, convert, estimate, program, restore, summary
+from .crossbar.calibration import calibrate
+from .crossbar.convert import at, convert, program, restore
+from .crossbar.convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
 from .crossbar.fold import fold_batchnorm
-from .crossbar.layers import (
-    CrossbarConv1d,
-    CrossbarConv2d,
-    CrossbarConv3d,
-    CrossbarLayer,
-    CrossbarLinear,
-    CrossbarTransposedLinear,
-)
+from .crossbar.layers import CrossbarLayer
+from .crossbar.linear import CrossbarLinear, CrossbarTransposedLinear
 from .crossbar.operator import crossbar_linear
+from .crossbar.report import estimate, summary
 from .measure.evaluate import Evaluation, evaluate
 from .measure.information import MutualInformation, mutual_information
 from .measure.sensitivity import sensitivity

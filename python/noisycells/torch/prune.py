@@ -9,6 +9,8 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
+from .checks import check_module
+
 __all__ = ["magnitude_prune", "make_permanent"]
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -44,6 +46,7 @@ def magnitude_prune(
         If `quantile` or `scope` is not as above, or if the model has nothing to prune or is
         already being pruned.
     """
+    check_module(model)
     if not 0 <= quantile < 1:
         raise ValueError(f"quantile: expected a number in [0, 1), got {quantile}")
     layers = dict(_prunable(model))
@@ -72,6 +75,7 @@ def make_permanent(model: nn.Module) -> None:
     model : torch.nn.Module
         A model on which :func:`magnitude_prune` was called; others are left as they are.
     """
+    check_module(model)
     for _, layer in _prunable(model):
         if torch_prune.is_pruned(layer):
             torch_prune.remove(layer, "weight")

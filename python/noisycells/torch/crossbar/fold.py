@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from ...crossbar import Crossbar, CrossbarSpec
 from ...devices import Device
+from ..checks import check_module
 from .layers import CrossbarLayer
 
 __all__ = ["fold_batchnorm"]
@@ -33,7 +34,9 @@ def fold_batchnorm(
     """Fold every batch normalisation, as it is in ``eval()``, into the layer before it, in place.
 
     The layer's output channels are scaled, each by its own factor, and its bias takes the rest;
-    the normalisation becomes :class:`torch.nn.Identity`. Channels whose weights differ in size
+    the normalisation becomes :class:`torch.nn.Identity` (behind a linear layer one that refuses
+    inputs other than (batch, features), of which BatchNorm1d normalises another dimension).
+    Channels whose weights differ in size
     share one w_max with ``mapping="tensor"``, so folding changes the noise per weight: the result
     says how much. Before :func:`~noisycells.torch.convert`.
 
@@ -62,32 +65,59 @@ def fold_batchnorm(
         running statistics, or a layer is a crossbar layer already; the model is then left as it
         was.
     """
+    check_module(model, to_change=True)
     found = _found_pairs(model) if pairs is None else list(pairs)
     modules = dict(model.named_modules())
     for layer, norm in found:
         _check_pair(layer, modules.get(layer), norm, modules.get(norm))
-    rows = []
-    for name, norm_name in found:
-        layer, norm = cast(Any, modules[name]), cast(Any, modules[norm_name])
-        deviation = (norm.running_var + norm.eps).sqrt()
-        factor = (1 if norm.weight is None else norm.weight) / deviation
-        before = _noise(layer, device, spec, name, factor, seed)
-        fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
-        weight, bias = fuse(
-            layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
-            norm.bias,
-        )  # fmt: skip
-        layer.weight.copy_(weight)
-        if layer.bias is None:
-            layer.bias = nn.Parameter(bias.clone(), requires_grad=layer.weight.requires_grad)
-        else:
-            layer.bias.copy_(bias)
-        model.set_submodule(norm_name, nn.Identity())
-        after = _noise(layer, device, spec, name, torch.ones_like(factor), seed)
-        rows.append({
-            "layer": name, "batchnorm": norm_name, "noise_before": before, "noise_after": after,
-        })  # fmt: skip
-    return rows
+    return [_folded(model, layer, norm, device, spec, seed) for layer, norm in found]
+
+
+class FoldedNorm(nn.Identity):
+    """In place of a batch normalisation that was folded into the linear layer before it.
+
+    Behind a linear layer, features are last; BatchNorm1d normalises the second dimension, which
+    is another one in (batch, tokens, features). Nothing but an input tells which it is.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``input``, (batch, features)."""
+        if input.ndim != 2:
+            raise ValueError(
+                "fold_batchnorm: expected (batch, features) behind the linear layer, got shape "
+                f"{tuple(input.shape)}, whose second dimension the folded BatchNorm1d normalised: "
+                "it cannot be folded into the features; leave it out by pairs="
+            )
+        return input
+
+
+def _folded(
+    model: nn.Module,
+    name: str,
+    norm_name: str,
+    device: Device,
+    spec: CrossbarSpec | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Fold one pair, and say what that does to the noise."""
+    layer, norm = cast(Any, model.get_submodule(name)), cast(Any, model.get_submodule(norm_name))
+    deviation = (norm.running_var + norm.eps).sqrt()
+    factor = (1 if norm.weight is None else norm.weight) / deviation
+    before = _noise(layer, device, spec, name, factor, seed)
+    linear = isinstance(layer, nn.Linear)
+    fuse = fuse_linear_bn_weights if linear else fuse_conv_bn_weights
+    weight, bias = fuse(
+        layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
+        norm.bias,
+    )  # fmt: skip
+    layer.weight.copy_(weight)
+    if layer.bias is None:
+        layer.bias = nn.Parameter(bias.clone(), requires_grad=layer.weight.requires_grad)
+    else:
+        layer.bias.copy_(bias)
+    model.set_submodule(norm_name, FoldedNorm() if linear else nn.Identity())
+    after = _noise(layer, device, spec, name, torch.ones_like(factor), seed)
+    return {"layer": name, "batchnorm": norm_name, "noise_before": before, "noise_after": after}
 
 
 def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
@@ -125,6 +155,13 @@ def _check_pair(name: str, layer: nn.Module | None, norm_name: str, norm: nn.Mod
         raise ValueError(
             f"pairs: expected {norm_name!r} to be a batch normalisation with running statistics, "
             f"got {type(norm).__name__}"
+        )
+    outputs = len(layer.weight)
+    if norm.num_features != outputs:
+        raise ValueError(
+            f"pairs: expected {norm_name!r} to normalise the {outputs} outputs of {name!r}, got "
+            f"num_features={norm.num_features}: of (batch, tokens, features) it normalises the "
+            "tokens, which cannot be folded into the features"
         )
 
 

@@ -1,4 +1,4 @@
-"""Linear layers and convolutions on noisy crossbars.
+"""What linear layers and convolutions on noisy crossbars share: the life and state of a chip.
 
 In ``train()`` every forward programs fresh arrays, so training sees a new chip each step; in
 ``eval()`` the chip of :meth:`CrossbarLayer.program` computes, at the time of
@@ -12,35 +12,30 @@ import json
 import math
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...crossbar import Crossbar, CrossbarSpec
 from ...crossbar.array import STATE_VERSION
 from ...devices import Device
 from ...random import STREAM_VERSION, check_seed
+from . import identity
 from .arrays import forget
 from .circuit import array_name, describe
-from .operator import fresh_product, new_key, programmed_product
+from .operator import check_product, fresh_product, new_key, programmed_product
 from .patches import Geometry, patches
 
-__all__ = [
-    "CrossbarConv1d",
-    "CrossbarConv2d",
-    "CrossbarConv3d",
-    "CrossbarLayer",
-    "CrossbarLinear",
-    "CrossbarTransposedLinear",
-]
+__all__ = ["CrossbarLayer"]
 
 _CHIP = ("chip_conductances", "chip_scale", "chip_ranges", "chip_row")
-_STATE = (*_CHIP, "chip_weight", "chip_programmed", "chip_seed", "chip_seconds", "ranges")
+_LIFE = ("chip_weight", "chip_programmed", "chip_seed", "chip_seconds")
+_STATE = (*_CHIP, *_LIFE, "ranges", "identity")
+_OPTIONAL = ("chip_row", "chip_programmed")  # a chip may be without
 _NONE = -1.0  # in place of a range that there is none of
 _numbers = count()
 
@@ -75,6 +70,9 @@ class CrossbarLayer(nn.Module):
         the bits of the seed; the time in seconds, NaN right after programming.
     ranges : Tensor or None
         Buffer (groups, 1 + passes): calibrated ranges of the DAC and of the ADCs, -1 for none.
+    identity : Tensor or None
+        Buffer uint8: JSON text that says which device, spec, name and versions a chip or ranges
+        are of. A state of others is refused.
     """
 
     digital_class: type[nn.Module]
@@ -93,6 +91,7 @@ class CrossbarLayer(nn.Module):
     chip_seed: Tensor | None
     chip_seconds: Tensor | None
     ranges: Tensor | None
+    identity: Tensor | None
 
     # ----------------------------------------------------------------- what layers differ in
 
@@ -108,13 +107,16 @@ class CrossbarLayer(nn.Module):
         """The inputs as the operator takes them."""
         return x
 
-    def vectors(self, x: Tensor) -> list[Tensor]:
-        """The input vectors of each group, (vectors, in)."""
-        geometry = self.geometry()
-        x = self.prepared(x.detach())
+    def examples(self, x: Tensor) -> Iterator[Tensor]:
+        """The input vectors of each group, (groups, vectors, in); of images one at a time."""
+        geometry, x = self.geometry(), x.detach()
         if geometry is None:
-            return [x.reshape(-1, x.shape[-1])]
-        return [patches(part, geometry) for part in x.chunk(self.arrays, 1)]
+            yield x.reshape(1, -1, x.shape[-1])
+            return
+        batch = x if x.ndim == 2 + len(geometry.kernel) else x.unsqueeze(0)
+        for image in batch.split(1):
+            parts = self.prepared(image).chunk(self.arrays, 1)
+            yield torch.stack([patches(part, geometry) for part in parts])
 
     def digital(self, x: Tensor) -> Tensor:
         """The product without noise and converters, by torch."""
@@ -160,6 +162,7 @@ class CrossbarLayer(nn.Module):
         ``key`` holds the seeds of programming and reading, as for
         :func:`~noisycells.torch.crossbar_linear`; None draws one from torch's generator.
         """
+        check_product(x, self.matrix(), self.bias)
         x = self.prepared(x)
         if not self.training and self.chip_conductances is not None:
             chip = [self.chip_conductances, self.chip_scale, self.chip_ranges]
@@ -249,6 +252,7 @@ class CrossbarLayer(nn.Module):
                 array.packed.passes,
             ))  # fmt: skip
         self.ranges = torch.stack(rows).to(self.weight.device)
+        self.identity = identity.written(self).to(self.weight.device)
         if self.chip_seed is not None:
             self._keep(found)
 
@@ -326,6 +330,7 @@ class CrossbarLayer(nn.Module):
     def _keep(self, arrays: list[Crossbar]) -> None:
         """Take the chip's state from its arrays."""
         where = self.weight.device
+        self.identity = identity.written(self).to(where)
         first = arrays[0]
 
         def stacked(values: list[Any]) -> Tensor:
@@ -385,17 +390,41 @@ class CrossbarLayer(nn.Module):
         return self
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
     ) -> None:
-        """Also of a chip that this layer does not have yet, or no longer."""
-        for name in _STATE:
-            tensor = state_dict.get(prefix + name)
-            before = self._buffers[name]
-            if tensor is None:
-                self._buffers[name] = None
-            elif before is None or before.shape != tensor.shape:
-                self._buffers[name] = torch.empty_like(tensor, device=self.weight.device)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[no-untyped-call]
+        """Also of a chip that this layer does not have yet; one that is absent stays as it is."""
+        given = {n: state_dict[prefix + n] for n in _STATE if prefix + n in state_dict}
+        if given:
+            wrong = identity.differences(self, given)
+            if wrong:
+                errors.extend(f"{prefix}{name}" for name in wrong)
+                return
+            if "chip_seed" in given:
+                for name in _OPTIONAL:
+                    self._buffers[name] = None
+            for name, tensor in given.items():
+                before = self._buffers[name]
+                if before is None or before.shape != tensor.shape:
+                    self._buffers[name] = torch.empty_like(tensor, device=self.weight.device)
+            self.rename(identity.read(given["identity"])["name"])
+        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+            state_dict, prefix, metadata, strict, missing, unexpected, errors
+        )
+
+    def chip_state(self) -> dict[str, Tensor | None]:
+        """The buffers of chip and calibration as they are, for :meth:`put_back`."""
+        return {name: self._buffers[name] for name in _STATE}
+
+    def put_back(self, state: dict[str, Tensor | None]) -> None:
+        """Have again the chip and the calibration of an earlier :meth:`chip_state`."""
+        self._buffers.update(state)
 
     def extra_repr(self) -> str:
         """Of the digital layer, and the life of the chip."""
@@ -411,155 +440,3 @@ class CrossbarLayer(nn.Module):
 
 def _unsigned(seed: Tensor) -> int:
     return int(seed.item()) & (1 << 64) - 1
-
-
-class CrossbarLinear(CrossbarLayer, nn.Linear):  # type: ignore[misc]
-    """:class:`torch.nn.Linear` on a noisy crossbar; see :class:`CrossbarLayer`.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-    bias : bool
-        A digital bias.
-    device : Device
-        The kind of analog memory device (the layer is made on torch's default device).
-    spec : CrossbarSpec, optional
-        Default: ``CrossbarSpec()``.
-    name : str
-        Of the layer; :func:`~noisycells.torch.program` names layers that have none.
-    dtype : torch.dtype, optional
-        Of the weights.
-    """
-
-    digital_class = nn.Linear
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        device: Device,
-        spec: CrossbarSpec | None = None,
-        name: str = "",
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        nn.Linear.__init__(self, in_features, out_features, bias, dtype=dtype)
-        self.become(device, spec, name)
-
-
-class CrossbarTransposedLinear(CrossbarLayer):
-    """A linear layer whose weight is (in, out), such as ``transformers.pytorch_utils.Conv1D``.
-
-    Made by :func:`~noisycells.torch.convert` only.
-    """
-
-    def matrix(self) -> Tensor:
-        """The weights as (out, in)."""
-        return self.weight.T
-
-    def digital(self, x: Tensor) -> Tensor:
-        """The product without noise and converters, by torch."""
-        return F.linear(x, self.weight.T, self.bias)
-
-    def extra_repr(self) -> str:
-        """Features, and the life of the chip."""
-        return CrossbarLinear.extra_repr(self)  # type: ignore[arg-type]
-
-    @property
-    def in_features(self) -> int:
-        """Number of inputs."""
-        return self.weight.shape[0]
-
-    @property
-    def out_features(self) -> int:
-        """Number of outputs."""
-        return self.weight.shape[1]
-
-    digital_class = nn.Linear
-
-
-class _CrossbarConv(CrossbarLayer):
-    """What convolutions share."""
-
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: str | tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: Any
-    _reversed_padding_repeated_twice: list[int]
-
-    def __init__(
-        self,
-        *arguments: Any,
-        device: Device,
-        spec: CrossbarSpec | None = None,
-        name: str = "",
-        **keywords: Any,
-    ) -> None:
-        cast(Any, self.digital_class).__init__(self, *arguments, **keywords)
-        self.become(device, spec, name)
-
-    def _pads_before(self) -> bool:
-        """Whether the operator, which pads with zeros on both sides alike, cannot pad."""
-        both = self._reversed_padding_repeated_twice
-        return self.padding_mode != "zeros" or both[::2] != both[1::2]
-
-    def geometry(self) -> Geometry:
-        """Of the convolution."""
-        both = self._reversed_padding_repeated_twice
-        padding = tuple(reversed(both[::2]))
-        if self._pads_before():
-            padding = (0,) * len(padding)
-        return Geometry(tuple(self.kernel_size), tuple(self.stride), padding, tuple(self.dilation))
-
-    def prepared(self, x: Tensor) -> Tensor:
-        """The inputs, padded where the operator cannot."""
-        if self._pads_before():
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            return F.pad(x, self._reversed_padding_repeated_twice, mode)
-        return x
-
-    def forward(self, x: Tensor, key: Tensor | None = None) -> Tensor:
-        """The layer's outputs for ``x``, (batch, channels, ...) or without the batch."""
-        sizes = len(self.kernel_size)
-        if x.ndim == sizes + 1:
-            return super().forward(x.unsqueeze(0), key).squeeze(0)
-        channels = self.weight.shape[1] * self.groups
-        if x.ndim != sizes + 2 or x.shape[1] != channels:
-            raise ValueError(
-                f"x: expected shape (batch, {channels}, {', '.join(['size'] * sizes)}), "
-                f"got {tuple(x.shape)}"
-            )
-        return super().forward(x, key)
-
-
-class CrossbarConv1d(_CrossbarConv, nn.Conv1d):
-    """:class:`torch.nn.Conv1d` on noisy crossbars, one for each group.
-
-    Its arguments are those of :class:`torch.nn.Conv1d`, but ``device``, ``spec`` and ``name``,
-    which are those of :class:`CrossbarLinear`.
-    """
-
-    digital_class = nn.Conv1d
-
-
-class CrossbarConv2d(_CrossbarConv, nn.Conv2d):
-    """:class:`torch.nn.Conv2d` on noisy crossbars, one for each group.
-
-    Its arguments are those of :class:`torch.nn.Conv2d`, but ``device``, ``spec`` and ``name``,
-    which are those of :class:`CrossbarLinear`.
-    """
-
-    digital_class = nn.Conv2d
-
-
-class CrossbarConv3d(_CrossbarConv, nn.Conv3d):
-    """:class:`torch.nn.Conv3d` on noisy crossbars, one for each group.
-
-    Its arguments are those of :class:`torch.nn.Conv3d`, but ``device``, ``spec`` and ``name``,
-    which are those of :class:`CrossbarLinear`.
-    """
-
-    digital_class = nn.Conv3d

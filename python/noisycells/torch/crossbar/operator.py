@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import _arguments as arguments
 from ...crossbar import CrossbarSpec, mapping
 from ...devices import Device
 from .arrays import fresh_arrays, outputs, programmed_arrays
 from .circuit import describe, parse
 from .gradient import Product, convolution_gradient, linear_gradient
 
-__all__ = ["crossbar_linear", "fresh_product", "new_key", "programmed_product"]
+__all__ = ["check_product", "crossbar_linear", "fresh_product", "new_key", "programmed_product"]
 
 _library = torch.library.Library("noisycells", "FRAGMENT")
 _MASK = (1 << 64) - 1
-_COMPILED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 _library.define(
     "crossbar_linear(Tensor x, Tensor weight, Tensor? bias, Tensor key, Tensor? ranges, "
@@ -123,10 +123,12 @@ def fresh_product(
     circuit: str,
 ) -> Tensor:
     """Of ``x`` and weights programmed for it alone; ``ranges`` as in :func:`programmed_product`."""
-    _check(x, weight, bias)
+    check_product(x, weight, bias)
     dtype = x.dtype
     if dtype is not torch.float32 or weight.dtype is not torch.float32:
-        x, weight, bias = _computed(x, weight, bias)
+        computed = _computed(dtype)
+        x, weight = x.to(computed), weight.to(computed)
+        bias = None if bias is None else bias.to(computed)
     save = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     key = new_key() if key is None else _check_key(key)
     y = torch.ops.noisycells.crossbar_linear.default(x, weight, bias, key, ranges, circuit, save)[0]
@@ -149,7 +151,7 @@ def programmed_product(
     """
     dtype = x.dtype
     if dtype is not torch.float32:
-        x = x.to(torch.float32 if dtype in _COMPILED_DTYPES else dtype)
+        x = x.to(_computed(dtype))
     if bias is not None and bias.dtype is not x.dtype:
         bias = bias.to(x.dtype)
     save = torch.is_grad_enabled() and x.requires_grad
@@ -158,16 +160,21 @@ def programmed_product(
     return y if y.dtype is dtype else y.to(dtype)
 
 
-def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    if not x.is_floating_point() or not weight.is_floating_point():
-        name, tensor = ("x", x) if not x.is_floating_point() else ("weight", weight)
-        raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
+def check_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Refuse what does not fit together, before a product on fresh or programmed arrays."""
+    for name, tensor in (("x", x), ("weight", weight)):
+        if not isinstance(tensor, Tensor):
+            raise arguments.wrong_type(name, "a Tensor", tensor)
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
     if weight.ndim == 2 and (x.ndim < 1 or x.shape[-1] != weight.shape[1]):
         raise ValueError(f"x: expected shape (..., {weight.shape[1]}), got {tuple(x.shape)}")
     if not weight.numel():
         raise ValueError(f"weight: expected at least one weight, got {tuple(weight.shape)}")
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
         raise ValueError(f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}")
+    if (x.dtype is torch.float64) != (weight.dtype is torch.float64):
+        raise TypeError(f"x: expected the dtype of the weight, {weight.dtype}, got {x.dtype}")
 
 
 def _check_key(key: Tensor) -> Tensor:
@@ -179,12 +186,9 @@ def _check_key(key: Tensor) -> Tensor:
     return key
 
 
-def _computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Any]:
-    double = x.dtype is torch.float64
-    if double != (weight.dtype is torch.float64):
-        raise TypeError(f"weight: expected the dtype of x, {x.dtype}, got {weight.dtype}")
-    dtype = torch.float64 if double else torch.float32
-    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+def _computed(dtype: torch.dtype) -> torch.dtype:
+    """The type in which a product of inputs of that type is computed."""
+    return torch.float64 if dtype is torch.float64 else torch.float32
 
 
 # --------------------------------------------------------------------------- the operators
@@ -271,6 +275,10 @@ def _crossbar_gradient(
 ) -> tuple[Tensor, Tensor]:
     what = parse(circuit)
     geometry, groups = what.geometry, what.groups
+    if not grad.numel():
+        empty = x.new_empty(0)
+        of_none = x.new_zeros(planes.shape[1:]) if need_weight else empty
+        return torch.zeros_like(x) if need_x else empty, of_none
     grads, xs = grad.chunk(groups, 1 if geometry else -1), x.chunk(groups, 1 if geometry else -1)
     of_x, of_weight = [], []
     masks = inside.chunk(groups) if inside.numel() else [inside] * groups
@@ -366,7 +374,8 @@ def _gradient(
         )
     if ctx.needs_input_grad[2]:
         channels = 1 if parse(ctx.circuit).geometry is not None else grad.ndim - 1
-        of_bias = grad.sum([d for d in range(grad.ndim) if d != channels])
+        others = [d for d in range(grad.ndim) if d != channels]
+        of_bias = grad.sum(others) if others else grad  # the sum over no dimension is that of all
     return of_x if need_x else None, of_weight if need_weight else None, of_bias
 
 
@@ -400,6 +409,18 @@ def _programmed_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
         ctx, grad, (x, planes, inside), None, row[0] if row else None, ranges
     )
     return of_x, [None] * ctx.chip_tensors, of_bias, None, None, None, None
+
+
+def _no_second_order(ctx: Any, *_: Any) -> None:
+    raise NotImplementedError(
+        "crossbar layers: expected first-order gradients, got a backward through a gradient "
+        "(create_graph=True, as for gradient penalties and Hessians); the gradients of noisy "
+        "products pass straight through converters and cannot be differentiated again"
+    )
+
+
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """The second derivative is refused."""
 
 
 # --------------------------------------------------------------------------- vmap
@@ -445,6 +466,7 @@ for _name, _kernel, _fake in (
 for _name, _backward, _save in (
     ("crossbar_linear", _fresh_backward, _save_fresh),
     ("programmed_linear", _programmed_backward, _save_programmed),
+    ("crossbar_gradient", _no_second_order, _save_nothing),
 ):
     torch.library.register_autograd(
         f"noisycells::{_name}", _backward, setup_context=_save, lib=_library

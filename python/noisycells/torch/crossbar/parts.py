@@ -25,18 +25,8 @@ def parts(module: nn.Module) -> dict[str, tuple[str, str | None]]:
     """For the name of each linear layer that ``module`` can have, its weight's and bias's names.
 
     Empty for other modules than those named above.
-
-    Raises
-    ------
-    ValueError
-        If the module uses what is not supported.
     """
     if type(module) is nn.MultiheadAttention:
-        if module.bias_k is not None or module.add_zero_attn:
-            raise ValueError(
-                "model: expected nn.MultiheadAttention with add_bias_kv=False and "
-                "add_zero_attn=False"
-            )
         if module.in_proj_weight is not None:
             return {"in_proj": ("in_proj_weight", None)}
         return {f"{p}_proj": (f"{p}_proj_weight", None) for p in "qkv"}
@@ -52,6 +42,16 @@ def parts(module: nn.Module) -> dict[str, tuple[str, str | None]]:
                 found["projection" + part] = ("weight_hr" + part, None)
         return found
     return {}
+
+
+def check(module: nn.Module) -> None:
+    """Refuse a module that uses what :func:`take_apart` does not know."""
+    if isinstance(module, nn.MultiheadAttention) and (
+        module.bias_k is not None or module.add_zero_attn
+    ):
+        raise ValueError(
+            "model: expected nn.MultiheadAttention with add_bias_kv=False and add_zero_attn=False"
+        )
 
 
 def linear_part(module: nn.Module, weight: str, bias: str | None) -> nn.Linear:
@@ -218,6 +218,10 @@ class RecurrenceOfLinears(nn.RNNBase):
             x = input.unsqueeze(1)
         else:
             x = input.transpose(0, 1) if self.batch_first else input
+        if not len(x):
+            raise ValueError(
+                f"input: expected a sequence of at least one step, got shape {tuple(input.shape)}"
+            )
         states = self._states(x, hx, batched)
         last = []
         suffixes = _suffixes(self)
@@ -286,3 +290,7 @@ class RecurrenceOfLinears(nn.RNNBase):
             return cast("Callable[[Tensor], Tensor]", linear)
         chip = new_key()[:1]
         return lambda h: cast(Tensor, linear(h, torch.cat([chip, new_key()[:1]])))
+
+
+APART = (AttentionOfLinears, RecurrenceOfLinears)
+"""Classes of modules that were taken apart."""

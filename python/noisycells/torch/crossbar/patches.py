@@ -80,7 +80,10 @@ def windows(image: Tensor, geometry: Geometry, out: tuple[int, ...]) -> Iterator
 
 
 def blocks(batch: int, elements: int) -> Iterator[slice]:
-    """Parts of a batch whose patches, ``elements`` for each sample, fit in little memory."""
+    """Parts of a batch whose patches, ``elements`` for each sample, fit in little memory.
+
+    Of an empty batch one, which is empty.
+    """
     size = max(1, BLOCK_ELEMENTS // max(1, elements))
-    for start in range(0, batch, size):
+    for start in range(0, max(1, batch), size):
         yield slice(start, min(start + size, batch))

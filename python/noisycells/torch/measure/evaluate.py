@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ... import _arguments as arguments
 from ...intervals import mean_and_interval, student_t
 from ...random import check_seed, fold_in
 from ...storage import StoredModel
+from ..checks import check_count, check_module
 from ..crossbar.convert import program
 from ..crossbar.layers import CrossbarLayer
+from ..inputs import split_batch
+from ..metrics import Metric, answers, cross_entropy, metric_named
 from ..modes import evaluating
 from ..noise.inject import active_noise
 from ..store import load
 from ..training.batches import channels_last
-from ..training.fit import Loader, device_of, measure
+from ..training.fit import device_of
 
 __all__ = ["Evaluation", "evaluate", "realisations", "without_noise"]
 
@@ -34,27 +39,27 @@ class Evaluation:
 
     Parameters
     ----------
-    accuracies : tuple of float
-        In percent.
+    scores : tuple of float
+        By the metric: accuracies in percent, or what else it gives.
     losses : tuple of float
-        Mean cross entropy, in nats.
+        Mean cross entropy, in nats; none with another metric than accuracy.
     confidence : float
         Of the interval.
     """
 
-    accuracies: tuple[float, ...]
-    losses: tuple[float, ...]
+    scores: tuple[float, ...]
+    losses: tuple[float, ...] = ()
     confidence: float = 0.95
 
     @property
     def mean(self) -> float:
-        """Mean accuracy, in percent."""
-        return float(np.mean(self.accuracies))
+        """Mean score."""
+        return float(np.mean(self.scores))
 
     @property
     def std(self) -> float:
-        """Standard deviation of the accuracy of one realisation; NaN of a single one."""
-        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else math.nan
+        """Standard deviation of the score of one realisation; NaN of a single one."""
+        return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else math.nan
 
     @property
     def half_width(self) -> float:
@@ -62,45 +67,43 @@ class Evaluation:
 
         It covers the noise of this network alone: not other training seeds, not other images.
         """
-        if len(self.accuracies) < 2:
+        if len(self.scores) < 2:
             return math.nan
-        return mean_and_interval(self.accuracies, self.confidence)[1]
+        return mean_and_interval(self.scores, self.confidence)[1]
 
 
 def evaluate(
     model: nn.Module,
-    loader: Loader,
+    loader: Iterable[Any],
     repeats: int = 100,
     *,
+    metric: Metric = "accuracy",
     seed: int = 0,
     confidence: float = 0.95,
     stored: StoredModel | None = None,
 ) -> Evaluation:
     """Measure a network on fresh noisy realisations, each one kept for a whole pass.
 
-    The noise is that of the model: what :func:`inject_noise` gave it, the devices of its crossbar
-    layers, programmed anew for each realisation (and aged as they are now), or both where some
-    layers have the one and some the other; or else what comes of reading `stored` weights. The
-    realisations are a pure function of `seed` and the seed of the noise: with both the same, they
-    are the same for every model of this architecture. Their numbers are none that training uses.
-    The model is left as it was, in its weights, chips, modes and draws, and so are torch's global
-    generators.
-
-    Images on the CPU are laid out channels last where the model takes them so: the same values,
-    other rounding, and LeNet needs less than half the time.
+    The noise is that of the model (:func:`inject_noise`, crossbar layers, which are programmed
+    anew and aged as they are now) or what comes of reading `stored` weights. Realisations are a
+    pure function of `seed` and the seed of the noise, none that training uses. The model and
+    torch's global generators are left as they were. Images on the CPU are laid out channels last
+    where the model takes them so: the same values, other rounding, less time.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Gives logits of shape (n, classes).
-    loader : iterable of (images, labels)
-        Batches, such as ``batches(images, labels, 250, shuffle=False)``; passed over once for
-        each realisation. What else is in a batch is ignored. Under torch.distributed every
-        process measures the batches that it is given.
+        Gives a tensor, or an object with ``logits`` such as models of transformers do.
+    loader : iterable of (inputs, labels) or of dict
+        Batches, passed over once for each realisation; what else is in a tuple is ignored. Dicts
+        are keyword arguments of the model, and labels. Under torch.distributed every process
+        measures the batches that it is given.
     repeats : int
         Realisations, at least 1.
-    seed : int
-        In [0, 2**64).
+    metric : {"accuracy", "mse", "mae", "cosine"} or callable
+        Accuracy in percent of logits (n, classes); mean square or absolute error; mean cosine of
+        outputs and labels, (n, ...) each; or ``metric(outputs, labels)`` of a whole pass.
+    seed : int in [0, 2**64)
     confidence : float
         Of the interval of the mean, in (0, 1).
     stored : StoredModel, optional
@@ -112,31 +115,44 @@ def evaluate(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the model has no noise, or some beside `stored`; the loader gives no image, or only
-        one pass; or an argument is out of range.
+        one pass; labels are not what the metric takes; or an argument is out of range.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats: expected at least 1, got {repeats}")
+    check_module(model)
+    repeats = check_count("repeats", repeats)
+    score = metric_named(metric)
     student_t(confidence, 1)  # checks it
     seed = check_seed("seed", seed)
+    measured = []
+    with realisations(model, stored) as realisation:
+        first = _first_batch(loader)
+        with without_noise(model):
+            arrange = _arrangement(model, split_batch("loader", first)[0])
+        for i in range(repeats):
+            with realisation(fold_in(seed, i)):
+                outputs, labels = answers(model, loader, arrange)
+                measured.append((score(outputs, labels), *_losses(metric, outputs, labels)))
+    scores, *losses = zip(*measured, strict=True)
+    return Evaluation(scores, losses[0] if losses else (), confidence)
+
+
+def _first_batch(loader: Iterable[Any]) -> Any:
+    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
+        raise arguments.wrong_type("loader", "an iterable of batches", loader)
     if iter(loader) is loader:
         raise ValueError(
             "loader: expected batches that can be passed over again, such as a list, "
             f"got one pass of a {type(loader).__name__}"
         )
-    measured = []
-    with realisations(model, stored) as realisation:
-        first = next(iter(loader), None)
-        if first is None:
-            raise ValueError("loader: expected at least one batch, got none")
-        with without_noise(model):
-            arrange = _arrangement(model, first[0])
-        for i in range(repeats):
-            with realisation(fold_in(seed, i)):
-                measured.append(measure(model, ((arrange(x), y) for x, y, *_ in loader)))
-    accuracies, losses = zip(*measured, strict=True)
-    return Evaluation(accuracies, losses, confidence)
+    first = next(iter(loader), None)
+    if first is None:
+        raise ValueError("loader: expected at least one batch, got none")
+    return first
+
+
+def _losses(metric: Metric, outputs: Tensor, labels: Tensor) -> tuple[float, ...]:
+    return (cross_entropy(outputs, labels),) if metric == "accuracy" else ()
 
 
 @contextmanager
@@ -186,8 +202,10 @@ def realisations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
         stack.enter_context(evaluating(model))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        if stored is not None or layers:
+        if stored is not None:
             stack.enter_context(_kept_state(model))
+        for layer in layers:
+            stack.callback(layer.put_back, layer.chip_state())
         yield realisation
 
 
@@ -216,9 +234,9 @@ def _kept_state(model: nn.Module) -> Iterator[None]:
         model.load_state_dict(before)
 
 
-def _arrangement(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+def _arrangement(model: nn.Module, images: Any) -> Callable[[Any], Any]:
     """How images are best laid out for the model; some of them to find out with."""
-    if images.ndim == 4 and device_of(model).type == "cpu":
+    if isinstance(images, Tensor) and images.ndim == 4 and device_of(model).type == "cpu":
         try:
             model(channels_last(images[:1]))
             return channels_last

@@ -9,8 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ... import _arguments as arguments
 from ...random import check_seed, fold_in
 from ...storage import StoredModel
+from ..checks import check_count, check_module
+from ..inputs import logits_of
 from ..training.fit import device_of
 from .evaluate import realisations, without_noise
 
@@ -109,31 +112,22 @@ def mutual_information(
         If there is no image, no noise or more than one source of it, or an argument is out of
         range.
     """
+    check_module(model)
     if len(images) == 0:
         raise ValueError("images: expected at least one, got 0")
-    if repeats < 1:
-        raise ValueError(f"repeats: expected at least 1, got {repeats}")
-    if output not in ("class", "softmax"):
-        raise ValueError(f"output: expected 'class' or 'softmax', got {output!r}")
-    if not 2 <= bins <= 256:
-        raise ValueError(f"bins: expected 2 to 256, got {bins}")
+    repeats = check_count("repeats", repeats)
+    arguments.choice("output", output, ("class", "softmax"))
+    bins = arguments.integer("bins", bins, 2, 256)
     seed = check_seed("seed", seed)
     x = torch.as_tensor(images, device=device_of(model))
-
-    def cells() -> npt.NDArray[np.int64]:
-        logits = torch.cat([model(batch) for batch in x.split(500)])
-        if output == "class":
-            return logits.argmax(1, keepdim=True).cpu().numpy()
-        scaled = logits.softmax(1).double() * bins
-        return scaled.long().clamp(max=bins - 1).cpu().numpy()
-
+    bins = bins if output == "softmax" else 0
     with without_noise(model):
-        clean = cells()
+        clean = _symbols(model, x, bins)
     noisy = []
     with realisations(model, stored) as realisation:
         for i in range(repeats):
             with realisation(fold_in(seed, i)):
-                noisy.append(cells())
+                noisy.append(_symbols(model, x, bins))
     counts = count_outputs(np.stack(noisy))
     dealt = np.random.default_rng(seed).permutation(np.concatenate(noisy)).reshape(np.shape(noisy))
     return MutualInformation(
@@ -143,6 +137,15 @@ def mutual_information(
         information(count_outputs(dealt)),
         counts.shape[1],
     )
+
+
+def _symbols(model: nn.Module, images: Tensor, bins: int) -> I64:
+    """Of each image the cells of its softmax outputs in that many bins; with 0 its class."""
+    logits = torch.cat([logits_of(model(batch)) for batch in images.split(500)])
+    if not bins:
+        return logits.argmax(1, keepdim=True).cpu().numpy()
+    scaled = logits.softmax(1).double() * bins
+    return scaled.long().clamp(max=bins - 1).cpu().numpy()
 
 
 def count_outputs(outputs: npt.NDArray[np.integer]) -> I64:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...random import check_seed
+from ..checks import check_module
+from ..inputs import logits_of
 from ..modes import evaluating
 from ..training.fit import device_of
 
@@ -46,6 +48,7 @@ def sensitivity(
     ValueError
         If there is no image.
     """
+    check_module(model)
     seed = check_seed("seed", seed)
     if len(images) == 0:
         raise ValueError("images: expected at least one, got none")
@@ -54,7 +57,8 @@ def sensitivity(
     buffers = dict(model.named_buffers())
 
     def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        logits = torch.func.functional_call(model, (parameters, buffers), (image[None],))
+        output = torch.func.functional_call(model, (parameters, buffers), (image[None],))
+        logits = logits_of(output)
         return F.cross_entropy(logits, label[None])
 
     gradients = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))
@@ -64,7 +68,7 @@ def sensitivity(
         for part in torch.as_tensor(images).split(BATCH):
             x = part.to(device)
             with torch.no_grad():
-                odds = model(x).softmax(1).cpu()
+                odds = logits_of(model(x)).softmax(1).cpu()
             labels = torch.multinomial(odds, 1, generator=generator)[:, 0].to(device)
             for name, gradient in gradients(parameters, x, labels).items():
                 found[name] += gradient.square().sum(0)

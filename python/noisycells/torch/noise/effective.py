@@ -9,7 +9,7 @@ gradient hooks know the clean parameters alone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from ...storage.selection import belongs_in_cells
+from ..checks import Filter, check_filter
 from ..crossbar.layers import CrossbarLayer
 
 __all__ = ["Effective", "Slot", "Transform", "Weights", "find_transform", "weights_of"]
-
-Filter = Callable[[nn.Module, str], bool]
 
 _DIGITAL = (
     nn.Embedding,
@@ -117,6 +116,7 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
     ValueError
         If nothing is left, or a weight is parametrised or computed on a crossbar.
     """
+    check_filter(filter_fn)
     slots: dict[int, tuple[str, list[Slot]]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for path, module in model.named_modules():
@@ -138,7 +138,10 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
         and (filter_fn is None or any(filter_fn(slot.module, name) for slot in held))
     }
     if not found:
-        raise ValueError("model: expected at least one weight of two dimensions or more, got none")
+        wanted = "" if filter_fn is None else " that filter_fn wants"
+        raise ValueError(
+            f"model: expected at least one weight of two dimensions or more{wanted}, got none"
+        )
     for name, held in found.items():
         for slot in held:
             if isinstance(slot.module, (ParametrizationList, CrossbarLayer)):

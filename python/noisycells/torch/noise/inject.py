@@ -16,7 +16,8 @@ from ... import random
 from ...crossbar import CrossbarSpec
 from ...devices import Device
 from ...storage import Codec
-from .effective import Effective, Filter, Weights, find_transform, weights_of
+from ..checks import Filter, check_module
+from .effective import Effective, Weights, find_transform, weights_of
 from .kinds import Bounds, Eta, Gaussian, Kind, Programmed, Stored, extent, std
 
 __all__ = ["Noise", "active_noise", "inject_noise"]
@@ -99,11 +100,8 @@ def inject_noise(
         If an argument is not as said above, the model has nothing to make noisy or has noise
         already; the model is then left as it was.
     """
-    given = [argument for argument in (eta, codec, device) if argument is not None]
-    if len(given) != 1:
-        raise TypeError(f"eta, codec, device: expected one of them, got {len(given)}")
-    if device is None and (spec is not None or seconds is not None):
-        raise TypeError("spec, seconds: expected them with device only")
+    check_module(model, to_change=True)
+    _check_one_kind(eta, codec, device, spec, seconds)
     if active_noise(model) is not None:
         raise ValueError("model: expected one without noise, got a noisy one; remove() it first")
     clip = _check_clip(clip)
@@ -364,6 +362,14 @@ class _Instead(torch.autograd.Function):
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b else math.inf if a else 0.0
+
+
+def _check_one_kind(eta: Any, codec: Any, device: Any, spec: Any, seconds: Any) -> None:
+    given = [argument for argument in (eta, codec, device) if argument is not None]
+    if len(given) != 1:
+        raise TypeError(f"eta, codec, device: expected one of them, got {len(given)}")
+    if device is None and (spec is not None or seconds is not None):
+        raise TypeError("spec, seconds: expected them with device only")
 
 
 def _check_clip(clip: Any) -> str | float | None:

@@ -16,6 +16,7 @@ from ... import random
 from ...crossbar import Crossbar, CrossbarSpec
 from ...devices import Device
 from ...storage import Codec
+from ..checks import check_patterns
 
 __all__ = ["Bounds", "Eta", "Gaussian", "Kind", "Programmed", "Stored", "extent", "std"]
 
@@ -193,15 +194,14 @@ def _etas(eta: Eta | Mapping[str, Eta], names: Collection[str]) -> dict[str, Eta
     """By name of the parameter; those that no pattern matches are left out."""
     if not isinstance(eta, Mapping):
         return dict.fromkeys(names, _check_eta(eta))
+    if not eta:
+        raise ValueError("eta: expected patterns that match a weight, got none")
+    check_patterns("eta", eta, names, "a weight")
     found = {}
-    unused = set(eta)
     for name in names:
-        matching = [pattern for pattern in eta if fnmatchcase(name, pattern)]
-        unused -= set(matching)
-        if matching:
-            found[name] = _check_eta(eta[matching[0]])
-    if unused or not found:
-        raise ValueError(f"eta: expected patterns that match a weight, got {sorted(unused)}")
+        pattern = next((pattern for pattern in eta if fnmatchcase(name, pattern)), None)
+        if pattern is not None:
+            found[name] = _check_eta(eta[pattern])
     return found
 
 

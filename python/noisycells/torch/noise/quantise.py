@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Collection, Hashable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .effective import Effective, Filter, Slot, Weights, find_transform, weights_of
+from ... import _arguments as arguments
+from ..checks import Filter, check_module
+from .effective import Effective, Slot, Weights, find_transform, weights_of
 
 __all__ = ["dequantise", "quantise"]
 
@@ -73,8 +74,8 @@ def quantise(
         If an argument is not as said above, the model has nothing to quantise or is quantised
         already; the model is then left as it was.
     """
-    if per not in ("tensor", "channel"):
-        raise ValueError(f"per: expected 'tensor' or 'channel', got {per!r}")
+    check_module(model, to_change=True)
+    arguments.choice("per", per, ("tensor", "channel"))
     if find_transform(model, Quantisation) is not None:
         raise ValueError("model: expected one that is not quantised; use dequantise first")
     weight_bits = _check_bits("weight_bits", weight_bits)
@@ -112,6 +113,8 @@ def dequantise(model: nn.Module, *, rounded: bool = False) -> nn.Module:
     ValueError
         If the model is not quantised.
     """
+    check_module(model)
+    rounded = arguments.flag("rounded", rounded)
     quantisation: Quantisation | None = find_transform(model, Quantisation)
     if quantisation is None:
         raise ValueError("model: expected a quantised one, got one that is not")
@@ -288,10 +291,4 @@ def _follow(range_: Tensor, found: Tensor) -> None:
 
 
 def _check_bits(name: str, bits: Any) -> int:
-    try:
-        number = operator.index(bits)
-    except TypeError:
-        raise TypeError(f"{name}: expected an int from 2 to 16, got {bits!r}") from None
-    if not 2 <= number <= 16:
-        raise ValueError(f"{name}: expected an int from 2 to 16, got {number}")
-    return number
+    return arguments.integer(name, bits, 2, 16)

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
+from ... import _arguments as arguments
+from ..checks import check_count
+
 __all__ = ["Batches", "batches", "channels_last", "process"]
 
 PADDING = 4  # pixels on each side of an image before it is cropped (He et al. 2016, section 4.2)
@@ -45,8 +48,8 @@ class Batches:
     layout: str = "contiguous"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {self.batch_size}")
+        check_count("batch_size", self.batch_size)
+        arguments.flag("shuffle", self.shuffle)
         if len(self.images) < process()[1]:
             raise ValueError(
                 f"images: expected at least one a process, got {len(self.images)} "

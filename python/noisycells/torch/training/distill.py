@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import check_module
 from ..modes import evaluating
 from .batches import Batches
 from .fit import EVALUATION_BATCH, Loader, TrainingRecord, device_of, fit, mixed_precision
@@ -111,6 +112,8 @@ def distill(
     ValueError, TypeError
         As :func:`distillation_loss` and :func:`fit`.
     """
+    check_module(student, "student")
+    check_module(teacher, "teacher")
     _checked(temperature, alpha, form)
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, *known: Tensor) -> Tensor:

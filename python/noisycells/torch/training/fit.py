@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ...data import stratified_split
 from ...random import check_seed
+from ..checks import check_count, check_module
+from ..metrics import answers, cross_entropy, percent
+from ..modes import evaluating
 from .batches import batches, process
 from .checkpoint import TrainingState
 
@@ -155,9 +159,9 @@ def fit(
     Under torch.distributed, all processes draw from generators of the same seed, process 0 writes
     the checkpoint, and its batch-normalisation statistics are kept.
     """
-    for name, number in (("epochs", epochs), ("patience", patience)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}: expected at least 1, got {number}")
+    check_module(model)
+    epochs = check_count("epochs", epochs)
+    patience = None if patience is None else check_count("patience", patience)
     if clip_gradient is not None and not clip_gradient > 0:
         raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
     if scheduler is not None and not hasattr(loader, "__len__"):
@@ -175,6 +179,17 @@ def fit(
     state = TrainingState(inner, optimiser, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
+    def learn(*batch: Tensor) -> None:
+        optimiser.zero_grad()
+        with mixed_precision(device, autocast):
+            value = loss(model, *batch)
+        value.backward()
+        if clip_gradient is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
+        optimiser.step()
+        if schedule is not None:
+            schedule.step()
+
     with _seeded(seed, device):
         if file is not None:
             state.resume(file, epochs)
@@ -184,24 +199,7 @@ def fit(
         for epoch in range(len(state.accuracies) + 1, epochs + 1):
             if patience is not None and epoch - state.best_epoch > patience:
                 break
-            _set_epoch(loader, epoch)
-            model.train()
-            batch = None
-            for step, batch in enumerate(loader):
-                images, *targets = (part.to(device) for part in batch)
-                optimiser.zero_grad()
-                with mixed_precision(device, autocast):
-                    value = loss(model, images, *targets)
-                value.backward()
-                if clip_gradient is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
-                optimiser.step()
-                if schedule is not None:
-                    schedule.step()
-                if device.type == "cpu" and step % 16 == 0:
-                    _clear_vanished(model)
-            if batch is None:
-                raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
+            _epoch(model, loader, epoch, device, learn)
             _share_buffers(inner)
             inner.eval()
             state.record(*_mean_over_processes(validate(inner, validation), device))
@@ -212,6 +210,25 @@ def fit(
     inner.load_state_dict(state.best_model)
     model.eval()
     return TrainingRecord(tuple(state.accuracies), tuple(state.losses), state.best_epoch)
+
+
+def _epoch(
+    model: nn.Module,
+    loader: Loader,
+    epoch: int,
+    device: torch.device,
+    learn: Callable[..., None],
+) -> None:
+    """One pass over the loader in ``train()``."""
+    _set_epoch(loader, epoch)
+    model.train()
+    batch = None
+    for step, batch in enumerate(loader):
+        learn(*(part.to(device) for part in batch))
+        if device.type == "cpu" and step % 16 == 0:
+            _clear_vanished(model)
+    if batch is None:
+        raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
 
 
 def train(
@@ -283,8 +300,8 @@ def train(
 
 def accuracy(
     model: nn.Module,
-    images: npt.NDArray[np.float32] | Tensor,
-    labels: npt.NDArray[np.int64] | Tensor,
+    images: npt.NDArray[np.float32] | Tensor | Iterable[Any],
+    labels: npt.NDArray[np.int64] | Tensor | None = None,
 ) -> float:
     """Accuracy of `model` in percent; the model is left as it was.
 
@@ -293,47 +310,38 @@ def accuracy(
     Parameters
     ----------
     model : torch.nn.Module
-    images : ndarray of float32 or Tensor, shape (n, ...)
-        Normalised as for :func:`train`; at least one.
-    labels : ndarray of int64 or Tensor, shape (n,)
+    images : ndarray of float32 or Tensor, shape (n, ...), or iterable of batches
+        Normalised as for :func:`train`; at least one. Without `labels`, batches as for
+        :func:`evaluate`, such as a ``DataLoader``.
+    labels : ndarray of int64 or Tensor, shape (n,), optional
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there is no image or the lengths differ.
     """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(
-            "images: expected at least one, with one label each, "
-            f"got {len(images)} images and {len(labels)} labels"
-        )
-    loader = batches(images, labels, EVALUATION_BATCH, shuffle=False, device=device_of(model))
-    training = model.training
-    try:
-        return _percent(*_answers(model.eval(), loader))
-    finally:
-        model.train(training)
+    check_module(model)
+    loader: Iterable[Any] = images
+    if labels is not None:
+        if len(images) == 0 or len(images) != len(labels):  # type: ignore[arg-type]
+            raise ValueError(
+                "images: expected at least one, with one label each, "
+                f"got {len(images)} images and {len(labels)} labels"  # type: ignore[arg-type]
+            )
+        loader = batches(
+            images,  # type: ignore[arg-type]
+            labels, EVALUATION_BATCH, shuffle=False, device=device_of(model),
+        )  # fmt: skip
+    elif isinstance(images, (np.ndarray, Tensor)):
+        raise TypeError("labels: expected one for each image, got None")
+    with evaluating(model):
+        return percent(*answers(model, loader))
 
 
-def measure(model: nn.Module, loader: Loader) -> tuple[float, float]:
+def measure(model: nn.Module, loader: Iterable[Any]) -> tuple[float, float]:
     """Accuracy in percent and mean cross entropy in nats of all images of a loader."""
-    logits, labels = _answers(model, loader)
-    return _percent(logits, labels), F.cross_entropy(logits, labels).item()
-
-
-@torch.no_grad()
-def _answers(model: nn.Module, loader: Loader) -> tuple[Tensor, Tensor]:
-    """Logits and labels of all images of a loader."""
-    device = device_of(model)
-    pairs = [(model(images.to(device)), labels.to(device)) for images, labels, *_ in loader]
-    if not pairs:
-        raise ValueError("validation: expected at least one batch, got none")
-    logits, labels = zip(*pairs, strict=True)
-    return torch.cat(logits), torch.cat(labels)
-
-
-def _percent(logits: Tensor, labels: Tensor) -> float:
-    return 100 * (logits.argmax(1) == labels).sum().item() / len(labels)
+    logits, labels = answers(model, loader)
+    return percent(logits, labels), cross_entropy(logits, labels)
 
 
 def mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:

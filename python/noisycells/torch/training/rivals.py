@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ... import _arguments as arguments
+from ..checks import Filter, check_count, check_module
 from ..modes import evaluating
-from ..noise.effective import Filter, weights_of
+from ..noise.effective import weights_of
 from ..noise.inject import active_noise
 from .fit import Loader, device_of
 
@@ -61,11 +63,11 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     L.-H. Tsai, S.-C. Chang, Y.-T. Chen, J.-Y. Pan, W. Wei, D.-C. Juan, "Robust
     processing-in-memory neural networks via noise-aware normalization", arXiv:2007.03230 (2020).
     """
+    check_module(model)
     layers = _with_statistics(model)
     if not layers:
         raise ValueError("model: expected batch normalisation with running statistics, got none")
-    if passes < 1:
-        raise ValueError(f"passes: expected at least 1, got {passes}")
+    passes = check_count("passes", passes)
     device = device_of(model)
     with evaluating(model), torch.no_grad(), _measuring(layers):
         batches = 0
@@ -140,8 +142,8 @@ def clip_weights(model: nn.Module, k: float, filter_fn: Filter | None = None) ->
     ValueError
         If ``k`` is not positive or nothing is to be clipped.
     """
-    if not k > 0:
-        raise ValueError(f"k: expected a positive number of standard deviations, got {k}")
+    check_module(model)
+    k = arguments.number("k", k, above=0)
     for slots in weights_of(model, filter_fn).values():
         weight = slots[0].parameter
         bound = k * float(weight.float().std(correction=0))
@@ -232,6 +234,7 @@ def feature_consistency_loss(
     regularization", Machine Learning: Science and Technology 5 (2024),
     https://doi.org/10.1088/2632-2153/ad734a.
     """
+    check_module(model)
     noise = active_noise(model)
     if noise is None:
         raise ValueError("model: expected one with noise (inject_noise), got one without")

@@ -1,0 +1,55 @@
+"""Checks of arguments that only the torch side has; errors read as those of _arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from .. import _arguments as arguments
+
+__all__ = ["MAX_COUNT", "Filter", "check_count", "check_filter", "check_module", "check_patterns"]
+
+MAX_COUNT = 2**31 - 1
+"""Of repeats, epochs and what else is counted; more would never end."""
+
+Filter = Callable[[nn.Module, str], bool]
+
+
+def check_module(model: Any, name: str = "model", *, to_change: bool = False) -> None:
+    """Refuse what is no module; with ``to_change`` also what torch.compile made of one.
+
+    A compiled model keeps the code of what it was compiled from, so layers, hooks and noise come
+    before.
+    """
+    if not isinstance(model, nn.Module) or isinstance(model, type):
+        raise arguments.wrong_type(name, "a torch.nn.Module", model)
+    # By its name: importing the compiler to ask for its class takes seconds.
+    if to_change and any(type(module).__name__ == "OptimizedModule" for module in model.modules()):
+        raise arguments.wrong_value(
+            name,
+            "a model that is not compiled yet (compile after: torch.compile(model) of the result)",
+            "one that torch.compile returned",
+        )
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """An int from ``least`` to ``MAX_COUNT``."""
+    return arguments.integer(name, value, least, MAX_COUNT)
+
+
+def check_filter(filter_fn: Any) -> None:
+    """A callable or None."""
+    if filter_fn is not None and not callable(filter_fn):
+        raise arguments.wrong_type("filter_fn", "a callable (module, name) or None", filter_fn)
+
+
+def check_patterns(name: str, patterns: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse shell patterns of which one matches none of the known names."""
+    known = list(known)
+    for pattern in patterns:
+        arguments.text(name, pattern)
+        if not any(fnmatchcase(k, pattern) for k in known):
+            arguments.names(name, [pattern], known, f"patterns that match {what}")

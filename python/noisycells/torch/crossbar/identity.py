@@ -1,0 +1,112 @@
+"""Whose chip a state is: the device, spec and versions that its conductances are of."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...crossbar.array import STATE_VERSION
+from ...random import STREAM_VERSION
+
+if TYPE_CHECKING:
+    from .layers import CrossbarLayer
+
+__all__ = ["differences", "read", "written"]
+
+_CHIP = (
+    "chip_conductances",
+    "chip_scale",
+    "chip_ranges",
+    "chip_weight",
+    "chip_seed",
+    "chip_seconds",
+)
+_KEYS = ("version", "stream_version", "device", "spec", "name")
+
+
+def _of(layer: CrossbarLayer) -> dict[str, Any]:
+    return {
+        "version": STATE_VERSION,
+        "stream_version": STREAM_VERSION,
+        "device": layer.analog.to_dict(),
+        "spec": layer.spec.to_dict(),
+        "name": layer.name,
+    }
+
+
+def written(layer: CrossbarLayer) -> Tensor:
+    """The identity of a layer as uint8 (bytes,), a JSON text."""
+    text = json.dumps(_of(layer), sort_keys=True, allow_nan=False)
+    return torch.tensor(list(text.encode()), dtype=torch.uint8, device="cpu")
+
+
+def read(tensor: Tensor) -> dict[str, Any]:
+    """What :func:`written` wrote; empty where it is not that."""
+    try:
+        found = json.loads(bytes(tensor.tolist()))
+    except (ValueError, TypeError):
+        return {}
+    known = isinstance(found, dict) and set(_KEYS) <= set(found) and isinstance(found["name"], str)
+    return found if known else {}
+
+
+def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
+    """Why a state with these tensors is none for ``layer``, a sentence each; none where it is."""
+    if "identity" not in given:
+        return ["identity: expected the device and spec that the chip is of, got a state without"]
+    theirs, ours = read(given["identity"]), _of(layer)
+    if not theirs:
+        return ["identity: expected a JSON text with device and spec, got something else"]
+    wrong = []
+    for key in ("version", "stream_version"):
+        if theirs[key] != ours[key]:
+            wrong.append(f"identity: expected {key} {ours[key]}, got {theirs[key]}")
+    for key in ("device", "spec"):
+        if theirs[key] != json.loads(json.dumps(ours[key])):
+            wrong.append(f"identity: expected {key} {_said(ours[key], theirs[key])}")
+    if not wrong:
+        wrong = _shapes(layer, given)
+    return wrong
+
+
+def _said(ours: dict[str, Any], theirs: Any) -> str:
+    """Both values where they differ, by name."""
+    ours = json.loads(json.dumps(ours))
+    if not isinstance(theirs, dict):
+        return f"as a mapping, got {theirs!r}"
+    if ours.get("device") != theirs.get("device"):
+        return f"{ours.get('device')!r}, got {theirs.get('device')!r}"
+    keys = [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]
+    return "; ".join(f"with {k} {ours.get(k)!r}, got {theirs.get(k)!r}" for k in keys)
+
+
+def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
+    """Parts that are missing, and tensors that are no chip of weights such as the layer's."""
+    groups, matrix = layer.arrays, layer.matrix()
+    n, k = len(matrix), matrix[0].numel()
+    passes, spec = layer.spec.passes(k), layer.spec
+    cells = (spec.weight_slices, spec.devices_per_polarity, 2, n // groups, k)
+    expected = {
+        "chip_conductances": (groups, *cells),
+        "chip_programmed": (groups, *cells),
+        "chip_scale": (groups, n // groups),
+        "chip_ranges": (groups, 1 + passes),
+        "chip_row": (groups, k),
+        "chip_weight": (n, k),
+        "chip_seed": (1,),
+        "chip_seconds": (1,),
+        "ranges": (groups, 1 + passes),
+    }
+    required = _CHIP if any(name.startswith("chip_") for name in given) else ()
+    wrong = [
+        f"{name}: expected it with the rest of the chip, got none"
+        for name in required
+        if name not in given
+    ]
+    for name, shape in expected.items():
+        if name in given and tuple(given[name].shape) != shape:
+            wrong.append(f"{name}: expected shape {shape}, got {tuple(given[name].shape)}")
+    return wrong

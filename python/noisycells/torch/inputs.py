@@ -1,0 +1,125 @@
+"""What a batch holds: the inputs of a model and the labels; and what a model returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import _arguments as arguments
+
+__all__ = ["call", "each_batch", "inputs_of", "logits_of", "moved", "split_batch"]
+
+LABELS = ("labels", "label", "targets", "target")
+"""Keys under which batches that are dicts have their labels, such as those of transformers."""
+
+
+def each_batch(name: str, data: Any) -> Iterator[Any]:
+    """The batches of ``data``; a tensor, an array or a dict is a single one."""
+    if isinstance(data, (Tensor, np.ndarray, Mapping)):
+        return iter((data,))
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        raise arguments.wrong_type(name, "a tensor, or an iterable of batches", data)
+    return iter(data)
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Tensors and arrays on ``device``, also those inside of tuples and mappings."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value)
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: moved(part, device) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(moved(part, device) for part in value)
+    return value
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """What ``model`` returns; a mapping is keyword arguments, a tuple several arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def inputs_of(name: str, model: nn.Module, batch: Any) -> Any:
+    """The inputs in a batch that may hold labels as well, as :func:`call` takes them.
+
+    Of a tuple, as many of the first entries as the model's ``forward`` has to have; the rest are
+    labels where forward takes no more arguments.
+
+    Raises
+    ------
+    ValueError
+        If the rest could be arguments as well as labels.
+    """
+    if isinstance(batch, Mapping):
+        return _without_labels(model, batch)
+    if not isinstance(batch, (tuple, list)):
+        return batch
+    if batch and isinstance(batch[0], Mapping):
+        return _without_labels(model, batch[0])
+    least, most = _positions(model)
+    if len(batch) > 1 and least < len(batch) <= most:
+        raise arguments.wrong_value(
+            name,
+            "dicts, or batches of inputs alone, for a model whose forward has optional arguments",
+            f"{len(batch)} tensors a batch, of which some may be labels",
+        )
+    return tuple(batch[: max(1, least)]) if len(batch) > most else tuple(batch)
+
+
+def split_batch(name: str, batch: Any) -> tuple[Any, Tensor]:
+    """Inputs and labels of a batch (inputs, labels, ...) or of a dict with labels in it."""
+    if isinstance(batch, Mapping):
+        key = next((key for key in LABELS if key in batch), None)
+        if key is None:
+            raise arguments.wrong_value(
+                name, f"dicts with one of the keys {', '.join(LABELS)}", f"{sorted(batch)}"
+            )
+        return {k: v for k, v in batch.items() if k != key}, torch.as_tensor(batch[key])
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        raise arguments.wrong_type(name, "batches (inputs, labels) or dicts", batch)
+    return batch[0], torch.as_tensor(batch[1])
+
+
+def logits_of(output: Any) -> Tensor:
+    """The tensor that a model returned, or the ``logits`` of an object or dict that it returned."""
+    if isinstance(output, Tensor):
+        return output
+    found = output.get("logits") if isinstance(output, Mapping) else None
+    found = getattr(output, "logits", None) if found is None else found
+    if not isinstance(found, Tensor):
+        raise arguments.wrong_type(
+            "model", "one that returns a tensor, or an object with logits", output
+        )
+    return found
+
+
+def _without_labels(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Labels are no inputs, unless ``forward`` must have them."""
+    required = {p.name for p in _parameters(model) if p.default is p.empty}
+    return {k: v for k, v in batch.items() if k not in LABELS or k in required}
+
+
+def _positions(model: nn.Module) -> tuple[int, float]:
+    """How many positional arguments ``forward`` must have, and can have."""
+    kinds = inspect.Parameter
+    parameters = _parameters(model)
+    positional = [
+        p for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+    ]
+    least = sum(p.default is p.empty for p in positional)
+    more = any(p.kind is kinds.VAR_POSITIONAL for p in parameters)
+    return least, float("inf") if more else len(positional)
+
+
+def _parameters(model: nn.Module) -> list[inspect.Parameter]:
+    """Of ``forward``, without self; of a crossbar layer those of the digital layer."""
+    forward = getattr(model, "digital_class", type(model)).forward
+    return list(inspect.signature(forward).parameters.values())[1:]

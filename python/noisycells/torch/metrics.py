@@ -1,0 +1,130 @@
+"""Scores of a model's outputs for given labels, over a whole pass of a loader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import _arguments as arguments
+from .inputs import call, logits_of, moved, split_batch
+
+__all__ = ["Metric", "answers", "cross_entropy", "metric_named", "percent"]
+
+Metric = str | Callable[[Tensor, Tensor], Any]
+
+IGNORED = -100  # labels that do not count, as for torch's cross entropy
+
+
+@torch.no_grad()
+def answers(
+    model: nn.Module, loader: Iterable[Any], arrange: Callable[[Any], Any] = lambda x: x
+) -> tuple[Tensor, Tensor]:
+    """Outputs and labels of all batches of a loader; ``arrange`` lays out the inputs."""
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    pairs = []
+    for batch in loader:
+        inputs, labels = split_batch("loader", batch)
+        output = call(model, moved(arrange(inputs), device))
+        if "CausalLM" in type(output).__name__:
+            raise ValueError(
+                "model: expected one output for each label, got those of a causal language model, "
+                "which are for the next token; wrap it in a module that shifts them"
+            )
+        pairs.append((logits_of(output), labels.to(device)))
+    if not pairs:
+        raise ValueError("loader: expected at least one batch, got none")
+    outputs, labels = zip(*pairs, strict=True)
+    return torch.cat(outputs), torch.cat(labels)
+
+
+def metric_named(metric: Metric) -> Callable[[Tensor, Tensor], float]:
+    """The function of a metric, which gives a finite float."""
+    if not callable(metric):
+        return METRICS[arguments.choice("metric", metric, list(METRICS))]
+    own = metric
+
+    def score(outputs: Tensor, labels: Tensor) -> float:
+        found = own(outputs, labels)
+        if isinstance(found, Tensor):
+            found = found.item() if found.numel() == 1 else found
+        return arguments.number("metric", found)
+
+    return score
+
+
+def percent(outputs: Tensor, labels: Tensor) -> float:
+    """Accuracy in percent; labels of -100 do not count."""
+    logits, classes = _classes(outputs, labels)
+    return 100 * (logits.argmax(1) == classes).sum().item() / len(classes)
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor) -> float:
+    """Mean cross entropy in nats."""
+    return F.cross_entropy(*_classes(outputs, labels)).item()
+
+
+def _classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (n, classes) and the class of each, of images, tokens or pixels."""
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool:
+        raise arguments.wrong_type(
+            "metric", "'mse', 'cosine' or a callable for labels that are no classes", "accuracy"
+        )
+    if outputs.ndim == labels.ndim + 1 and outputs.shape[:-1] == labels.shape:
+        logits = outputs.flatten(0, -2)
+    elif outputs.ndim == labels.ndim + 1 and outputs.movedim(1, -1).shape[:-1] == labels.shape:
+        logits = outputs.movedim(1, -1).flatten(0, -2)
+    else:
+        raise ValueError(
+            "labels: expected a class for each output, (n,) for outputs (n, classes), got "
+            f"{tuple(labels.shape)} for {tuple(outputs.shape)}"
+        )
+    counted = labels.flatten() != IGNORED
+    logits, classes = logits[counted], labels.flatten()[counted].long()
+    if not len(classes):
+        raise ValueError("labels: expected at least one that counts, got none")
+    if classes.min() < 0 or classes.max() >= logits.shape[1]:
+        raise ValueError(
+            f"labels: expected classes in [0, {logits.shape[1]}), got "
+            f"{classes.min().item()} to {classes.max().item()}"
+        )
+    return logits, classes
+
+
+def _pair(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, of one shape; (n,) and (n, 1) are the same."""
+    if outputs.numel() == labels.numel() and outputs.shape[:1] == labels.shape[:1]:
+        outputs = outputs.reshape(labels.shape) if 1 in (outputs.ndim, labels.ndim) else outputs
+    if outputs.shape != labels.shape:
+        raise ValueError(
+            f"labels: expected the shape of the outputs, {tuple(outputs.shape)}, "
+            f"got {tuple(labels.shape)}"
+        )
+    return outputs.double(), labels.double()
+
+
+def _mse(outputs: Tensor, labels: Tensor) -> float:
+    return F.mse_loss(*_pair(outputs, labels)).item()
+
+
+def _mae(outputs: Tensor, labels: Tensor) -> float:
+    return F.l1_loss(*_pair(outputs, labels)).item()
+
+
+def _cosine(outputs: Tensor, labels: Tensor) -> float:
+    a, b = (t.reshape(len(t), -1) for t in _pair(outputs, labels))
+    found = F.cosine_similarity(a, b).mean().item()
+    return found if math.isfinite(found) else 0.0
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "accuracy": percent,
+    "mse": _mse,
+    "mae": _mae,
+    "cosine": _cosine,
+}
