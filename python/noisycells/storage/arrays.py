@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import random
+
 CHUNK = 1 << 16
 """Elements a numpy pass works on at a time so that it needs a few MB at most. A multiple of
 reference.BLOCK."""
@@ -90,7 +92,7 @@ def prepare(
     dtype = np.float64 if array.dtype.itemsize == 8 else np.float32
     flat = np.ascontiguousarray(array, dtype).reshape(-1)
     return Source(
-        name,
+        name or random.unnamed(flat.reshape(array.shape)),
         array.shape,
         flat,
         None if mask is None else _pack_mask(name, array.shape, flat, mask),

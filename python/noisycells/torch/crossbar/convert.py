@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -221,7 +222,8 @@ def _required(model: nn.Module) -> dict[str, CrossbarLayer]:
 def program(model: nn.Module, seed: int) -> nn.Module:
     """Program the weights of all crossbar layers on a chip, a pure function of ``seed``.
 
-    Layers that have no name yet get the one that they have in the model.
+    Layers keep the names that :func:`convert` gave them. Where one has none, or two have the same,
+    as in parts converted one by one, all get those that they have in ``model``.
 
     Parameters
     ----------
@@ -239,9 +241,12 @@ def program(model: nn.Module, seed: int) -> nn.Module:
         If the model has no crossbar layers.
     """
     seed = check_seed("seed", seed)
-    for name, layer in _required(model).items():
-        if not layer.name:
+    layers = _required(model)
+    named = Counter(layer.name for layer in layers.values())
+    if any(not layer.name or named[layer.name] > 1 for layer in layers.values()):
+        for name, layer in layers.items():
             layer.rename(name)
+    for layer in layers.values():
         layer.program(seed)
     return model
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ...crossbar import Crossbar, CrossbarSpec
 from ...crossbar.array import STATE_VERSION
 from ...devices import Device
-from ...random import STREAM_VERSION, check_seed
+from ...random import STREAM_VERSION, check_seed, unnamed
 from .arrays import forget
 from .circuit import array_name, describe
 from .operator import fresh_product, new_key, programmed_product
@@ -194,6 +194,8 @@ class CrossbarLayer(nn.Module):
         seed : int in [0, 2**64)
         """
         seed = check_seed("seed", seed)
+        if not self.name:
+            self.rename(unnamed(self.matrix().detach().cpu().numpy()))
         self._keep([array.program(seed) for array in self._unprogrammed()])
 
     @torch.inference_mode(False)  # whose tensors could not take part in gradients later
