@@ -76,8 +76,8 @@ def reference_result(xb: nc.Crossbar, x: F32, seed: int) -> reference.Result:
     weighted = x if scales.row is None else x * scales.row
     ranges = reference.input_ranges(weighted, xb.packed.ranges.dac)
     return reference.product(
-        x, reference_planes(xb), reference_spec(xb), ranges, scales.output, seed,
-        nc.random.stream(xb.name, "crossbar"), scales.row,
+        x, reference_planes(xb), reference_spec(xb), ranges, scales.output,
+        nc.random.key(seed, "crossbar read", xb.packed.chip), xb.stream, scales.row,
     )  # fmt: skip
 
 

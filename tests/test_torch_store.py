@@ -264,9 +264,7 @@ def test_what_is_stored_apart_is_not_tied_on_loading() -> None:
     stored = nct.store(apart, CODEC)
     assert not stored.aliases
     before = arrays(model)
-    with pytest.raises(
-        ValueError, match=r"model: expected \['embedding.weight', 'head.weight'\]"
-    ):
+    with pytest.raises(ValueError, match=r"model: expected \['embedding.weight', 'head.weight'\]"):
         nct.load(stored, model, seed=1)
     assert all(np.array_equal(value, before[name]) for name, value in arrays(model).items())
 

@@ -18,7 +18,7 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 U32 = NDArray[np.uint32]
 
-STREAM_VERSION = 1
+STREAM_VERSION = 2
 """Changes whenever any random draw changes; files record it."""
 
 MAX_SEED = (1 << 64) - 1

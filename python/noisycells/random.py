@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,21 +23,52 @@ from .runtime import threads_argument
 __all__ = [
     "STREAM_VERSION",
     "check_seed",
+    "content",
     "fold_in",
+    "key",
     "output_array",
     "philox4x32",
     "standard_normal",
     "stream",
+    "unnamed",
 ]
 
 
 def stream(*names: str) -> int:
     """The 64-bit stream number of a path of names, such as ``stream("conv1.weight", "side")``.
 
-    The first 8 bytes, little-endian, of BLAKE2b over the names joined by NUL.
+    The first 8 bytes, little-endian, of BLAKE2b over the names in UTF-8, each after its length in
+    8 bytes, so that no two paths are hashed alike.
     """
-    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+    digest = hashlib.blake2b(digest_size=8)
+    for name in names:
+        encoded = name.encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return int.from_bytes(digest.digest(), "little")
+
+
+@lru_cache(maxsize=4096)
+def key(seed: int, purpose: str, *numbers: int) -> int:
+    """The 64-bit seed of one purpose, such as reading a crossbar, from a user's seed.
+
+    ``numbers``, such as that of the chip, are folded in after the purpose, one by one.
+    """
+    derived = fold_in(seed, stream("key", purpose))
+    for number in numbers:
+        derived = fold_in(derived, number)
+    return derived
+
+
+def unnamed(array: NDArray[Any]) -> str:
+    """The name that keys the draws of an array without one; equal arrays have equal ones."""
+    return f"unnamed {content(array):016x}"
+
+
+def content(array: NDArray[Any]) -> int:
+    """A 64-bit digest of an array's shape, dtype and bytes: equal arrays have equal ones."""
+    digest = hashlib.blake2b(f"{array.shape} {array.dtype.str}".encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return int.from_bytes(digest.digest(), "little")
 
 
 def fold_in(seed: int, data: int) -> int:

@@ -322,8 +322,8 @@ class Channel:
         """
         seed = _arguments.seed("seed", seed)
         chip = _arguments.seed("chip", chip)
-        read_key = random.fold_in(seed, chip)
-        return (read_key if self.read_std is None else chip), read_key
+        read = random.key(seed, "channel read", chip)
+        return (read if self.read_std is None else random.key(chip, "channel chip")), read
 
     def sample(
         self,

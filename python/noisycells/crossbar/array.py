@@ -47,7 +47,7 @@ class Crossbar:
     spec : CrossbarSpec, optional
         Default: ``CrossbarSpec()``.
     name : str
-        Of the layer; its noise is keyed by it.
+        Of the layer; its noise is keyed by it, or by a digest of the weights where there is none.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Crossbar:
         if not isinstance(name, str):
             raise TypeError(f"name: expected a str, got {type(name).__name__}")
         self.name = name
-        self.stream = random.stream(name, "crossbar")
+        self.stream = random.stream(name or random.unnamed(self.weight), "crossbar")
         self.layer = mapping.Layer.of(self.weight, self.spec)
         self.programmed: F32 | None = None
         self.seed: int | None = None
@@ -182,14 +182,14 @@ class Crossbar:
         assert self.programmed is not None and self.seed is not None
         if self._reference is None:
             fresh = self._pack(self.programmed, packed.ranges, num_threads)
-            seed = random.fold_in(self.seed, _time_bits(None))
+            seed = random.key(self.seed, "drift compensation", _time_bits(None))
             self._spacing = compensation.spacing(fresh)
             first, second = (
                 compensation.measure(fresh, random.fold_in(seed, i), self._spacing, num_threads)
                 for i in range(2)
             )
             self._reference = first, second
-        seed = random.fold_in(self.seed, _time_bits(seconds))
+        seed = random.key(self.seed, "drift compensation", _time_bits(seconds))
         now = compensation.measure(packed, seed, self._spacing, num_threads)
         return compensation.gain(self._reference, now, self.spec)
 

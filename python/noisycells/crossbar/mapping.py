@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .. import _core, random
 from .._types import F32
 from ..devices.device import Device
 from ..devices.tables import bind_ageing, bind_programming
@@ -149,6 +149,7 @@ def program(
     """
     g = np.empty(shape(layer, spec), np.float32) if out is None else out
     threads, tables = threads_argument(num_threads), _programming(device)
+    seed = random.key(seed, "crossbar chip")
     for cell, weight, pair in _pairs(layer, g):
         _core.program_pair(
             weight, layer.inverse, device.g_min, device.g_max - device.g_min, pair[0], pair[1],
@@ -190,6 +191,7 @@ def age(
     if tables is None:
         np.copyto(g, programmed)
         return g
+    seed = random.key(seed, "crossbar chip")
     pairs = zip(_pairs(layer, programmed), _pairs(layer, g), strict=True)
     for (cell, weight, before), (_, _, after) in pairs:
         for polarity, sign in enumerate((1, -1)):

@@ -7,12 +7,13 @@ and the compiled product over them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .. import _core, random
 from .._types import F32, tiles
 from ..devices.device import Device
 from ..reference.crossbar import Plane, dac, input_ranges, plane_values
@@ -26,6 +27,7 @@ __all__ = ["Packed", "Ranges", "read_variances"]
 Triple = tuple[int, int, int]
 
 BLOCK = 1 << 16  # elements
+CHIP_DEVICES = 1 << 12  # as many as tell a chip from every other
 SMALLEST_RANGE = np.float32(1e-6)  # of an ADC where all sums are 0, in full scale times w_max
 
 
@@ -126,6 +128,11 @@ class Packed:
         self.weight_noise = spec.noisy_weights and any(device.read_variance)
         self.ranges = self._given(ranges)
         self._array = self._pack(threads_argument(num_threads))
+
+    @cached_property
+    def chip(self) -> int:
+        """A digest of the first conductances; chips that differ read with noise of their own."""
+        return random.content(self.conductances.reshape(-1)[:CHIP_DEVICES])
 
     # ----------------------------------------------------------------- what is packed
 
@@ -337,6 +344,7 @@ class Packed:
         return (
             spec.dac_levels, spec.input_slice_bits or 0, spec.adc_levels, steps,
             self.plane_factors, spec.output_noise if spec.noisy_outputs else 0.0,
-            self.weight_noise, full_scale, self._scale, bias, self.scales.row, seed, self.stream,
-            inside, threads_argument(num_threads),
+            self.weight_noise, full_scale, self._scale, bias, self.scales.row,
+            random.key(seed, "crossbar read", self.chip), self.stream, inside,
+            threads_argument(num_threads),
         )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import _arguments, _core
+from .. import _arguments, _core, random
 from .._types import F32, F64, MAX_CELLS, Ageing, Programming, Stuck
 from ..channel import Channel
 from ..runtime import threads_argument
@@ -299,7 +299,7 @@ class Device:
         """
         g = _arguments.array32("conductance", conductance)
         noise = np.empty(g.shape, np.float32)
-        key = _arguments.seed("seed", seed)
+        key = random.key(_arguments.seed("seed", seed), "device read")
         _core.sample(
             np.zeros(g.size, np.float32),
             noise.reshape(-1),
@@ -482,4 +482,5 @@ def _bound_ageing(device: Device, seconds: float) -> _core.Ageing | None:
 
 def _draw(seed: int, stream: int, cell: int) -> tuple[int, int, int]:
     number = _arguments.integer("cell", cell, 0, MAX_CELLS)
-    return _arguments.seed("seed", seed), _arguments.seed("stream", stream), number
+    chip = random.key(_arguments.seed("seed", seed), "device chip")
+    return chip, _arguments.seed("stream", stream), number

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import random
 from ..io import dtype_of
 
 CHUNK = 1 << 16
@@ -98,7 +99,7 @@ def prepare(
     kind = np.float64 if array.dtype.itemsize == 8 else np.float32
     flat = np.ascontiguousarray(array, kind).reshape(-1)
     return Source(
-        name,
+        name or random.unnamed(flat.reshape(array.shape)),
         array.shape,
         flat,
         None if mask is None else _pack_mask(name, array.shape, flat, mask),

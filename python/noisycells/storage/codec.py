@@ -295,7 +295,7 @@ class Codec:
             self.tables(plan(self, [source])),
             self.channel.tables,
             *self.channel.keys(seed, chip),
-            random.stream(name),
+            random.stream(source.name),
             self.draws_every_cell,
             threads_argument(num_threads),
         )

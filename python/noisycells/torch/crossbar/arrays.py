@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...crossbar import CrossbarSpec, Packed, Ranges, mapping
-from ...random import fold_in
+from ...random import key
 from . import fallback
 from .circuit import Circuit
 from .patches import Geometry, blocks, cubic, patches
@@ -87,6 +87,7 @@ def _moved(packed: Packed, like: Tensor) -> fallback.Array:
     adc = packed.ranges.adc if packed.spec.adc_bits is not None else None
     return fallback.Array(
         packed.spec,
+        packed.chip,
         tensor(np.stack([p.values for p in planes])),
         tensor(np.stack(variances)) if variances else None,
         packed.plane_factors.tolist(),
@@ -129,7 +130,8 @@ def fresh_arrays(
                 matrix[g * n : (g + 1) * n],
                 circuit.device,
                 circuit.spec,
-                fallback.generator(weight.device, fold_in(seed, stream)),
+                fallback.generator(weight.device, key(seed, "torch crossbar chip", stream)),
+                seed,
                 dac,
                 None if adc is None else torch.from_numpy(adc).to(matrix),
             )
@@ -191,7 +193,9 @@ def outputs(
     if bias is not None and groups > 1:
         biases = bias.chunk(groups)
     found = [
-        _product(part, array, b, geometry, fold_in(seed, stream), save)
+        _product(
+            part, array, b, geometry, key(seed, "torch crossbar read", stream, array.chip), save
+        )
         if isinstance(array, fallback.Array)
         else _core_product(part, array, b, geometry, seed, save)
         for part, array, b, stream in zip(parts, arrays, biases, circuit.streams, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 from torch import Tensor, nn
 
@@ -148,7 +149,8 @@ def _leave_fast_paths(model: nn.Module) -> None:
 def program(model: nn.Module, seed: int) -> nn.Module:
     """Program the weights of all crossbar layers on a chip, a pure function of ``seed``.
 
-    Layers that have no name yet get the one that they have in the model.
+    Layers keep the names that :func:`convert` gave them. Where one has none, or two have the same,
+    as in parts converted one by one, all get those that they have in ``model``.
 
     Parameters
     ----------
@@ -167,9 +169,12 @@ def program(model: nn.Module, seed: int) -> nn.Module:
     """
     check_module(model)
     seed = check_seed("seed", seed)
-    for name, layer in required(model).items():
-        if not layer.name:
+    layers = required(model)
+    named = Counter(layer.name for layer in layers.values())
+    if any(not layer.name or named[layer.name] > 1 for layer in layers.values()):
+        for name, layer in layers.items():
             layer.rename(name)
+    for layer in layers.values():
         layer.program(seed)
     return model
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ...crossbar import Crossbar, CrossbarSpec
 from ...crossbar.array import STATE_VERSION
 from ...devices import Device
-from ...random import STREAM_VERSION, check_seed
+from ...random import STREAM_VERSION, check_seed, unnamed
 from . import identity
 from .arrays import forget
 from .circuit import array_name, describe
@@ -197,6 +197,8 @@ class CrossbarLayer(nn.Module):
         seed : int in [0, 2**64)
         """
         seed = check_seed("seed", seed)
+        if not self.name:
+            self.rename(unnamed(self.matrix().detach().cpu().numpy()))
         self._keep([array.program(seed) for array in self._unprogrammed()])
 
     @torch.inference_mode(False)  # whose tensors could not take part in gradients later
