@@ -538,7 +538,7 @@ def test_checkpointing_draws_the_same_noise_again() -> None:
         (lambda x, w: linear(x, w.int()), TypeError, "weight: expected a floating-point"),
         (lambda x, w: linear(x, w[0]), ValueError, r"weight: expected shape \(out, in\)"),
         (lambda x, w: linear(x, w[:0]), ValueError, "weight: expected at least one"),
-        (lambda x, w: linear(x, w.double()), TypeError, "weight: expected the dtype of x"),
+        (lambda x, w: linear(x, w.double()), TypeError, "x: expected the dtype of the weight"),
         (lambda x, w: linear(x, w, torch.ones(2)), ValueError, r"bias: expected shape \(3,\)"),
         (lambda x, w: linear(x, w, key=torch.ones(3)), ValueError, "key: expected an int64"),
         (lambda x, w: linear(x / 0, w), ValueError, "x: "),
@@ -597,12 +597,11 @@ def test_read_noise_of_torch_operations_has_its_variance() -> None:
 
 
 def test_int8_weights_of_torch_operations_have_127_levels() -> None:
-    spec = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none", kernel="int8")
-    device = nc.devices.ideal()
+    """Rows of the identity, which an 8-bit DAC drives exactly, read the weights one by one."""
+    spec = nc.CrossbarSpec(adc_bits=None, read_noise="none", kernel="int8")
     torch.manual_seed(0)
     w = torch.randn(6, 20, dtype=torch.float64)
-    found = linear(torch.eye(20, dtype=torch.float64), w, spec=spec, device=device).T
+    eye = torch.eye(20, dtype=torch.float64)
+    found = linear(eye, w, spec=spec, device=nc.devices.ideal()).T
     peak = w.abs().amax(1, keepdim=True)
-    codes = found / peak * 127
-    torch.testing.assert_close(codes, (w / peak * 127).round(), rtol=0, atol=1e-4)
-    assert codes.abs().max() == pytest.approx(127, abs=1e-4)
+    torch.testing.assert_close(found / peak * 127, (w / peak * 127).round(), rtol=0, atol=1e-3)

@@ -142,7 +142,9 @@ def test_errors() -> None:
         nct.mutual_information(model, images[:0])
     with pytest.raises(ValueError, match=r"repeats: expected an int in .*, got 0"):
         nct.mutual_information(model, images, 0)
-    with pytest.raises(ValueError, match=r"output: expected 'class' or 'softmax', got 'logits'"):
+    with pytest.raises(
+        ValueError, match=r"output: expected one of 'class', 'softmax', got 'logits'"
+    ):
         nct.mutual_information(model, images, output="logits")
     with pytest.raises(ValueError, match=r"bins: expected an int in .2, 256., got 1"):
         nct.mutual_information(model, images, bins=1)

@@ -379,7 +379,7 @@ def twice() -> Any:
         (network, {"weight_bits": 1}, "weight_bits: expected an int in .2, 16., got 1"),
         (network, {"activation_bits": 17}, "activation_bits: expected an int in .2, 16."),
         (network, {"first_last_bits": 0}, "first_last_bits: expected an int"),
-        (network, {"per": "row"}, "per: expected 'tensor' or 'channel', got 'row'"),
+        (network, {"per": "row"}, "per: expected one of 'tensor', 'channel', got 'row'"),
         (network, {"filter_fn": lambda *_: False}, "model: expected at least one weight"),
         (twice, {}, "model: expected one that is not quantised"),
         (lambda: parametrizations.weight_norm(nn.Linear(3, 3)), {}, "expected ordinary weights"),

@@ -420,7 +420,7 @@ def _layer_inputs(trained: Trained, settings: Settings) -> dict[str, tuple[F32, 
 
     def look_at(name: str, layer: CrossbarLayer) -> None:
         def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            (vectors,) = layer.vectors(arguments[0])
+            (vectors,) = torch.cat(list(layer.examples(arguments[0])), 1)
             every = -(-len(vectors) // settings.report_vectors)
             seen[name] = vectors[::every].numpy().copy(), len(vectors) // len(images)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import _arguments as arguments
 
-__all__ = ["MAX_COUNT", "Filter", "check_count", "check_filter", "check_module", "check_patterns"]
+__all__ = ["MAX_COUNT", "check_count", "check_filter", "check_module", "check_patterns"]
 
 MAX_COUNT = 2**31 - 1
 """Of repeats, epochs and what else is counted; more would never end."""

@@ -22,14 +22,20 @@ IGNORED = -100  # labels that do not count, as for torch's cross entropy
 
 @torch.no_grad()
 def answers(
-    model: nn.Module, loader: Iterable[Any], arrange: Callable[[Any], Any] = lambda x: x
+    model: nn.Module,
+    loader: Iterable[Any],
+    arrange: Callable[[Any], Any] = lambda x: x,
+    name: str = "loader",
 ) -> tuple[Tensor, Tensor]:
-    """Outputs and labels of all batches of a loader; ``arrange`` lays out the inputs."""
+    """Outputs and labels of all batches of a loader; ``arrange`` lays out the inputs.
+
+    ``name`` is that of the loader in errors.
+    """
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     pairs = []
     for batch in loader:
-        inputs, labels = split_batch("loader", batch)
+        inputs, labels = split_batch(name, batch)
         output = call(model, moved(arrange(inputs), device))
         if "CausalLM" in type(output).__name__:
             raise ValueError(
@@ -38,9 +44,8 @@ def answers(
             )
         pairs.append((logits_of(output), labels.to(device)))
     if not pairs:
-        raise ValueError("loader: expected at least one batch, got none")
-    outputs, labels = zip(*pairs, strict=True)
-    return torch.cat(outputs), torch.cat(labels)
+        raise ValueError(f"{name}: expected at least one batch, got none")
+    return torch.cat([output for output, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
 
 def metric_named(metric: Metric) -> Callable[[Tensor, Tensor], float]:

@@ -340,7 +340,7 @@ def accuracy(
 
 def measure(model: nn.Module, loader: Iterable[Any]) -> tuple[float, float]:
     """Accuracy in percent and mean cross entropy in nats of all images of a loader."""
-    logits, labels = answers(model, loader)
+    logits, labels = answers(model, loader, name="validation")
     return percent(logits, labels), cross_entropy(logits, labels)
 
 
