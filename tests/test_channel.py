@@ -274,8 +274,9 @@ def test_equals_the_reference_bit_for_bit(configuration: dict[str, Any], literal
     rng = RNG(1)
     x = rng.uniform(-1.2, 1.2, 501).astype(np.float32)
     cells = rng.integers(1, 7, 501).astype(np.int32)
-    read_key = reference.fold_in(7, 3)
-    keys = reference.Keys(3 if "read" in configuration else read_key, read_key, 11)
+    read_key = nc.random.key(7, "channel read", 3)
+    chip_key = nc.random.key(3, "channel chip") if "read" in configuration else read_key
+    keys = reference.Keys(chip_key, read_key, 11)
     if must and not literal:
         with pytest.raises(ValueError, match="collapse: True is not exact for this channel"):
             channel.sample(x, 7, cells, collapse=True)

@@ -653,7 +653,7 @@ def test_bad_state() -> None:
     with pytest.raises(ValueError, match="config: expected a JSON object"):
         restore(arrays, "{")
     with pytest.raises(ValueError, match="config: expected the keys"):
-        restore(arrays, json.dumps({"version": 1, "stream_version": 1}))
+        restore(arrays, json.dumps({"version": 1, "stream_version": nc.random.STREAM_VERSION}))
 
 
 # --------------------------------------------------------------------------- bad input

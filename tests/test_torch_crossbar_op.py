@@ -167,7 +167,14 @@ def expected_gradients(
     )  # fmt: skip
     full_scale = reference.input_ranges(x * row, packed.ranges.dac)
     result = reference.product(
-        x, planes, how, full_scale, packed.scales.output, read, array.stream, packed.scales.row
+        x,
+        planes,
+        how,
+        full_scale,
+        packed.scales.output,
+        nc.random.key(read, "crossbar read", packed.chip),
+        array.stream,
+        packed.scales.row,
     )
     codes = reference.dac(x * row, full_scale, spec.dac_levels).astype(np.float64)
     grad_x, grad_w = np.zeros(x.shape), np.zeros(w.shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...crossbar import CrossbarSpec, Packed, Ranges, mapping
-from ...random import key
+from ...random import key, stream, unnamed
 from . import fallback
 from .circuit import Circuit
 from .patches import Geometry, blocks, cubic, patches
@@ -87,6 +87,7 @@ def _moved(packed: Packed, like: Tensor) -> fallback.Array:
     adc = packed.ranges.adc if packed.spec.adc_bits is not None else None
     return fallback.Array(
         packed.spec,
+        packed.stream,
         packed.chip,
         tensor(np.stack([p.values for p in planes])),
         tensor(np.stack(variances)) if variances else None,
@@ -120,23 +121,33 @@ def fresh_arrays(
     if not matrix.isfinite().all():
         raise ValueError("weight: expected finite values, got NaN or infinity")
     arrays = []
-    for g, stream in enumerate(circuit.streams):
+    for g in range(circuit.groups):
+        group = matrix[g * n : (g + 1) * n]
+        number = _stream(circuit, g, group)
         dac, adc = Ranges() if given is None else _ranges(given[g])
         if isinstance(circuit.spec.dac_range, float):
             dac = circuit.spec.dac_range
         _require_ranges(circuit.spec, dac, adc)
         arrays.append(
             fallback.programmed(
-                matrix[g * n : (g + 1) * n],
+                group,
                 circuit.device,
                 circuit.spec,
-                fallback.generator(weight.device, key(seed, "torch crossbar chip", stream)),
+                fallback.generator(weight.device, key(seed, "torch crossbar chip", number)),
+                number,
                 seed,
                 dac,
                 None if adc is None else torch.from_numpy(adc).to(matrix),
             )
         )
     return arrays
+
+
+def _stream(circuit: Circuit, group: int, weights: Tensor) -> int:
+    """Of a fresh array: by its name or, as for a Crossbar, by its weights."""
+    if circuit.named:
+        return circuit.streams[group]
+    return stream(unnamed(weights.cpu().numpy()), "crossbar")
 
 
 def _require_ranges(spec: CrossbarSpec, dac: float | None, adc: Any) -> None:
@@ -151,10 +162,10 @@ def _fresh_packed(weights: Any, given: Any, circuit: Circuit, group: int, seed: 
     layer = mapping.Layer.of(weights, circuit.spec)
     if not np.isfinite(layer.scales.output).all():
         raise ValueError("weight: expected finite values, got NaN or infinity")
-    stream = circuit.streams[group]
-    conductances = mapping.program(layer, circuit.device, circuit.spec, seed, stream)
+    number = _stream(circuit, group, torch.from_numpy(weights))
+    conductances = mapping.program(layer, circuit.device, circuit.spec, seed, number)
     ranges = Ranges() if given is None else _ranges(given[group])
-    return Packed(conductances, circuit.device, circuit.spec, layer.scales, ranges, stream=stream)
+    return Packed(conductances, circuit.device, circuit.spec, layer.scales, ranges, stream=number)
 
 
 def _core_takes(x: Tensor) -> bool:
@@ -194,11 +205,16 @@ def outputs(
         biases = bias.chunk(groups)
     found = [
         _product(
-            part, array, b, geometry, key(seed, "torch crossbar read", stream, array.chip), save
+            part,
+            array,
+            b,
+            geometry,
+            key(seed, "torch crossbar read", array.stream, array.chip),
+            save,
         )
         if isinstance(array, fallback.Array)
         else _core_product(part, array, b, geometry, seed, save)
-        for part, array, b, stream in zip(parts, arrays, biases, circuit.streams, strict=True)
+        for part, array, b in zip(parts, arrays, biases, strict=True)
     ]
     y = found[0][0] if groups == 1 else torch.cat([y for y, _ in found], dim=1)
     if geometry is not None:

@@ -18,13 +18,17 @@ __all__ = ["Circuit", "array_name", "describe", "parse"]
 
 
 class Circuit(NamedTuple):
-    """``geometry``: of a convolution; None: a linear layer. Each group is an array of its own."""
+    """``geometry``: of a convolution; None: a linear layer. Each group is an array of its own.
+
+    ``streams``: of the groups; where there is no name, fresh arrays take those of their weights.
+    """
 
     device: Device
     spec: CrossbarSpec
     geometry: Geometry | None
     groups: int
     streams: tuple[int, ...]
+    named: bool
 
     @property
     def planes(self) -> int:
@@ -78,4 +82,5 @@ def parse(circuit: str) -> Circuit:
         None if geometry is None else Geometry(*(tuple(values) for values in geometry)),
         groups,
         tuple(stream(array_name(name, g, groups), "crossbar") for g in range(groups)),
+        bool(name),
     )

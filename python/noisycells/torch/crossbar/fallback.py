@@ -26,13 +26,14 @@ __all__ = ["Array", "generator", "product", "programmed"]
 class Array(NamedTuple):
     """Conductances as a product sees them, as :class:`noisycells.crossbar.Packed` holds them.
 
-    ``chip``: a number that tells chips apart; their reads have noise of their own.
+    ``stream``: of the array; ``chip``: a number that tells chips apart. Reads have noise of both.
     ``values``, ``variance``: (planes, out, in) in units of g_max - g_min; ``factors``: of each
     plane; ``scale``: (out,); ``row``: (in,) or None; ``full_scale``: of the inputs, None: that of
     each vector; ``ranges``: (passes,) of the ADCs, None: no ADC.
     """
 
     spec: CrossbarSpec
+    stream: int
     chip: int
     values: Tensor
     variance: Tensor | None
@@ -59,13 +60,14 @@ def programmed(
     device: Device,
     spec: CrossbarSpec,
     random: torch.Generator,
+    stream: int,
     chip: int,
     full_scale: float | None,
     ranges: Tensor | None,
 ) -> Array:
     """Program ``weight`` (out, in) on a fresh array.
 
-    ``chip`` is its number. ``full_scale`` and ``ranges`` are the calibrated ones; None: as the
+    ``stream`` and ``chip`` tell its reads from those of others. ``full_scale`` and ``ranges`` are the calibrated ones; None: as the
     spec says.
     """
     magnitude = weight.abs()
@@ -93,8 +95,8 @@ def programmed(
     factors = [f for f in slice_factors(spec).tolist() for _ in range(spec.polarity_planes)]
     noisy = spec.noisy_weights and any(device.read_variance)
     array = Array(
-        spec, chip, torch.stack(values), torch.stack(squares) if noisy else None, factors, scale,
-        row, full_scale, ranges,
+        spec, stream, chip, torch.stack(values), torch.stack(squares) if noisy else None, factors,
+        scale, row, full_scale, ranges,
     )  # fmt: skip
     if spec.adc_bits is not None and ranges is None:
         return array._replace(ranges=_ranges(array))
