@@ -690,7 +690,7 @@ def test_no_time_dependence() -> None:
 
 
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: devices.pcm_joshi2020().ageing(-1.0), ValueError, "seconds: expected a finite number >= 0"),
+    (lambda: devices.pcm_joshi2020().ageing(-1.0), ValueError, "seconds: expected .* >= 0"),
     (lambda: devices.pcm_joshi2020().ageing(math.nan), ValueError, "seconds: expected a finite"),
     (lambda: devices.pcm_joshi2020().ageing(math.inf, True), ValueError, "seconds: .* finite"),
     (lambda: devices.pcm_joshi2020().ageing("1"), TypeError, "seconds: expected a number, got '1'"),

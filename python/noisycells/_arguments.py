@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._types import F32, F64, MAX_INDEX, MAX_SEED
+from ._types import F32, F64, I32, MAX_CELLS, MAX_INDEX, MAX_SEED
 
 __all__ = [
     "array32",
     "array64",
+    "cells",
     "choice",
     "flag",
     "integer",
@@ -186,6 +187,22 @@ def probabilities(name: str, value: Any, sides: str) -> tuple[float, float]:
 
 
 # --------------------------------------------------------------------------- arrays
+
+
+def cells(name: str, value: Any, shape: tuple[int, ...]) -> int | I32:
+    """Cells of each weight: an int in [1, 65535], or flat int32, one for each of ``shape``."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise wrong_type(name, "integers", value)
+    if array.size and not (array.min() >= 1 and array.max() <= MAX_CELLS):
+        raise wrong_value(name, f"1 to {MAX_CELLS}", f"{array.min()} to {array.max()}")
+    if array.ndim == 0:
+        return int(array)
+    try:
+        array = np.broadcast_to(array, shape)
+    except ValueError:
+        raise wrong_value(name, f"a shape that fits x of shape {shape}", array.shape) from None
+    return np.ascontiguousarray(array, np.int32).reshape(-1)
 
 
 def real(name: str, values: ArrayLike) -> NDArray[Any]:

@@ -51,6 +51,12 @@ class Converter(NamedTuple):
     inv_step: float
     levels: int
 
+    @classmethod
+    def over(cls, lo: float, hi: float, bits: int) -> Converter:
+        """The converter of ``bits`` bits whose first and last levels are ``lo`` and ``hi``."""
+        step = (hi - lo) / ((1 << bits) - 1)
+        return cls(lo, step, 1 / step, 1 << bits)
+
     def quantise(self, v: F32) -> I32:
         """The nearest code of each value, ties to even, clipped to the converter's range."""
         t = (v - np.float32(self.lo)) * np.float32(self.inv_step)

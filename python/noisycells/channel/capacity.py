@@ -7,17 +7,19 @@ for computing the capacity of arbitrary discrete memoryless channels", both IEEE
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import _arguments
+from .._types import F64, Converter
+
 if TYPE_CHECKING:
-    from .._types import Converter
+    from .channel import Channel
 
-__all__ = ["Capacity", "blahut_arimoto", "gaussian_transition", "input_grid"]
-
-F64 = npt.NDArray[np.float64]
+__all__ = ["Capacity", "blahut_arimoto", "channel_capacity", "gaussian_transition", "input_grid"]
 
 TOLERANCE = 1e-3  # bits between the two bounds at which the iteration stops
 MAX_INPUTS = 1024  # input levels of a free capacity; two sd apart they still lose < 1e-4 bits
@@ -157,3 +159,37 @@ def gaussian_transition(mean: F64, std: F64, converter: Converter | None = None)
         w[:, -1] += codes[:, below + converter.levels :].sum(axis=1)
     w /= w.sum(axis=1, keepdims=True)
     return w
+
+
+def channel_capacity(channel: Channel, levels: npt.ArrayLike | None, tolerance: float) -> float:
+    """Bits per cell of a channel as configured; see :meth:`noisycells.Channel.capacity`."""
+    inputs = _written(channel, levels)
+    if inputs is None:
+        return math.inf
+    # The two ends of the table, which stuck cells act as, come last.
+    at = np.concatenate([inputs, channel.x[[0, -1]]])
+    std = np.hypot(channel.std_at(at), channel.d2d_std)
+    transition = gaussian_transition(channel.mean_at(at), std, channel._read_converter)
+    low, high = channel.stuck
+    transition = (1 - low - high) * transition[:-2] + low * transition[-2] + high * transition[-1]
+    return blahut_arimoto(transition, tolerance).bits
+
+
+def _written(channel: Channel, levels: npt.ArrayLike | None) -> F64 | None:
+    """Inputs that may be written; None where they are free and noiseless at some."""
+    if levels is not None:
+        inputs = np.unique(_arguments.array64("levels", levels))
+        if channel.write_bits is not None:
+            converter = channel.write_converter(channel.write_bits)
+            codes = converter.quantise(inputs.astype(np.float32))
+            inputs = np.unique(converter.dequantise(codes)).astype(np.float64)
+    elif channel._write_levels is not None:
+        inputs = channel._write_levels.astype(np.float64)
+    else:
+        fine = np.union1d(np.linspace(channel.x[0], channel.x[-1], 4097), channel._knots[0])
+        std = np.hypot(channel.std_at(fine), channel.d2d_std)
+        if channel.read_bits is None and std.min() == 0 and sum(channel.stuck) < 1:
+            return None
+        grid = input_grid(fine, channel.mean_at(fine), np.maximum(std, 1e-3 * np.ptp(channel.mean)))
+        return np.union1d(grid, channel.x if len(channel.x) <= len(grid) else [])
+    return inputs

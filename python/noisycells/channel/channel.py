@@ -7,7 +7,6 @@ standard deviation depend on the input, both learnt from measurements.
 from __future__ import annotations
 
 import json
-import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments, _core, random
-from .._types import F32, F64, MAX_CELLS, Converter
+from .._types import F32, F64, Converter
 from ..runtime import threads_argument
 from .capacity import TOLERANCE as CAPACITY_TOLERANCE
-from .capacity import blahut_arimoto, gaussian_transition, input_grid
+from .capacity import channel_capacity
 from .fitting import Goodness, fit
+from .knots import find_branch, given_branch, steps, working_knots
+from .text import from_dict, from_json, to_dict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Channel"]
 
-UNIFORM = 1e-6  # of the spacing: how far knots may be from uniform to be used as they are
-RESAMPLED = 4096  # segments of the working table otherwise
 MAX_BITS = 16
 
 
@@ -139,9 +138,13 @@ class Channel:
         self.licence = _arguments.text("licence", licence)
         self.synthetic = _arguments.flag("synthetic", synthetic)
         self.goodness: Goodness | None = None
-        self._knots = self._working_knots()
+        self._knots = working_knots(self.x, self.mean, self.std, self.read_std)
         self._given_branch = None if branch is None else self._check_branch(branch)
-        self._branch_knots = self._find_branch()
+        if self._given_branch is None:
+            self._branch_knots = find_branch(self._knots)
+        else:
+            resampled = len(self._knots.x) != n
+            self._branch_knots = given_branch(self._given_branch, self._knots, resampled)
 
     # ----------------------------------------------------------------- constructors
 
@@ -181,17 +184,6 @@ class Channel:
 
     # ----------------------------------------------------------------- the working table
 
-    def _working_knots(self) -> tuple[F64, F64, F64, F64]:
-        """Uniform knots with mean, program std and read std."""
-        read = np.zeros_like(self.std) if self.read_std is None else self.read_std
-        knots = np.linspace(self.x[0], self.x[-1], len(self.x))
-        if np.abs(knots - self.x).max() <= UNIFORM * (knots[1] - knots[0]):
-            mean, std = self.mean, self.std
-        else:
-            knots = np.linspace(self.x[0], self.x[-1], RESAMPLED + 1)
-            mean, std, read = (np.interp(knots, self.x, v) for v in (self.mean, self.std, read))
-        return knots, mean, np.sqrt(np.maximum(std**2 - read**2, 0.0)), read
-
     def mean_at(self, x: npt.ArrayLike) -> F64:
         """Mean output at inputs ``x``; float64, x's shape."""
         knots, mean, _, _ = self._knots
@@ -209,10 +201,10 @@ class Channel:
         knots, mean, program, read = self._knots
         low = min(round(self.stuck[0] * 2**32), 2**32 - 1)
         return _core.ChannelTables(
-            np.hstack([_steps(mean), _steps(program)]),
+            np.hstack([steps(mean), steps(program)]),
             float(knots[0]),
             (len(knots) - 1) / float(knots[-1] - knots[0]),
-            None if self.read_std is None else _steps(read),
+            None if self.read_std is None else steps(read),
             self._read_converter,
             self.d2d_std,
             (low, min(round(self.stuck[1] * 2**32), 2**32 - 1 - low)),
@@ -230,32 +222,6 @@ class Channel:
                 f"branch: expected an interval within [{self.x[0]}, {self.x[-1]}], got {branch!r}"
             )
         return lo, hi
-
-    def _find_branch(self) -> tuple[F64, F64]:
-        """Inputs and strictly monotone means along the branch, inputs increasing."""
-        knots, mean, _, _ = self._knots
-        if self._given_branch is not None:
-            lo, hi = self._given_branch
-            near = UNIFORM * (knots[1] - knots[0])  # an end may be a knot but for rounding
-            if len(knots) == len(self.x):
-                inner = knots[(knots > lo + near) & (knots < hi - near)]
-                along = np.concatenate([[lo], inner, [hi]])
-            else:
-                # Not beyond the working knots: the segment across an end that is a turning point
-                # of the user's table may run the wrong way.
-                along = knots[(knots >= lo - near) & (knots <= hi + near)]
-            means = self.mean_at(along)
-            if set(np.sign(np.diff(means)).tolist()) not in ({1.0}, {-1.0}):
-                raise ValueError(f"branch: the mean is not strictly monotone on {(lo, hi)!r}")
-            return along, means
-        turns = np.flatnonzero(np.diff(np.sign(np.diff(mean)))) + 1
-        ends = [0, *turns.tolist(), len(mean) - 1]
-        spans = np.abs(np.diff(mean[ends]))
-        if spans.max() == 0:
-            raise ValueError(f"mean: expected one that depends on x, got {mean[0]} at every knot")
-        longest = int(np.argmax(spans))
-        part = slice(ends[longest], ends[longest + 1] + 1)
-        return knots[part], mean[part]
 
     @property
     def branch(self) -> tuple[float, float]:
@@ -313,13 +279,13 @@ class Channel:
             First output, and outputs per unit.
         """
         lo, hi = self.range
-        return _steps(self.inverse(np.linspace(lo, hi, n))), lo, (n - 1) / (hi - lo)
+        return steps(self.inverse(np.linspace(lo, hi, n))), lo, (n - 1) / (hi - lo)
 
     # ----------------------------------------------------------------- converters
 
     def write_converter(self, bits: int) -> Converter:
         """The converter of ``bits`` bits that writes cells, uniform over ``branch``."""
-        return _converter(*self.branch, _arguments.integer("bits", bits, 1, MAX_BITS))
+        return Converter.over(*self.branch, _arguments.integer("bits", bits, 1, MAX_BITS))
 
     @cached_property
     def _read_converter(self) -> Converter | None:
@@ -327,7 +293,7 @@ class Channel:
             return None
         lo = float((self.mean - 3 * self.std).min())
         hi = float((self.mean + 3 * self.std).max())
-        return _converter(lo, hi, self.read_bits)
+        return Converter.over(lo, hi, self.read_bits)
 
     @cached_property
     def _write_levels(self) -> F32 | None:
@@ -420,7 +386,7 @@ class Channel:
         _core.sample(
             values,
             out.reshape(-1),
-            _cells(cells, inputs.shape),
+            _arguments.cells("cells", cells, inputs.shape),
             self.tables,
             chip_key,
             read_key,
@@ -454,30 +420,7 @@ class Channel:
         float
             Bits per cell; infinite where the noise vanishes and levels are free.
         """
-        if levels is not None:
-            inputs = np.unique(_arguments.array64("levels", levels))
-            if self.write_bits is not None:
-                converter = self.write_converter(self.write_bits)
-                codes = converter.quantise(inputs.astype(np.float32))
-                inputs = np.unique(converter.dequantise(codes)).astype(np.float64)
-        elif self._write_levels is not None:
-            inputs = self._write_levels.astype(np.float64)
-        else:
-            fine = np.union1d(np.linspace(self.x[0], self.x[-1], 4097), self._knots[0])
-            std = np.hypot(self.std_at(fine), self.d2d_std)
-            if self.read_bits is None and std.min() == 0 and sum(self.stuck) < 1:
-                return math.inf
-            grid = input_grid(fine, self.mean_at(fine), np.maximum(std, 1e-3 * np.ptp(self.mean)))
-            inputs = np.union1d(grid, self.x if len(self.x) <= len(grid) else [])
-        # The two ends of the table, which stuck cells act as, come last.
-        at = np.concatenate([inputs, self.x[[0, -1]]])
-        std = np.hypot(self.std_at(at), self.d2d_std)
-        transition = gaussian_transition(self.mean_at(at), std, self._read_converter)
-        low, high = self.stuck
-        transition = (
-            (1 - low - high) * transition[:-2] + low * transition[-2] + high * transition[-1]
-        )
-        return blahut_arimoto(transition, tolerance).bits
+        return channel_capacity(self, levels, tolerance)
 
     def plot(self, x: npt.ArrayLike | None = None, y: npt.ArrayLike | None = None) -> Figure:
         """Mean, one and two standard deviations and the branch, over measurements if given.
@@ -505,44 +448,12 @@ class Channel:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything the channel is made of, as plain JSON types; exact."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "licence": self.licence,
-            "synthetic": self.synthetic,
-            "x": self.x.tolist(),
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
-            "read_std": None if self.read_std is None else self.read_std.tolist(),
-            "branch": None if self._given_branch is None else list(self._given_branch),
-            "write_bits": self.write_bits,
-            "read_bits": self.read_bits,
-            "d2d_std": self.d2d_std,
-            "stuck": list(self.stuck),
-            "goodness": None if self.goodness is None else self.goodness.to_dict(),
-        }
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Channel:
         """The channel of :meth:`to_dict`; ValueError if a key is missing or unknown."""
-        if not isinstance(data, dict):
-            raise TypeError(f"data: expected the dict of a channel, got {type(data).__name__}")
-        unknown = sorted(set(data) - _KEYS)
-        missing = sorted({"x", "mean", "std"} - set(data))
-        if unknown or missing:
-            raise ValueError(
-                "data: expected the keys of a channel"
-                + (f"; missing: {', '.join(missing)}" if missing else "")
-                + (f"; unknown: {', '.join(unknown)}" if unknown else "")
-            )
-        arguments = {key: value for key, value in data.items() if key != "goodness"}
-        channel = cls(**arguments)
-        if data.get("goodness") is not None:
-            try:
-                channel.goodness = Goodness(**data["goodness"])
-            except TypeError as error:
-                raise ValueError(f"goodness: expected that of a fitted channel: {error}") from None
-        return channel
+        return from_dict(cls, data)
 
     def to_json(self) -> str:
         """:meth:`to_dict` as JSON text; numbers keep every bit."""
@@ -551,13 +462,7 @@ class Channel:
     @classmethod
     def from_json(cls, text: str) -> Channel:
         """The channel of :meth:`to_json`; ValueError if the text is not one."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"text: expected a channel as JSON: {error}") from None
-        if not isinstance(data, dict):
-            raise ValueError(f"text: expected a JSON object, got {type(data).__name__}")
-        return cls.from_dict(data)
+        return from_json(cls, text)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Channel):
@@ -580,12 +485,6 @@ class Channel:
         return f"<Channel {self.name}: {', '.join(options)}>"
 
 
-_KEYS = set(
-    "name source licence synthetic x mean std read_std branch write_bits read_bits d2d_std stuck "
-    "goodness".split()
-)
-
-
 def _per_knot(name: str, values: npt.ArrayLike, n: int, or_one: bool = False) -> F64:
     """A number for each of ``n`` knots, or where ``or_one`` one for all."""
     if or_one and np.ndim(values) == 0:
@@ -594,31 +493,3 @@ def _per_knot(name: str, values: npt.ArrayLike, n: int, or_one: bool = False) ->
     if len(array) != n:
         raise ValueError(f"{name}: expected the length of x, {n}, got {len(array)}")
     return array
-
-
-def _converter(lo: float, hi: float, bits: int) -> Converter:
-    levels = 1 << bits
-    step = (hi - lo) / (levels - 1)
-    return Converter(lo, step, 1 / step, levels)
-
-
-def _steps(values: F64) -> F32:
-    """Columns of ``values`` and of the next value - value, last 0, in float32."""
-    rounded = values.astype(np.float32)
-    difference = np.diff(rounded.astype(np.float64), append=float(rounded[-1]))
-    return np.stack([rounded, difference.astype(np.float32)], axis=1)
-
-
-def _cells(cells: int | npt.ArrayLike, shape: tuple[int, ...]) -> int | npt.NDArray[np.int32]:
-    array = np.asarray(cells)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"cells: expected integers, got {cells!r}")
-    if array.size and not (array.min() >= 1 and array.max() <= MAX_CELLS):
-        raise ValueError(f"cells: expected 1 to {MAX_CELLS}, got {array.min()} to {array.max()}")
-    if array.ndim == 0:
-        return int(array)
-    try:
-        array = np.broadcast_to(array, shape)
-    except ValueError:
-        raise ValueError(f"cells: shape {array.shape} does not fit x of shape {shape}") from None
-    return np.ascontiguousarray(array, np.int32).reshape(-1)

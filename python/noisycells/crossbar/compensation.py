@@ -20,17 +20,15 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import random
-from .._types import F32
+from .._types import F32, F64
 from .mapping import reciprocal
 from .spec import CrossbarSpec
 
 if TYPE_CHECKING:
     from .packed import Packed
 
-F64 = NDArray[np.float64]
 
 __all__ = ["READOUTS", "gain", "measure", "spacing"]
 

@@ -22,7 +22,7 @@ from ..channel import Channel
 from ..runtime import threads_argument
 from . import tables
 from .model import Model
-from .moments import exponential_moments, rectified_moments
+from .moments import unstuck_moments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -359,36 +359,12 @@ class Device:
         """
         at = None if seconds is None else self._check_seconds(seconds, extrapolate)
         wanted = self._targets("target", target, extrapolate).astype(np.float64)
-        first, second = self._raw_moments(wanted.ravel(), at)
+        first, second = unstuck_moments(self._model, wanted.ravel(), at)
         off, on = self.stuck
         first = (1 - off - on) * first + off * self.g_min + on * self.g_max
         second = (1 - off - on) * second + off * self.g_min**2 + on * self.g_max**2
         std = np.sqrt(np.maximum(second - first**2, 0.0))
         return first.reshape(wanted.shape), std.reshape(wanted.shape)
-
-    def _raw_moments(self, target: F64, seconds: float | None) -> tuple[F64, F64]:
-        """E g and E g^2 of devices that are not stuck; target (n,)."""
-        model = self._model
-        mean, std = model.programmed(target)
-        if seconds is None or self.time_range is None:
-            return rectified_moments(mean, std)
-        z = np.linspace(-8.0, 8.0, 801)
-        weight = np.exp(-(z**2) / 2)
-        weight /= weight.sum()
-        programmed = np.maximum(mean[:, None] + std[:, None] * z, 0.0)
-        first, second = programmed, programmed**2
-        if model.relaxation is not None:
-            shift, spread = model.relaxation(model.within(target), seconds)
-            first, second = rectified_moments(programmed + shift[:, None], spread[:, None])
-        if model.flicker is not None:
-            fraction = model.flicker(programmed, seconds)
-            factor, square = rectified_moments(np.ones_like(fraction), fraction)
-            first, second = first * factor, second * square
-        first, second = first @ weight, second @ weight
-        if model.drift is not None:
-            factor, square = exponential_moments(*model.drift(model.within(target), seconds))
-            first, second = first * factor, second * square
-        return first, second
 
     def channel(self, seconds: float | None = None, extrapolate: bool = False) -> Channel:
         """The device as a storage cell: mean and noise of a read over the target.

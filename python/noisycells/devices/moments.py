@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from numpy.polynomial.polynomial import polyval
 
-__all__ = ["exponential_moments", "polynomial", "rectified_moments"]
+from .._types import F64
+from .model import Model
 
-F64 = npt.NDArray[np.float64]
+__all__ = ["exponential_moments", "polynomial", "rectified_moments", "unstuck_moments"]
 
 
 def polynomial(x: F64, coefficients: Sequence[float] | F64) -> F64:
@@ -46,3 +46,27 @@ def exponential_moments(mean: F64, std: F64) -> tuple[F64, F64]:
     weight /= weight.sum()
     factor = np.exp(-np.abs(mean[:, None] + std[:, None] * z))
     return factor @ weight, factor**2 @ weight
+
+
+def unstuck_moments(model: Model, target: F64, seconds: float | None) -> tuple[F64, F64]:
+    """E g and E g^2 of devices that are not stuck; target (n,)."""
+    mean, std = model.programmed(target)
+    if seconds is None or model.time_range is None:
+        return rectified_moments(mean, std)
+    z = np.linspace(-8.0, 8.0, 801)
+    weight = np.exp(-(z**2) / 2)
+    weight /= weight.sum()
+    programmed = np.maximum(mean[:, None] + std[:, None] * z, 0.0)
+    first, second = programmed, programmed**2
+    if model.relaxation is not None:
+        shift, spread = model.relaxation(model.within(target), seconds)
+        first, second = rectified_moments(programmed + shift[:, None], spread[:, None])
+    if model.flicker is not None:
+        fraction = model.flicker(programmed, seconds)
+        factor, square = rectified_moments(np.ones_like(fraction), fraction)
+        first, second = first * factor, second * square
+    first, second = first @ weight, second @ weight
+    if model.drift is not None:
+        factor, square = exponential_moments(*model.drift(model.within(target), seconds))
+        first, second = first * factor, second * square
+    return first, second

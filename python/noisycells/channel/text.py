@@ -1,0 +1,71 @@
+"""A channel as plain JSON types, and back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from .fitting import Goodness
+
+if TYPE_CHECKING:
+    from .channel import Channel
+
+__all__ = ["from_dict", "from_json", "to_dict"]
+
+KEYS = frozenset(
+    "name source licence synthetic x mean std read_std branch write_bits read_bits d2d_std stuck "
+    "goodness".split()
+)
+
+
+def to_dict(channel: Channel) -> dict[str, Any]:
+    """Everything the channel is made of; exact."""
+    return {
+        "name": channel.name,
+        "source": channel.source,
+        "licence": channel.licence,
+        "synthetic": channel.synthetic,
+        "x": channel.x.tolist(),
+        "mean": channel.mean.tolist(),
+        "std": channel.std.tolist(),
+        "read_std": None if channel.read_std is None else channel.read_std.tolist(),
+        "branch": None if channel._given_branch is None else list(channel._given_branch),
+        "write_bits": channel.write_bits,
+        "read_bits": channel.read_bits,
+        "d2d_std": channel.d2d_std,
+        "stuck": list(channel.stuck),
+        "goodness": None if channel.goodness is None else channel.goodness.to_dict(),
+    }
+
+
+def from_dict(cls: type[Channel], data: dict[str, Any]) -> Channel:
+    """The channel of :func:`to_dict`; ValueError if a key is missing or unknown."""
+    if not isinstance(data, dict):
+        raise TypeError(f"data: expected the dict of a channel, got {type(data).__name__}")
+    unknown = sorted(set(data) - KEYS)
+    missing = sorted({"x", "mean", "std"} - set(data))
+    if unknown or missing:
+        raise ValueError(
+            "data: expected the keys of a channel"
+            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+        )
+    arguments = {key: value for key, value in data.items() if key != "goodness"}
+    channel = cls(**arguments)
+    if data.get("goodness") is not None:
+        try:
+            channel.goodness = Goodness(**data["goodness"])
+        except TypeError as error:
+            raise ValueError(f"goodness: expected that of a fitted channel: {error}") from None
+    return channel
+
+
+def from_json(cls: type[Channel], text: str) -> Channel:
+    """The channel of JSON text; ValueError if the text is not one."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"text: expected a channel as JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"text: expected a JSON object, got {type(data).__name__}")
+    return from_dict(cls, data)
