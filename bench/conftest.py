@@ -1,21 +1,15 @@
-"""``pytest bench/``: the cases of ``noisycells bench``, one contender after the other.
+"""``pytest bench/test_speed.py``: the cases of ``python -m bench``, one contender after the other.
 
-``--quick`` divides sizes by 16. ``noisycells bench`` times contenders in turn and is the one to
+``--quick`` divides sizes by 16. ``python -m bench`` times contenders in turn and is the one to
 take ratios from; pytest-benchmark keeps, compares and plots runs (``--benchmark-autosave``,
 ``--benchmark-compare``).
 """
 
 from __future__ import annotations
 
-import os
-
-# Before any OpenMP runtime is loaded: idle threads go to sleep instead of taking the cores from
-# another runtime's. A choice for benchmarks, which the library leaves to its user.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import pytest
 
-from noisycells.benchmarks.machine import machine
+from noisycells.speed.timing import machine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from noisycells.random import standard_normal
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 
 PIECE = 1 << 21
 BINS, PER_UNIT = 622, 64  # of width 1/64, on +-4.859375; and one for each tail
@@ -50,6 +51,15 @@ def p_of_kolmogorov(distance: float, n: int) -> float:
     """Of the largest distance between the distribution functions; the limit of many draws."""
     terms = ((-1) ** (k - 1) * math.exp(-2 * n * (k * distance) ** 2) for k in range(1, 101))
     return max(0.0, min(1.0, 2 * sum(terms))) if distance * math.sqrt(n) > 0.2 else 1.0
+
+
+def p_of_standard_normal(z: F64) -> float:
+    """Kolmogorov's test of finite numbers, at least 1000."""
+    assert np.isfinite(z).all() and len(z) >= 1000
+    exact = np.array([1 - upper_tail(v) for v in np.sort(z)])
+    steps = np.arange(len(z) + 1) / len(z)
+    distance = max(np.abs(exact - steps[:-1]).max(), np.abs(exact - steps[1:]).max())
+    return p_of_kolmogorov(float(distance), len(z))
 
 
 def p_of_poisson(count: int, mean: float) -> float:

@@ -263,8 +263,8 @@ def test_demo_on_the_embedded_digits_in_a_process_of_its_own(tmp_path: Path) -> 
 
 
 def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The measurement itself is tested with the benchmarks; here, that it is asked for."""
-    from noisycells import benchmarks
+    """The measurement itself is tested in test_speed.py; here, that it is asked for."""
+    from noisycells import speed
 
     asked = {}
 
@@ -272,13 +272,13 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.update(options)
         return {"rows": []}
 
-    monkeypatch.setattr(benchmarks, "run", measure)
-    monkeypatch.setattr(benchmarks, "render", lambda result: f"table of {result}")
+    monkeypatch.setattr(speed, "run", measure)
+    monkeypatch.setattr(speed, "render", lambda result: f"table of {result}")
     assert json.loads(succeed("bench", "--threads", "1,3", "--quick", "--json")) == {"rows": []}
     assert asked.pop("progress") and asked == {
         "threads": (1, 3),
         "level": None,
-        "shrink": benchmarks.QUICK,
+        "shrink": speed.QUICK,
     }
     assert succeed("bench", "--level", "baseline") == "table of {'rows': []}\n"
     assert (asked["level"], asked["shrink"]) == ("baseline", 1)

@@ -70,7 +70,7 @@ ROOMS = [
     {"devices"},
     {"storage", "crossbar", "io"},
     {"data", "intervals", "torch"},
-    {"benchmarks", "studies"},
+    {"speed", "studies"},
     {"cli"},
 ]
 

@@ -2,7 +2,6 @@
 #include <pybind11/stl.h>
 
 #include "noisycells/parallel.h"
-#include "noisycells/peak.h"
 #include "noisycells/simd_level.h"
 
 namespace noisycells::bindings {
@@ -23,8 +22,6 @@ void register_runtime(pybind11::module_& m) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("get_num_threads", &get_num_threads);
   m.def("after_fork_in_child", &after_fork_in_child);
-  m.def("multiply_adds", &multiply_adds, py::arg("integer"), py::arg("rounds"),
-        py::arg("num_threads") = 0, py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace noisycells::bindings

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "noisycells/peak.h"
 #include "test.h"
 
 namespace noisycells::tests {
@@ -384,17 +383,6 @@ void largest_codes() {
   }
 }
 
-// What benchmarks measure against.
-void spinning() {
-  for (const std::string& level : available_simd_levels()) {
-    set_simd_level(level);
-    for (const bool integer : {false, true}) {
-      const std::int64_t once = multiply_adds(integer, 1, 1);
-      CHECK(once > 0 && multiply_adds(integer, 10, 3) == 30 * once, "multiply-adds at " + level);
-    }
-  }
-}
-
 // Float sums are made in the order of the rows: fused, or at the baseline of x86 rounded twice.
 // AMX makes them of parts, so that they are compared within rounding: at most 16 numbers in each
 // half of 32 rows, the halves, and 6 products of parts of each 32 rows; less than 9 u is left out.
@@ -615,7 +603,6 @@ void crossbar_tests() {
   convolutions_agree();
   inputs_that_are_not_finite();
   weights_that_are_not_finite();
-  spinning();
 }
 
 }  // namespace noisycells::tests

@@ -244,9 +244,6 @@ struct Kernels {
   // width: of x and sums, whole vectors of 16.
   void (*add_outer)(const float* g, int columns, const float* x, std::ptrdiff_t ld_x,
                     std::ptrdiff_t width, int rows, float* sums, std::ptrdiff_t ld);
-
-  // Multiply-adds in registers, for benchmarks: peak.h. numbers: 256 ordinary ones, overwritten.
-  std::int64_t (*spin)(bool integer, std::int64_t rounds, float* numbers);
 };
 
 }  // namespace noisycells

@@ -20,10 +20,15 @@ from .options import Numbers, json_option, progress, to_json
 @click.option("--quick", is_flag=True, help="Smaller arrays, for a first impression.")
 @json_option
 def bench(threads: tuple[int, ...], level: str | None, quick: bool, as_json: bool) -> None:
-    """Measure the speed of the compiled core against numpy, torch and others, on this machine."""
-    from ..benchmarks import QUICK, render, run, steps
+    """Measure sampling, storing and products beside numpy and torch, on this machine.
 
-    shrink = QUICK if quick else 1
-    with progress("measure", steps(len(threads), shrink)) as step:
-        result = run(threads=threads, level=level, shrink=shrink, progress=step)
-    click.echo(to_json(result) if as_json else render(result))
+    The source tree's `python -m bench` has the full tables: more cases and rivals, goals, and the
+    limits of the machine.
+    """
+    from .. import speed
+
+    with progress("measure", speed.steps(len(threads))) as step:
+        result = speed.run(
+            threads=threads, level=level, shrink=speed.QUICK if quick else 1, progress=step
+        )
+    click.echo(to_json(result) if as_json else speed.render(result))
