@@ -12,6 +12,8 @@ import numpy as np
 from noisycells import _core
 from noisycells.speed.timing import Call
 
+from .peak import multiply_adds
+
 __all__ = ["Limit", "limits", "peak"]
 
 
@@ -62,9 +64,9 @@ def peak(integer: bool, threads: int, least_seconds: float = 0.002) -> Limit:
     while seconds < least_seconds:
         rounds *= 2
         start = time.perf_counter()
-        operations = _core.multiply_adds(integer, rounds, threads)
+        operations = multiply_adds(integer, rounds, threads)
         seconds = time.perf_counter() - start
-    return Limit(lambda: _core.multiply_adds(integer, rounds, threads), operations / 1e9, "Gop/s")
+    return Limit(lambda: multiply_adds(integer, rounds, threads), operations / 1e9, "Gop/s")
 
 
 def _copy(size: int, threads: int) -> Call:

@@ -1,6 +1,6 @@
 """Multiply-adds in registers: the most that products can reach on this processor.
 
-The kernels are built by CMake on first use (bench/peak), beside those of the package and with the
+The kernels are built by CMake on first use (bench/cpp), beside those of the package and with the
 same flags; they are no part of the package.
 """
 
@@ -47,5 +47,5 @@ def multiply_adds(integer: bool, rounds: int, num_threads: int) -> int:
     level = nc.simd_level().encode()
     count = _library().noisycells_multiply_adds(level, integer, rounds, num_threads)
     if not count:
-        raise RuntimeError(f"bench/peak was not built for {nc.simd_level()}")
+        raise RuntimeError(f"bench/cpp was not built for {nc.simd_level()}")
     return int(count)

@@ -24,8 +24,6 @@ struct Lookup {  // positions in a table over one grid
   }
 };
 
-NC_INLINE F magnitude(F x) { return as_float(as_int(x) & set_i(INT32_MAX)); }
-
 NC_INLINE F target_of(F w, const Target& t) {
   return fma(max(w * set(t.inverse), set(0.0f)), set(t.span), set(t.g_min));
 }

@@ -26,6 +26,7 @@ NC_INLINE void prefetch_to_read(const void* p) {
   __builtin_prefetch(static_cast<const char*>(p) + 4096, 0);
 }
 
+NC_INLINE F magnitude(F x) { return as_float(as_int(x) & set_i(INT32_MAX)); }
 NC_INLINE F select_sign(F value, I sign_bits) { return as_float(as_int(value) ^ sign_bits); }
 
 // The first n of W elements, the rest 0; and only those stored. No others are touched.
