@@ -17,7 +17,8 @@ import pytest
 
 from noisycells import devices
 from noisycells.channel import Channel
-from noisycells.channel.fitting import fit, read_csv, scale
+from noisycells.channel import measurements
+from noisycells.channel.fitting import fit, scale
 
 LIMIT = 5.5
 RNG = np.random.default_rng

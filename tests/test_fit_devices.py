@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 import noisycells as nc
 from noisycells import devices
-from noisycells.channel.fitting import fit_times, header, read_columns
+from noisycells.channel import measurements
+from noisycells.channel.fitting import fit_times
 from noisycells.cli import main
 from noisycells.devices import Device
 

@@ -195,7 +195,8 @@ def _heading(table: Table, column: int) -> str:
 
 def _kind(table: Table, x: str | int | None, y: str | int | None) -> Kind:
     """A device where target and measured are there by name, one of them maybe by an option."""
-    named = {role: bool(matching(role, table.header)) for role in ("target", "measured")}
+    roles: tuple[Role, Role] = ("target", "measured")
+    named = {role: bool(matching(role, table.header)) for role in roles}
     given = {"target": x is not None, "measured": y is not None}
     if not any(named.values()):
         for role in named:

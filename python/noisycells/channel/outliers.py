@@ -36,6 +36,8 @@ def outliers(x: F64, y: F64) -> npt.NDArray[np.bool_]:
     x, y : float64, shape (n,)
         ``x`` in ascending order.
     """
+    if len(x) < CURVE:  # too few to tell
+        return np.zeros(len(x), np.bool_)
     levels = np.unique(x)
     repeated = 2 * len(levels) <= len(x) and len(levels) <= MOST_KNOTS
     knots = levels if repeated else np.quantile(x, np.linspace(0, 1, MOST_KNOTS // 4 + 1))
