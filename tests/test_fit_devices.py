@@ -201,4 +201,4 @@ def test_a_device_is_a_cell_at_some_time(tmp_path: Path, table: Path) -> None:
 
 def test_a_cell_has_no_times(table: Path) -> None:
     result = CliRunner().invoke(main, ["fit", str(table), "--kind", "cell", "--time", "time"])
-    assert result.exit_code == 2 and "--time: a cell has no times" in result.stderr
+    assert result.exit_code == 2 and "time: a cell has no times" in result.stderr

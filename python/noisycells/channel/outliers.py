@@ -49,6 +49,7 @@ def outliers(x: F64, y: F64) -> npt.NDArray[np.bool_]:
         [np.median(distance[around]) for around in own],
         [np.median(distance[around]) for around in _windows(x, knots, SCALE)],
     )
+    mad = np.maximum(mad, np.median(mad))  # a level half of which is at zero has none of its own
     values = np.unique(y)
     resolution = np.diff(values).min() if len(values) > 1 else 0.0
     least = max(float(resolution), FINEST * float(np.ptp(middle)))
