@@ -17,7 +17,8 @@ import pytest
 
 from noisycells import devices
 from noisycells.channel import Channel
-from noisycells.channel.fitting import fit, read_csv, scale
+from noisycells.channel import measurements
+from noisycells.channel.fitting import fit, scale
 
 LIMIT = 5.5
 RNG = np.random.default_rng
@@ -318,6 +319,48 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
 # ----------------------------------------------------------------- files and scales
 
 
+def read_csv(path: Path, x: Any = 0, y: Any = 1) -> tuple[np.ndarray, np.ndarray]:
+    found = measurements.read(path, "cell", x, y)
+    return found.x, found.y
+
+
+def test_misspelt_headings_and_pooled_times_are_refused(tmp_path: Path) -> None:
+    rows = "1,2,3\n2,3,4\n"
+    for heading, message in (
+        ("tagret,measured,time", r"unknown column 'tagret'; did you mean 'target'"),
+        ("target,mesured,time", r"unknown column 'mesured'; did you mean 'measured'"),
+        ("target,measured,tme", r"unknown column 'tme'; did you mean 'time'"),
+        ("target (kS),measured,time", r"unit of target .* got 'kS'"),
+        ("target,target,measured", r"2 columns may be 'target'"),
+        ("volt,ohm,time", r"which a cell would pool"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measurements.read(write(tmp_path / "m.csv", f"{heading}\n{rows}"))
+
+
+def test_units_marks_and_encodings(tmp_path: Path) -> None:
+    for text, encoding in (
+        ("Target (nS),MEASURED [mS],Time (h)\n1500,0.002,1\n", "utf-8"),
+        ("target_uS;measured (\u00b5S);hours\n1,5;2;1\n", "latin-1"),
+        ("target\tmeasured\ttime / min\n1,5\t2,0\t60\n", "utf-16"),
+    ):
+        found = measurements.read(write(tmp_path / "m.csv", text, encoding))
+        assert found.kind == "device" and found.seconds is not None
+        assert (found.x[0], found.y[0], found.seconds[0]) == pytest.approx((1.5, 2.0, 3600.0))
+
+
+@needs_sklearn
+def test_outliers_are_told_and_left_out() -> None:
+    x = np.repeat(np.linspace(0, 25, 21), 96)
+    y = x + 2 * RNG(0).standard_normal(len(x))
+    y[::168] += 238
+    with pytest.warns(UserWarning, match="12 of 2016 measurements"):
+        assert fit(x, y).goodness.residual_rms > 15
+    learnt = fit(x, y, robust=True)
+    assert learnt.goodness.outliers == 12
+    assert abs(learnt.goodness.residual_rms / 2 - 1) < LIMIT / math.sqrt(2 * 2004)
+
+
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
     path.write_text(text, encoding=encoding)
     return path
@@ -334,8 +377,6 @@ def test_read_csv(tmp_path: Path) -> None:
     ):
         got = read_csv(write(tmp_path / "m.csv", text), x, y)
         assert (got[0].tolist(), got[1].tolist()) == expected
-    got = read_csv(write(tmp_path / "m.tsv", body.replace(",", "\t")), 0, 2, delimiter="\t")
-    assert got[0].tolist() == expected[0]
     assert read_csv(write(tmp_path / "two.csv", "1,2\n3,4\n"))[1].tolist() == [2, 4]
 
 

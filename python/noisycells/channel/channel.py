@@ -159,7 +159,13 @@ class Channel:
 
     @classmethod
     def fit(
-        cls, x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None, **options: Any
+        cls,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        neighbors: int | None = None,
+        *,
+        robust: bool = False,
+        **options: Any,
     ) -> Channel:
         """A channel learnt from measured (x, y) by k nearest neighbours (Isik et al. 2020).
 
@@ -172,10 +178,13 @@ class Channel:
             Inputs and outputs of each measurement, in any order; inputs may repeat.
         neighbors : int, optional
             k. By default chosen by leave-one-out error.
+        robust : bool
+            Leave out measurements that are far from the median of their neighbours; otherwise
+            they are kept, with a warning.
         **options
             Those of :class:`Channel`. A given ``branch`` replaces the one the fit chooses.
         """
-        fitted = fit(x, y, neighbors)
+        fitted = fit(x, y, neighbors, robust=robust)
         options.setdefault("branch", fitted.branch)
         options.setdefault("name", "fitted")
         channel = cls(fitted.x, fitted.mean, fitted.std, **options)

@@ -6,20 +6,21 @@ responses; this module does that, and what it takes to make an inverse of the re
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
-import os
-from collections.abc import Iterator, Sequence
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Fit", "Goodness", "fit", "fit_times", "header", "read_columns", "read_csv", "scale"]
+from .. import _arguments
+from .._types import F64
+from .outliers import FAR, outliers
 
-F64 = npt.NDArray[np.float64]
+__all__ = ["Fit", "Goodness", "fit", "fit_times", "scale"]
+
 Index = npt.NDArray[np.intp]
 
 MIN_SAMPLES = 10
@@ -54,6 +55,8 @@ class Goodness:
         Third and fourth standardised moment of z, less their Gaussian values.
     normality : float
         p-value of the Jarque-Bera test of z: small where the noise is not Gaussian.
+    outliers : int
+        Measurements far from the median of their neighbours; a robust fit has left them out.
     """
 
     samples: int
@@ -67,6 +70,7 @@ class Goodness:
     skewness: float
     excess_kurtosis: float
     normality: float
+    outliers: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The figures by name."""
@@ -84,7 +88,9 @@ class Fit:
     goodness: Goodness
 
 
-def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit:
+def fit(
+    x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None, *, robust: bool = False
+) -> Fit:
     """Mean and standard deviation of ``y`` given ``x`` by k nearest neighbours.
 
     At each knot the k measurements of nearest input, and all that tie with the k-th of them (so
@@ -107,6 +113,10 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
         each input is learnt from its own measurements alone; otherwise the one of 2, 3, 4, 6, 8,
         11, 16, ... (up to half the measurements, at most 1024) that predicts measurements left
         out one by one with the smallest squared error.
+    robust : bool
+        Leave out measurements that are far from the median of their neighbours, in units of the
+        median absolute deviation; see :func:`noisycells.channel.outliers.outliers`. Otherwise
+        they are kept, and a warning says what they do to the spread.
 
     Raises
     ------
@@ -115,35 +125,85 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     ImportError
         If scikit-learn is not installed.
     """
+    return _fit(x, y, neighbors, _arguments.flag("robust", robust), "")
+
+
+def _fit(
+    x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None, robust: bool, label: str
+) -> Fit:
+    """:func:`fit`; ``label`` opens the warning of outliers."""
     inputs, outputs = _measurements(x, y)
-    try:
-        from sklearn.isotonic import isotonic_regression  # type: ignore[import-untyped]
-        from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError(
-            "fitting a channel needs scikit-learn: pip install 'noisycells[sklearn]'"
-        ) from error
     order = np.argsort(inputs, kind="stable")
     inputs, outputs = inputs[order], outputs[order]
-    levels, repeats = np.unique(inputs, return_counts=True)
+    repeats = int(np.unique(inputs, return_counts=True)[1].min())
+    far = outliers(inputs, outputs)
+    kept = ~far if robust else np.ones_like(far)
+    inputs, outputs = inputs[kept], outputs[kept]
+    knots, lo, hi, neighbors = _neighbourhoods(inputs, outputs, neighbors, repeats)
+    count = (hi - lo).astype(np.float64)
+    mean, stretch, branch = _mean_curve(outputs, knots, lo, hi)
+
+    residual = outputs - np.interp(inputs, knots, mean)
+    variance = np.maximum(_average(residual**2, lo, hi), 0) * count / (count - 1)
+    std = np.sqrt(variance)
+    z = np.interp(inputs, knots, std)
+    z = np.divide(residual, z, out=np.zeros_like(residual), where=z > 0)
+    mean_error = float(np.sqrt(np.mean(variance[stretch] / count[stretch])))
+    goodness = _goodness(residual, z, neighbors, mean_error, int(far.sum()))
+    if far.any() and not robust:
+        rest = math.sqrt(np.mean(residual[~far] ** 2))
+        warnings.warn(
+            f"{label}{goodness.outliers} of {goodness.samples} measurements are more than {FAR:g} "
+            f"robust standard deviations from the median of their neighbours: the spread is "
+            f"{goodness.residual_rms:.3g} with them and about {rest:.3g} without; a robust fit "
+            "leaves them out",
+            stacklevel=3,
+        )
+    return Fit(knots, mean, std, branch, goodness)
+
+
+def _neighbourhoods(
+    inputs: F64, outputs: F64, neighbors: int | None, repeats: int
+) -> tuple[F64, Index, Index, int]:
+    """Knots, the neighbours of each (first and past the last, ``inputs`` sorted), and k.
+
+    ``repeats`` is how often the rarest input was measured.
+    """
+    try:
+        from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError(_NO_SKLEARN) from error
+    levels, counts = np.unique(inputs, return_counts=True)
     search = NearestNeighbors(algorithm="kd_tree").fit(inputs[:, None])
     if neighbors is None:
-        enough = repeats.min() >= AUTO_REPEATS
-        neighbors = repeats.min() if enough else _best_neighbors(search, inputs, outputs)
+        enough = repeats >= AUTO_REPEATS
+        k = int(counts.min()) if enough else _best_neighbors(search, inputs, outputs)
     elif isinstance(neighbors, bool) or not isinstance(neighbors, (int, np.integer)):
         raise TypeError(f"neighbors: expected an int, got {neighbors!r}")
     elif not 2 <= neighbors <= len(inputs):
         raise ValueError(
             f"neighbors: expected 2 to the number of measurements, {len(inputs)}, got {neighbors}"
         )
+    else:
+        k = int(neighbors)
     repeated = 2 * len(levels) <= len(inputs)
     knots = levels if repeated else np.linspace(levels[0], levels[-1], GRID)
-    radius = search.kneighbors(knots[:, None], neighbors)[0][:, -1]
-    lo, hi = _window(inputs, knots, radius)
+    radius = search.kneighbors(knots[:, None], k)[0][:, -1]
+    return knots, *_window(inputs, knots, radius), k
+
+
+def _mean_curve(
+    outputs: F64, knots: F64, lo: Index, hi: Index
+) -> tuple[F64, slice, tuple[float, float]]:
+    """Mean at each knot, the stretch of knots on which it is monotone, and the branch."""
+    try:
+        from sklearn.isotonic import isotonic_regression  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError(_NO_SKLEARN) from error
     count = (hi - lo).astype(np.float64)
     mean = _average(outputs, lo, hi)
     # Of the neighbours about their common mean: with the slope of the mean in it, so a little
-    # large, which serves here; the standard deviation of the fit is taken below.
+    # large, which serves here; the standard deviation of the fit is taken from the residuals.
     centre = outputs.mean()
     spread = _average((outputs - centre) ** 2, lo, hi) - (mean - centre) ** 2
     spread = np.sqrt(np.maximum(spread, 0))
@@ -157,15 +217,7 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None) -> Fit
     branch = knots[(knots >= x_pooled[0]) & (knots <= x_pooled[-1])]
     if len(branch) < 2:
         raise ValueError(_FLAT)
-
-    residual = outputs - np.interp(inputs, knots, mean)
-    variance = np.maximum(_average(residual**2, lo, hi), 0) * count / (count - 1)
-    std = np.sqrt(variance)
-    z = np.interp(inputs, knots, std)
-    z = np.divide(residual, z, out=np.zeros_like(residual), where=z > 0)
-    mean_error = float(np.sqrt(np.mean(variance[stretch] / count[stretch])))
-    goodness = _goodness(residual, z, int(neighbors), mean_error)
-    return Fit(knots, mean, std, (float(branch[0]), float(branch[-1])), goodness)
+    return mean, stretch, (float(branch[0]), float(branch[-1]))
 
 
 def fit_times(
@@ -173,6 +225,8 @@ def fit_times(
     y: npt.ArrayLike,
     seconds: npt.ArrayLike | None = None,
     neighbors: int | None = None,
+    *,
+    robust: bool = False,
 ) -> dict[float | None, Fit]:
     """:func:`fit` for the measurements of each time, the first time first.
 
@@ -184,14 +238,17 @@ def fit_times(
         Time of each, >= 0. Without it there is one fit, at None.
     neighbors : int, optional
         See :func:`fit`.
+    robust : bool
+        See :func:`fit`.
 
     Raises
     ------
     ValueError, TypeError
         As :func:`fit`, naming the time; or if a time is not finite or negative.
     """
+    robust = _arguments.flag("robust", robust)
     if seconds is None:
-        return {None: fit(x, y, neighbors)}
+        return {None: _fit(x, y, neighbors, robust, "")}
     inputs, outputs, times = (np.asarray(v, np.float64).ravel() for v in (x, y, seconds))
     if not len(inputs) == len(outputs) == len(times):
         raise ValueError(
@@ -201,16 +258,24 @@ def fit_times(
     if not np.isfinite(times).all() or times.min(initial=0.0) < 0:
         raise ValueError("seconds: expected finite times >= 0")
     fits: dict[float | None, Fit] = {}
-    for time in np.unique(times).tolist():
+    distinct, counts = np.unique(times, return_counts=True)
+    for time, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+        if count < MIN_SAMPLES:
+            raise ValueError(
+                f"seconds: expected at least {MIN_SAMPLES} measurements at each time, got {count} "
+                f"at {time:g} s, one of {len(distinct)} times; each time is fitted on its own, so "
+                "round times that belong together"
+            )
         at = times == time
         try:
-            fits[time] = fit(inputs[at], outputs[at], neighbors)
+            fits[time] = _fit(inputs[at], outputs[at], neighbors, robust, f"at {time:g} s: ")
         except ValueError as error:
             raise ValueError(f"at {time:g} s: {error}") from None
     return fits
 
 
 _FLAT = "y: does not depend on x beyond its noise, so there is nothing to invert"
+_NO_SKLEARN = "fitting a channel needs scikit-learn: pip install 'noisycells[sklearn]'"
 
 
 def _measurements(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[F64, F64]:
@@ -310,7 +375,7 @@ def _pool(x: F64, y: F64, weight: F64) -> tuple[F64, F64]:
     return np.add.reduceat(x * weight, starts) / np.add.reduceat(weight, starts), y[starts]
 
 
-def _goodness(residual: F64, z: F64, neighbors: int, mean_error: float) -> Goodness:
+def _goodness(residual: F64, z: F64, neighbors: int, mean_error: float, far: int) -> Goodness:
     n, spread = len(z), float(z.std())
     unit = (z - z.mean()) / (spread if spread > 0 else 1.0)
     skewness = float(np.mean(unit**3))
@@ -328,6 +393,7 @@ def _goodness(residual: F64, z: F64, neighbors: int, mean_error: float) -> Goodn
         skewness=skewness,
         excess_kurtosis=kurtosis,
         normality=math.exp(-jarque_bera / 2),  # chi-square with 2 degrees of freedom
+        outliers=far,
     )
 
 
@@ -355,103 +421,3 @@ def scale(values: npt.ArrayLike, log: bool = False) -> F64:
         raise ValueError(f"values: expected ones that differ, got only {lo}")
     scaled: F64 = 2 * (v - lo) / (hi - lo) - 1
     return scaled
-
-
-def read_csv(
-    path: str | os.PathLike[str], x: str | int = 0, y: str | int = 1, delimiter: str = ","
-) -> tuple[F64, F64]:
-    """Two columns of numbers from a text file; see :func:`read_columns`."""
-    inputs, outputs = read_columns(path, (x, y), delimiter)
-    return inputs, outputs
-
-
-def read_columns(
-    path: str | os.PathLike[str], wanted: Sequence[str | int], delimiter: str = ","
-) -> list[F64]:
-    """Columns of numbers from a text file.
-
-    A first line that holds names rather than numbers is the header. Empty lines and lines that
-    start with ``#`` are skipped.
-
-    Parameters
-    ----------
-    path : path-like
-        The file, in UTF-8.
-    wanted : sequence of str or int
-        Column names, for which a header is needed, or positions counted from 0.
-    delimiter : str
-        Character between columns.
-
-    Returns
-    -------
-    list of float64, shape (rows,) each
-
-    Raises
-    ------
-    ValueError
-        If a column does not exist or a field is no finite number; names the line and column.
-    """
-    name = os.fspath(path)
-    columns: list[int] = []
-    data: list[list[float]] = [[] for _ in wanted]
-    for line, fields in _lines(path, delimiter):
-        if not columns:
-            names = _names(fields)
-            columns = [_column(column, fields, names, name) for column in wanted]
-            if names is not None:
-                continue
-        for label, column, values in zip(wanted, columns, data, strict=True):
-            if column >= len(fields):
-                raise ValueError(
-                    f"{name}, line {line}: no column {label!r}, the line has {len(fields)}"
-                )
-            value = _number(fields[column])
-            if value is None or not math.isfinite(value):
-                raise ValueError(
-                    f"{name}, line {line}, column {label!r}: {fields[column]!r} is no finite number"
-                )
-            values.append(value)
-    if not data[0]:
-        raise ValueError(f"{name}: no measurements in it")
-    return [np.array(values) for values in data]
-
-
-def header(path: str | os.PathLike[str], delimiter: str = ",") -> list[str]:
-    """The names of the columns of a text file; empty where it has none."""
-    for _, fields in _lines(path, delimiter):
-        return _names(fields) or []
-    return []
-
-
-def _lines(path: str | os.PathLike[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and fields of each line that is neither empty nor a remark."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for row in reader:
-            fields = [field.strip() for field in row]
-            if any(fields) and not fields[0].startswith("#"):
-                yield reader.line_num, fields
-
-
-def _names(fields: list[str]) -> list[str] | None:
-    """The fields, if they are a header."""
-    return fields if all(_number(field) is None for field in fields) else None
-
-
-def _number(field: str) -> float | None:
-    try:
-        return float(field)
-    except ValueError:
-        return None
-
-
-def _column(wanted: str | int, fields: list[str], header: list[str] | None, name: str) -> int:
-    if isinstance(wanted, int):
-        if not 0 <= wanted < len(fields):
-            raise ValueError(f"{name}: no column {wanted}, the first line has {len(fields)}")
-        return wanted
-    if header is None:
-        raise ValueError(f"{name}: has no header line to find column {wanted!r} in")
-    if wanted not in header:
-        raise ValueError(f"{name}: no column {wanted!r}, the header has {', '.join(header)}")
-    return header.index(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 
 from .. import devices, storage
 from ..channel import Channel
+from ..channel.measurements import Measurements
 from ..io import Reader, check_output, replacing, usual_name
 from ..io.dtypes import WITHOUT_NUMPY
 from .options import (
@@ -260,17 +262,29 @@ def list_devices(as_json: bool) -> None:
 @click.option(
     "--neighbors", type=int, metavar="N", help="Measurements averaged. Default: chosen by error."
 )
+@click.option("--robust", is_flag=True, help="Leave out outliers, told by median and MAD.")
+@click.option(
+    "--empty",
+    type=click.Choice(["refuse", "skip"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with rows where a number is missing.",
+)
+@click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark. Default: found out.")
 @click.option("--name", default="fitted", show_default=True, help="Name of the cell or device.")
 @json_option
 def fit(
     csv: Path,
     output: Path | None,
     plot: Path | None,
-    kind: str,
+    kind: Literal["auto", "cell", "device"],
     x_column: str | None,
     y_column: str | None,
     time_column: str | None,
     neighbors: int | None,
+    robust: bool,
+    empty: Literal["refuse", "skip"],
+    decimal: str | None,
     name: str,
     as_json: bool,
 ) -> None:
@@ -282,34 +296,30 @@ def fit(
     several times. Columns are given by name, where the first line holds names, or by number,
     from 0.
     """
-    from ..channel.fitting import header, read_columns
+    from ..channel import measurements
 
-    names = header(csv)
-    if kind == "auto":
-        kind = "device" if {"target", "measured"} <= set(names) else "cell"
+    columns = (_column(column) for column in (x_column, y_column, time_column))
+    read = measurements.read(csv, kind, *columns, empty=empty, decimal=decimal)
     source = f"fitted to {csv.name}"
-    if kind == "device":
-        columns = [
-            _column(x_column, names, "target", 0),
-            _column(y_column, names, "measured", 1),
-            _column(time_column, names, "time", None),
-        ]
-        figures, text, picture = _fit_device(csv, columns, neighbors, name, source)
-    elif time_column is not None:
-        raise ValueError("--time: a cell has no times; with --kind device it is a device")
-    else:
-        pair = (_column(x_column, [], "", 0), _column(y_column, [], "", 1))
-        inputs, outputs = read_columns(csv, pair)
-        channel = Channel.fit(inputs, outputs, neighbors, name=name, source=source)
-        assert channel.goodness is not None
-        capacity = channel.capacity()
-        figures = {
-            "range": list(channel.range),
-            "branch": list(channel.branch),
-            "capacity": capacity if math.isfinite(capacity) else None,
-            **channel.goodness.to_dict(),
-        }
-        text, picture = channel.to_json(), lambda: channel.plot(inputs, outputs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if read.kind == "device":
+            figures, text, picture = _fit_device(read, neighbors, robust, name, source)
+        else:
+            channel = Channel.fit(
+                read.x, read.y, neighbors, robust=robust, name=name, source=source
+            )
+            assert channel.goodness is not None
+            capacity = channel.capacity()
+            figures = {
+                "range": list(channel.range),
+                "branch": list(channel.branch),
+                "capacity": capacity if math.isfinite(capacity) else None,
+                **channel.goodness.to_dict(),
+            }
+            text, picture = channel.to_json(), lambda: channel.plot(read.x, read.y)
+    for warning in caught:
+        click.echo(f"warning: {warning.message}", err=True)
     if plot is not None:
         with replacing(plot) as file:
             picture().savefig(file, format=plot.suffix[1:] or "png")
@@ -317,8 +327,10 @@ def fit(
         with replacing(output) as file:
             file.write(f"{text}\n".encode())
     if as_json:
-        click.echo(to_json(figures))
+        click.echo(to_json({"read": read.summary(), **figures}))
         return
+    for key, said in read.summary().items():
+        click.echo(f"{key:<16}{said}")
     for part in figures.get("times", [figures]):
         for key, value in part.items():
             values = value if isinstance(value, list) else [value]
@@ -326,21 +338,18 @@ def fit(
             click.echo(f"{key.replace('_', ' '):<16}" + shown)
 
 
-def _column(given: str | None, names: list[str], name: str, position: int | None) -> Any:
-    """A column as it was given, or by its usual name, or by its position."""
-    if given is not None:
-        return int(given) if given.isdigit() else given
-    return name if name in names else position
+def _column(given: str | None) -> str | int | None:
+    """A column by its position where it was given by a number, else by its heading."""
+    return int(given) if given is not None and given.isdigit() else given
 
 
 def _fit_device(
-    csv: Path, columns: list[Any], neighbors: int | None, name: str, source: str
+    read: Measurements, neighbors: int | None, robust: bool, name: str, source: str
 ) -> tuple[dict[str, Any], str, Callable[[], Any]]:
     """Figures for each time, the device as JSON, and a function that draws it."""
-    from ..channel.fitting import fit_times, read_columns
+    from ..channel.fitting import fit_times
 
-    target, measured, *times = read_columns(csv, [c for c in columns if c is not None])
-    fits = fit_times(target, measured, times[0] if times else None, neighbors)
+    fits = fit_times(read.x, read.y, read.seconds, neighbors, robust=robust)
     device = devices.from_fits(fits, name=name, source=source)
     rows = [
         {
@@ -348,6 +357,7 @@ def _fit_device(
             "range": [float(fitted.x[0]), float(fitted.x[-1])],
             "bias": float(np.sqrt(np.mean((fitted.mean - fitted.x) ** 2))),
             "spread": float(np.sqrt(np.mean(fitted.std**2))),
+            "capacity": _capacity(device.channel(seconds)),
             **fitted.goodness.to_dict(),
         }
         for seconds, fitted in fits.items()
@@ -355,8 +365,14 @@ def _fit_device(
     return (
         {"conductance_range": list(device.conductance_range), "times": rows},
         device.to_json(),
-        lambda: device.plot([row["seconds"] for row in rows], target, measured),
+        lambda: device.plot([row["seconds"] for row in rows], read.x, read.y),
     )
+
+
+def _capacity(channel: Channel) -> float | None:
+    """Bits a cell; None where they are not bounded."""
+    capacity = channel.capacity()
+    return capacity if math.isfinite(capacity) else None
 
 
 def _write_bits(text: str | None) -> int | Literal["auto"] | None:

@@ -20,6 +20,8 @@ def fit(
     measured: npt.ArrayLike,
     seconds: npt.ArrayLike | None = None,
     neighbors: int | None = None,
+    *,
+    robust: bool = False,
     **options: Any,
 ) -> Device:
     """A device learnt from measurements, each time by k nearest neighbours.
@@ -32,6 +34,9 @@ def fit(
         Time since programming of each measurement; without it all are of just after programming.
     neighbors : int, optional
         See :func:`noisycells.channel.fitting.fit`.
+    robust : bool
+        Leave out measurements that are far from the median of their neighbours; otherwise they
+        are kept, with a warning.
     **options
         ``name``, ``source`` and others of :func:`noisycells.devices.fitted`.
 
@@ -43,7 +48,7 @@ def fit(
     ImportError
         If scikit-learn is not installed.
     """
-    return from_fits(fit_times(target, measured, seconds, neighbors), **options)
+    return from_fits(fit_times(target, measured, seconds, neighbors, robust=robust), **options)
 
 
 def from_fits(fits: Mapping[float | None, Fit], **options: Any) -> Device:
