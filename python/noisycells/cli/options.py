@@ -8,13 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import devices
 from ..channel import Channel
 from ..io import check_output
+
+if TYPE_CHECKING:  # generic since click 8.4, which need not be here
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType
 
 
 class Group(click.Group):
@@ -39,7 +44,7 @@ class Group(click.Group):
         sys.exit(2)
 
 
-class Numbers(click.ParamType):
+class Numbers(ParamType):
     """Numbers separated by commas, as a tuple."""
 
     name = "numbers"
@@ -59,7 +64,7 @@ class Numbers(click.ParamType):
             self.fail(f"expected {kind} separated by commas, got {value!r}", param, ctx)
 
 
-class Device(click.ParamType):
+class Device(ParamType):
     """A cell for storage: a preset by its name, or a JSON file; a device at some time."""
 
     name = "device"
@@ -75,7 +80,7 @@ class Device(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class ComputingDevice(click.ParamType):
+class ComputingDevice(ParamType):
     """A device for crossbars: a preset by its name, or a JSON file."""
 
     name = "device"
@@ -92,7 +97,7 @@ class ComputingDevice(click.ParamType):
         return device
 
 
-class Words(click.ParamType):
+class Words(ParamType):
     """Words separated by commas, as a tuple; what they may be is checked further down."""
 
     name = "words"
@@ -103,7 +108,7 @@ class Words(click.ParamType):
         return value if isinstance(value, tuple) else tuple(value.split(","))
 
 
-class Or(click.ParamType):
+class Or(ParamType):
     """A number, or one of some words, which are given back as they are; "none" as None."""
 
     def __init__(self, kind: type[int] | type[float], *words: str) -> None:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from .._types import Converter, Range
 from .histogram import Extent
 
+__all__ = ["Range", "bounds", "make_range"]
+
 F64 = NDArray[np.float64]
 
 

@@ -6,20 +6,14 @@ Isik et al. (2020, Table 3), or the 32x32 colour images of CIFAR-10. Nothing is 
 
 from __future__ import annotations
 
-import gzip
-import io
-import math
-import pickle
-import struct
-import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .random import check_seed
+from ..random import check_seed
+from .files import Labels, find, read_cifar, read_idx
 
 __all__ = [
     "Dataset",
@@ -32,11 +26,9 @@ __all__ = [
 ]
 
 SIDE = 28  # rows and columns of every grey image
-CIFAR_SHAPE = (3, 32, 32)
 CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 Images = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,10 +270,10 @@ def load_idx_directory(path: str | Path) -> Dataset:
         raise ValueError(f"path: expected a directory of IDX files, got {str(path)!r}")
     parts: list[npt.NDArray[np.uint8]] = []
     for part in ("train", "t10k"):
-        image_file = _find(directory, f"{part}-images-idx3-ubyte")
-        images = _read_idx(image_file, (SIDE, SIDE))
-        label_file = _find(directory, f"{part}-labels-idx1-ubyte")
-        labels = _read_idx(label_file, ())
+        image_file = find(directory, f"{part}-images-idx3-ubyte")
+        images = read_idx(image_file, (SIDE, SIDE))
+        label_file = find(directory, f"{part}-labels-idx1-ubyte")
+        labels = read_idx(label_file, ())
         if len(labels) != len(images):
             raise ValueError(
                 f"{label_file}: expected {len(images)} labels, one for each image of "
@@ -322,7 +314,7 @@ def load_cifar10(path: str | Path) -> Dataset:
     directory = Path(path)
     if not directory.is_dir():
         raise ValueError(f"path: expected a directory of CIFAR-10 files, got {str(path)!r}")
-    found = [_read_cifar(directory / name) for name in CIFAR_FILES]
+    found = [read_cifar(directory / name) for name in CIFAR_FILES]
     pixels, labels = zip(*found, strict=True)
     return Dataset(
         directory.resolve().name,
@@ -400,125 +392,6 @@ def _resize(images: Images, side: int) -> Images:
 
 
 def _unit(pixels: npt.NDArray[np.uint8]) -> Images:
-    return pixels.astype(np.float32) / np.float32(255)
-
-
-def _find(directory: Path, name: str) -> Path:
-    for file in (directory / name, directory / f"{name}.gz"):
-        if file.is_file():
-            return file
-    raise ValueError(f"{directory}: expected a file {name} or {name}.gz, found neither")
-
-
-def _read_idx(file: Path, item_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Unsigned bytes of shape (n, *item_shape), n >= 1, of one IDX file."""
-    try:
-        content = gzip.open(file).read() if file.suffix == ".gz" else file.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{file}: expected an intact gzip file, got: {error}") from error
-    dimensions = 1 + len(item_shape)
-    magic = bytes([0, 0, 8, dimensions])
-    if content[:4] != magic:
-        raise ValueError(
-            f"{file}: expected an IDX file of unsigned bytes in {dimensions} dimension(s), "
-            f"magic number {magic.hex()}, got {content[:4].hex() or 'an empty file'}"
-        )
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise ValueError(f"{file}: expected a header of {start} bytes, got {len(content)} bytes")
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if shape[1:] != item_shape or shape[0] == 0:
-        wanted = ", ".join(["n >= 1", *map(str, item_shape)])
-        raise ValueError(f"{file}: expected shape ({wanted}), got {shape}")
-    expected = start + math.prod(shape)
-    if len(content) != expected:
-        raise ValueError(
-            f"{file}: expected {expected} bytes for shape {shape}, got {len(content)} bytes"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _read_cifar(file: Path) -> tuple[npt.NDArray[np.uint8], Labels]:
-    """Pixels of shape (n, 3, 32, 32) and labels of shape (n,), n >= 1, of one CIFAR-10 file."""
-    if not file.is_file():
-        raise ValueError(f"{file.parent}: expected a file {file.name}, found none")
-    try:
-        content = _CifarUnpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
-    except Exception as error:  # damaged pickles fail in every way there is
-        raise ValueError(f"{file}: expected an intact CIFAR-10 batch, got: {error}") from error
-    data, labels = (
-        (content.get(name) for name in ("data", "labels"))
-        if isinstance(content, dict)
-        else (None, None)
-    )
-    if not isinstance(data, _Array) or not isinstance(labels, list):
-        raise ValueError(f"{file}: expected a dict with the array 'data' and the list 'labels'")
-    pixels = data.decode()
-    if pixels is None or pixels.shape[1:] != (math.prod(CIFAR_SHAPE),) or not len(pixels):
-        raise ValueError(
-            f"{file}: expected data of uint8 of shape (n, {math.prod(CIFAR_SHAPE)}), n >= 1, "
-            f"got {data}"
-        )
-    if len(labels) != len(pixels) or not all(type(x) is int and 0 <= x < 10 for x in labels):
-        raise ValueError(
-            f"{file}: expected {len(pixels)} labels, ints from 0 to 9, one for each image, "
-            f"got {len(labels)} of {sorted(set(map(repr, labels)))[:12]}"
-        )
-    return pixels.reshape(-1, *CIFAR_SHAPE), np.array(labels, np.int64)
-
-
-class _Array:
-    """What a pickle says of a numpy array, taken down without numpy's taking part."""
-
-    def __init__(self) -> None:
-        self.shape: tuple[int, ...] = ()
-        self.dtype: Any = None
-        self.fortran: Any = False
-        self.content: Any = b""
-
-    def __setstate__(self, state: Any) -> None:
-        _, self.shape, self.dtype, self.fortran, self.content = state
-        if isinstance(self.content, str):  # a string of Python 2
-            self.content = self.content.encode("latin1")
-        if not isinstance(self.shape, tuple) or not isinstance(self.content, bytes):
-            raise pickle.UnpicklingError("an array without shape or content")
-
-    def decode(self) -> npt.NDArray[np.uint8] | None:
-        """The array, if it is of bytes and complete."""
-        if str(self.dtype) != "u1" or math.prod(self.shape) != len(self.content):
-            return None
-        pixels = np.frombuffer(self.content, np.uint8)
-        return np.reshape(pixels, self.shape, order="F" if self.fortran else "C")
-
-    def __repr__(self) -> str:
-        return f"{self.dtype} of shape {self.shape}, {len(self.content)} bytes"
-
-
-class _Dtype:
-    """What a pickle says of a numpy dtype."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.name = arguments[0]
-
-    def __setstate__(self, state: Any) -> None:
-        """Byte order and fields, of which single bytes have none."""
-
-    def __repr__(self) -> str:
-        return str(self.name)
-
-
-class _CifarUnpickler(pickle.Unpickler):
-    """Knows the few names that pickled arrays need, each replaced by something inert."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in of a name; UnpicklingError for all others."""
-        names: dict[str, Any] = {
-            "numpy.core.multiarray._reconstruct": lambda *arguments: _Array(),
-            "numpy._core.multiarray._reconstruct": lambda *arguments: _Array(),
-            "numpy.ndarray": _Array,
-            "numpy.dtype": _Dtype,
-            "_codecs.encode": lambda text, encoding: text.encode("latin1"),
-        }
-        if f"{module}.{name}" not in names:
-            raise pickle.UnpicklingError(f"the name {module}.{name}")
-        return names[f"{module}.{name}"]
+    images = pixels.astype(np.float32)
+    images /= np.float32(255)
+    return images
