@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from noisycells import devices
-from noisycells.channel import Channel
-from noisycells.channel import measurements
+from noisycells.channel import Channel, measurements
 from noisycells.channel.fitting import fit, scale
 
 LIMIT = 5.5

@@ -114,7 +114,10 @@ def test_bad_measurements_of_devices_are_named() -> None:
         ({"seconds": seconds * np.nan}, "seconds: expected finite times >= 0"),
         ({"measured": measured * np.nan}, "at 0 s: y: expected finite measurements"),
         ({"measured": measured[:-1], "seconds": seconds}, "seconds: expected one for each x and y"),
-        ({"seconds": np.arange(len(seconds))}, "seconds: expected at least 10 measurements at each time"),
+        (
+            {"seconds": np.arange(len(seconds))},
+            "seconds: expected at least 10 measurements at each time",
+        ),
         ({"neighbors": 1}, "at 0 s: neighbors: expected 2 to"),
     ):
         arguments = {"target": target, "measured": measured, "seconds": seconds, **change}

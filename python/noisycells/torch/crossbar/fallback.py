@@ -67,8 +67,8 @@ def programmed(
 ) -> Array:
     """Program ``weight`` (out, in) on a fresh array.
 
-    ``stream`` and ``chip`` tell its reads from those of others. ``full_scale`` and ``ranges`` are the calibrated ones; None: as the
-    spec says.
+    ``stream`` and ``chip`` tell its reads from those of others. ``full_scale`` and ``ranges`` are
+    the calibrated ones; None: as the spec says.
     """
     magnitude = weight.abs()
     top = magnitude.max()
