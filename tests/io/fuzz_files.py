@@ -1,10 +1,11 @@
 """Fuzzes the reader of files, with the coverage of the package as a guide.
 
-    python tests/fuzz_files.py content|header [-max_total_time=SECONDS] [other options of libFuzzer]
+    PYTHONPATH=tests/helpers python tests/io/fuzz_files.py content|header [OPTION...]
 
-``content`` changes values in the JSON of golden files as ``test_io_schema.py`` does, ``header``
+``content`` changes values in the JSON of golden files as ``test_schema.py`` does, ``header``
 the text of their headers. The checksums fit, so that the changes get past them. A finding ends the
-run with the input in a file ``crash-...``; it becomes a test. Needs atheris (``pip install
+run with the input in a file ``crash-...``; it becomes a test. Options,
+such as -max_total_time=SECONDS, are libFuzzer's. Needs atheris (``pip install
 atheris``), which is not one of the test dependencies.
 """
 
@@ -20,7 +21,8 @@ import atheris
 with atheris.instrument_imports(include=["noisycells"]):
     from noisycells.io import files
 
-from test_io_schema import MODEL, TENSOR, any_content, check
+from golden_files import MODEL, TENSOR
+from test_schema import any_content, check
 
 
 def header_of(golden: Path) -> tuple[bytes, bytes]:

@@ -36,7 +36,7 @@ def test_version_is_written_in_one_place() -> None:
     """Nowhere in the package's text; in the source tree, only in pyproject.toml."""
     for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]:
         assert not re.search(r"__version__\s*(:\s*str\s*)?=", path.read_text()), path
-    pyproject = Path(__file__).parents[1] / "pyproject.toml"
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
     if pyproject.exists():
         assert f'\nversion = "{nc.__version__}"\n' in pyproject.read_text()
 
@@ -159,7 +159,7 @@ def test_the_package_lists_its_names() -> None:
 
 def test_types(tmp_path: Path) -> None:
     assert (PACKAGE / "py.typed").exists()
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / "pyproject.toml").exists():
         pytest.skip("mypy's settings are in the source tree")
     pytest.importorskip("mypy", reason="mypy not installed")

@@ -17,7 +17,7 @@ from noisycells.channel import Channel
 from noisycells.channel.fitting import scale
 from noisycells.devices import pcm, rram
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 5.5  # standard errors; passed by chance with probability 4e-8
 
 NAMES = [

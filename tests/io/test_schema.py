@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_files import MODEL, TENSOR, Content
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_io_corrupt import MODEL, TENSOR, Content
 
 from noisycells.io import DecodeError, FormatError, parse
 from noisycells.storage import StoredModel, load, save

@@ -20,7 +20,7 @@ SEED, STREAM = 12345678901234567890, 987654321987654321
 SIZES = (1, 3, 5, 64, 1000)
 LONG = 150_003  # pieces for 7 threads, with a ragged end
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 KNOWN = [
     [int(words[0]), *(int(w, 16) for w in words[1:])]
     for line in (DATA / "philox_kat.txt").read_text().splitlines()

@@ -17,7 +17,7 @@ import pytest
 import noisycells as nc
 from noisycells.devices import registry
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "contributing.md"
 if not PAGE.exists():
     pytest.skip("the recipes are in the source tree", allow_module_level=True)

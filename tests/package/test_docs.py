@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 if not (ROOT / "README.md").exists():
     pytest.skip("the pages are in the source tree", allow_module_level=True)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

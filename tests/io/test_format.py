@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_files import DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -23,7 +24,6 @@ from noisycells.io import DecodeError, FormatError, Reader, Writer
 from noisycells.io.dtypes import WITHOUT_NUMPY
 from noisycells.storage import Codec, StoredFile, StoredModel, StoredTensor, load, read_file, save
 
-DATA = Path(__file__).parent / "data"
 GOLDEN = [p for p in sorted(DATA.glob("golden_v*.safetensors")) if ".read." not in p.name]
 PCM = devices.get("synthetic_pcm")
 

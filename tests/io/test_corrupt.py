@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_files import MODEL, TENSOR, Content
 from numpy.typing import NDArray
 
-from noisycells import io
-from noisycells.io import DecodeError, FormatError, Reader, Writer
+from noisycells.io import DecodeError, FormatError
 from noisycells.storage import load
-
-DATA = Path(__file__).parent / "data"
-MODEL = DATA / "golden_v2_model.safetensors"
-TENSOR = DATA / "golden_v2_tensor.safetensors"
-
 
 BOTH = pytest.mark.parametrize("golden", [MODEL, TENSOR], ids=lambda path: path.stem)
 
@@ -75,35 +69,6 @@ def test_random_damage(tmp_path: Path) -> None:
 
 
 # ----------------------------------------------------------------- intact but inconsistent
-
-
-class Content:
-    """A stored model taken apart: what a file with right checksums can hold."""
-
-    def __init__(self, path: Path) -> None:
-        with Reader(path) as reader:
-            self.arrays = {key: reader.read(key) for key in reader.entries}
-            self.metadata = {
-                key: value
-                for key, value in reader.metadata.items()
-                if key not in ("format", "format_version", "header_crc32", "crc32")
-            }
-        self.tensors: list[dict[str, Any]] = json.loads(self.metadata["tensors"])
-        self.codecs: list[dict[str, Any]] = json.loads(self.metadata["codecs"])
-        self.writes_tables = True
-
-    def write(self, path: Path, major: int = io.MAJOR) -> None:
-        if self.writes_tables:
-            self.metadata |= {
-                "tensors": json.dumps(self.tensors),
-                "codecs": json.dumps(self.codecs),
-            }
-        with pytest.MonkeyPatch.context() as patch, Writer(path) as writer:
-            patch.setattr(io.files, "MAJOR", major)
-            for key, array in self.arrays.items():
-                brain = key == "scale.digital" and array.dtype == np.uint16
-                writer.add(key, array, "BF16" if brain else None)
-            writer.metadata = self.metadata
 
 
 def set_metadata(key: str, value: str | None) -> Callable[[Content], None]:
