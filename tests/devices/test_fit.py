@@ -189,7 +189,7 @@ def test_a_device_is_a_cell_at_some_time(tmp_path: Path, table: Path) -> None:
         ("pcm_joshi2020@3600", devices.pcm_joshi2020().channel(3600.0)),
         (f"{file}@86400", learnt.channel(DAY)),
     ):
-        run("store", model, "-o", stored, "--device", name)
+        run("store", model, "-o", stored, "--force", "--device", name)
         assert nc.load(stored)["fc.weight"].codec.channel == channel
     for name, message in (
         ("pcm_joshi2020@1e9", "measured from 0 to 86400 s"),
@@ -197,7 +197,7 @@ def test_a_device_is_a_cell_at_some_time(tmp_path: Path, table: Path) -> None:
         ("pcm_array@10", "a cell without times"),
     ):
         result = CliRunner().invoke(
-            main, ["store", str(model), "-o", str(stored), "--device", name]
+            main, ["store", str(model), "-o", str(stored), "--force", "--device", name]
         )
         assert result.exit_code == 2 and message in result.stderr
 

@@ -22,6 +22,7 @@ from noisycells import devices, reference
 from noisycells.channel import Channel
 from noisycells.devices import Device, flash
 from noisycells.devices.moments import exponential_moments, rectified_moments
+from noisycells.random import key
 from noisycells.reference import crossbar as crossbar_reference
 
 LIMIT = 5.5
@@ -449,7 +450,7 @@ def test_stuck_devices() -> None:
 @each
 def test_draws_are_those_of_the_reference(device: Device) -> None:
     target = RNG(8).uniform(device.g_min, device.g_max, (5, 7)).astype(np.float32)
-    draw = crossbar_reference.Draw(11, 12, 13)
+    draw = crossbar_reference.Draw(key(11, "device chip"), 12, 13)
     programmed = device.program(target, 11, stream=12, cell=13)
     expected = crossbar_reference.program(target, device.programming(), draw)
     assert np.array_equal(programmed, expected)
@@ -520,7 +521,7 @@ def test_same_draws_at_every_simd_level(simd_level: str) -> None:
     total = programmed.sum(dtype=np.float64) + device.at(programmed, target, 60.0, 21).sum(
         dtype=np.float64
     )
-    draw = crossbar_reference.Draw(21, 0, 0)
+    draw = crossbar_reference.Draw(key(21, "device chip"), 0, 0)
     wanted = target.astype(np.float32)
     expected = crossbar_reference.program(wanted, device.programming(), draw)
     ageing = device.ageing(60.0)
@@ -545,7 +546,7 @@ def test_reads() -> None:
     assert np.array_equal(again, y) and not np.array_equal(device.read(np.full(n, g), 2), y)
     part = device.read(np.full(50, g), seed=1, offset=100)
     assert np.array_equal(part, again[100:150])
-    z = reference.standard_normal(4, 5, 6, 0, reference.READ)
+    z = reference.standard_normal(4, key(5, "device read"), 6, 0, reference.READ)
     noisy = devices.gaussian(0.0, read_std=1.0).read(np.zeros(4), 5, stream=6)
     assert np.array_equal(noisy, z)
 

@@ -100,7 +100,7 @@ def test_groups_are_arrays_of_their_own() -> None:
     y = convolve(x, w, spec, Geometry((5,), (1,), (0,), (1,)), groups=2)
     chip, read = seeds()
     for g in range(2):
-        array = nc.Crossbar(w[2 * g : 2 * g + 2].flatten(1).numpy(), PCM, spec, f".{g}")
+        array = nc.Crossbar(w[2 * g : 2 * g + 2].flatten(1).numpy(), PCM, spec)
         rows = x[:, 3 * g : 3 * g + 3].unfold(2, 5, 1).transpose(1, 2).flatten(2)
         expected = array.program(chip).matmul(rows.contiguous().numpy(), read)
         assert np.array_equal(y[:, 2 * g : 2 * g + 2].transpose(1, 2).numpy(), expected)

@@ -29,6 +29,7 @@ TURNING_POINT = 5.0  # standard errors by which the mean must turn back to end a
 AUTO_SMALLEST, AUTO_LARGEST = 2, 1024  # neighbours considered by the automatic choice
 AUTO_REPEATS = 30  # of every input, from which the choice is to keep inputs apart
 AUTO_LEFT_OUT = 16_384  # measurements left out, one by one, by it
+MATTERS = 1.1  # times the spread without outliers: what is worth a warning
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def fit(
     robust : bool
         Leave out measurements that are far from the median of their neighbours, in units of the
         median absolute deviation; see :func:`noisycells.channel.outliers.outliers`. Otherwise
-        they are kept, and a warning says what they do to the spread.
+        they are kept, and a warning says so where they widen the spread by a tenth.
 
     Raises
     ------
@@ -150,8 +151,8 @@ def _fit(
     z = np.divide(residual, z, out=np.zeros_like(residual), where=z > 0)
     mean_error = float(np.sqrt(np.mean(variance[stretch] / count[stretch])))
     goodness = _goodness(residual, z, neighbors, mean_error, int(far.sum()))
-    if far.any() and not robust:
-        rest = math.sqrt(np.mean(residual[~far] ** 2))
+    rest = math.sqrt(np.mean(residual[~far] ** 2)) if far.any() else goodness.residual_rms
+    if not robust and goodness.residual_rms > MATTERS * rest:
         warnings.warn(
             f"{label}{goodness.outliers} of {goodness.samples} measurements are more than {FAR:g} "
             f"robust standard deviations from the median of their neighbours: the spread is "

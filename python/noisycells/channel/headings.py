@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 __all__ = [
     "ALIASES",
     "Heading",
-    "Role",
     "is_time",
     "looks_like",
     "matching",

@@ -212,13 +212,18 @@ def _chips(model: nn.Module | Mapping[str, Tensor]) -> set[str]:
             if isinstance(layer, CrossbarLayer)
             for name in (*layer._buffers, "_extra_state")
         }
-    programmed = {name.removesuffix("chip_seed") for name in model if name.endswith("chip_seed")}
+    layers = {
+        prefix + dot
+        for name, value in model.items()
+        for prefix, dot, last in [name.rpartition(".")]
+        if last == "chip_seed" or (last == "identity" and value.dtype is torch.uint8)
+    }
     return {
         name
         for name in model
         for prefix, dot, last in [name.rpartition(".")]
-        if prefix + dot in programmed
-        and (last.startswith("chip_") or last in ("ranges", "_extra_state"))
+        if prefix + dot in layers
+        and (last.startswith("chip_") or last in ("ranges", "identity", "_extra_state"))
     }
 
 
