@@ -2,7 +2,7 @@
 
 Compiled with one SIMD level's flags, an object must not define a symbol that the linker could
 take for another level's (weak or unique ones), run code before its level is chosen (static
-initialisers), or call anything but the C library's memory functions. Objects for every processor
+initializers), or call anything but the C library's memory functions. Objects for every processor
 must hold no AVX instruction.
 """
 
@@ -35,7 +35,7 @@ def faults_of_kernels(path: Path, level: str) -> list[str]:
         faults.append(f"defines {defined}, expected its table alone")
     for line in output("objdump", "-h", str(path)).splitlines():
         if re.search(r"\.(init_array|preinit_array|ctors|fini_array|dtors)\b", line):
-            faults.append(f"static initialiser: section {line.split()[1]}")
+            faults.append(f"static initializer: section {line.split()[1]}")
     return faults
 
 

@@ -21,7 +21,7 @@ __all__ = ["CASES"]
 
 BATCH = 128
 LEAST_BATCH = 2  # of short runs
-INPUT_RANGE = 4.0  # full scale of normalised activations
+INPUT_RANGE = 4.0  # full scale of normalized activations
 SMALL = 16
 ETA = 0.05
 BITS = 4
@@ -90,7 +90,7 @@ def noise(batch: int) -> Field:
     for name, arguments in kinds.items():
         models[name] = copy.deepcopy(plain)
         nct.inject_noise(models[name], **arguments, seed=1)
-    models[f"Gaussian, {BITS} bits"] = nct.quantise(copy.deepcopy(models["Gaussian"]), BITS, BITS)
+    models[f"Gaussian, {BITS} bits"] = nct.quantize(copy.deepcopy(models["Gaussian"]), BITS, BITS)
     rivals = {
         "plain torch": step(torch, copy.deepcopy(plain), images, labels),
         "W + s randn": step(torch, _by_hand(torch, plain), images, labels),

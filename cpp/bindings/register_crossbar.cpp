@@ -25,9 +25,9 @@ struct BoundProgramming {
   std::vector<float> table;
   Programming device{};
 };
-struct BoundAgeing {
+struct BoundAging {
   std::vector<float> relaxation, drift, flicker;
-  Ageing device{};
+  Aging device{};
 };
 
 Limits make_limits(float low, float high, Pair stuck, Ends conductances) {
@@ -50,10 +50,10 @@ std::unique_ptr<BoundProgramming> make_programming(const Floats& table, float x0
   return b;
 }
 
-std::unique_ptr<BoundAgeing> make_ageing(const MaybeFloats& relaxation, const MaybeFloats& drift,
+std::unique_ptr<BoundAging> make_aging(const MaybeFloats& relaxation, const MaybeFloats& drift,
                                          const MaybeFloats& flicker, float x0, float inv_dx,
                                          float low, float high, Pair stuck, Ends conductances) {
-  auto b = std::make_unique<BoundAgeing>();
+  auto b = std::make_unique<BoundAging>();
   const auto bind = [](const MaybeFloats& table, const char* name, int columns,
                        std::vector<float>& memory, const float*& data, std::int32_t& n) {
     if (!table) return;
@@ -62,7 +62,7 @@ std::unique_ptr<BoundAgeing> make_ageing(const MaybeFloats& relaxation, const Ma
     data = memory.data();
     n = static_cast<std::int32_t>(table->shape(0));
   };
-  Ageing& d = b->device;
+  Aging& d = b->device;
   bind(relaxation, "relaxation", 4, b->relaxation, d.relaxation, d.relaxation_n);
   bind(drift, "drift", 4, b->drift, d.drift, d.drift_n);
   bind(flicker, "flicker", 2, b->flicker, d.flicker, d.flicker_n);
@@ -201,8 +201,8 @@ void register_crossbar(py::module_& m) {
       .def(py::init(&make_programming), py::arg("table").noconvert(), py::arg("x0"),
            py::arg("inv_dx"), py::arg("low"), py::arg("high"), py::arg("stuck") = stuck(),
            py::arg("stuck_conductances") = ends());
-  py::class_<BoundAgeing>(m, "Ageing")
-      .def(py::init(&make_ageing), py::arg("relaxation").noconvert(),
+  py::class_<BoundAging>(m, "Aging")
+      .def(py::init(&make_aging), py::arg("relaxation").noconvert(),
            py::arg("drift").noconvert(), py::arg("flicker").noconvert(), py::arg("x0"),
            py::arg("inv_dx"), py::arg("low"), py::arg("high"), py::arg("stuck") = stuck(),
            py::arg("stuck_conductances") = ends());
@@ -249,7 +249,7 @@ void register_crossbar(py::module_& m) {
   m.def(
       "age",
       [](const Floats& w, const Floats& inverse, int sign, float g_min, float span,
-         const Floats& programmed, Floats& out, const BoundAgeing& device, std::uint64_t seed,
+         const Floats& programmed, Floats& out, const BoundAging& device, std::uint64_t seed,
          std::uint64_t stream, std::int64_t cell, int num_threads) {
         require(w.ndim() == 2, "weights: expected 2 dimensions");
         const std::int64_t n = w.shape(0), k = w.shape(1);

@@ -49,7 +49,7 @@ void to_inputs(const float* w, const std::uint8_t* codes, std::ptrdiff_t n,
   });
 }
 
-void quantise(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
+void quantize(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
               const CodecTables& codec, std::int32_t* levels) {
   for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
     const I range = range_numbers(codes + i, codec.sign);
@@ -59,7 +59,7 @@ void quantise(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
   });
 }
 
-void dequantise(const std::int32_t* levels, const std::uint8_t* codes, std::ptrdiff_t n,
+void dequantize(const std::int32_t* levels, const std::uint8_t* codes, std::ptrdiff_t n,
                 const CodecTables& codec, float* x) {
   for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
     const I range = range_numbers(codes + i, codec.sign);

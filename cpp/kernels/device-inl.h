@@ -1,4 +1,4 @@
-// Programming and ageing of devices (reference/crossbar.py). Blocks of at most kBlock elements.
+// Programming and aging of devices (reference/crossbar.py). Blocks of at most kBlock elements.
 #pragma once
 
 #include "channel-inl.h"
@@ -105,7 +105,7 @@ NC_INLINE F exp_minus(F x) {
 }
 
 void age(const float* w, const float* programmed, float* g, std::ptrdiff_t n,
-         const Target& target, const Ageing& device, const Draw& draw, std::int64_t index) {
+         const Target& target, const Aging& device, const Draw& draw, std::int64_t index) {
   alignas(64) float z_relax[kRoom], z_drift[kRoom], z_flicker[kRoom];
   const auto draws = [&](float* z, std::uint32_t purpose) {
     normals(z, n, {draw.seed, draw.stream, purpose, draw.cell}, index);

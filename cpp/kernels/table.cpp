@@ -1,5 +1,5 @@
 // Compiled once per SIMD level, with that level's flags and NOISYCELLS_LEVEL_FILE set to its file in
-// levels/. Everything but the table has internal linkage and is constant-initialised: no symbol of
+// levels/. Everything but the table has internal linkage and is constant-initialized: no symbol of
 // one level may replace another's, and no instruction of a level may run before it is chosen.
 #include "noisycells/kernels.h"
 
@@ -35,8 +35,8 @@ constexpr Kernels named() {
   k.sample = sample;
   k.classify = classify;
   k.to_inputs = to_inputs;
-  k.quantise = quantise;
-  k.dequantise = dequantise;
+  k.quantize = quantize;
+  k.dequantize = dequantize;
   k.read_back = read_back;
   k.compress = compress;
   k.expand = expand;

@@ -276,7 +276,7 @@ std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask,
       if (codec.side_width > 0) k.pack8(codes, m, codec.side_width, side_at(side, b, codec));
       if (codec.packed) {
         k.to_inputs(v, codes, m, codec, x);
-        k.quantise(x, codes, m, codec, levels);
+        k.quantize(x, codes, m, codec, levels);
         bytes[b] = static_cast<std::int32_t>(
             pack_levels(levels, codes, m, codec, k, packed_levels + b * capacity));
       } else if (m == kBlock) {
@@ -327,7 +327,7 @@ void decode(const float* float_levels, const std::uint8_t* packed_levels, std::i
       const float* x = float_levels + (codec.packed ? 0 : b * kBlock);
       if (codec.packed) {
         unpack_levels(packed_levels + offsets[b], codes, m, codec, k, packed);
-        k.dequantise(packed, codes, m, codec, buffer);
+        k.dequantize(packed, codes, m, codec, buffer);
         x = buffer;
       }
       k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
@@ -356,8 +356,8 @@ void transmit(const T* w, std::int64_t n, const std::uint8_t* mask, const CodecT
       k.to_inputs(v, codes, m, codec, x);
       if (codec.packed) {
         alignas(64) std::int32_t levels[kRoom];
-        k.quantise(x, codes, m, codec, levels);
-        k.dequantise(levels, codes, m, codec, x);
+        k.quantize(x, codes, m, codec, levels);
+        k.dequantize(levels, codes, m, codec, x);
       }
       k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
       placement.put(weights, m, k);

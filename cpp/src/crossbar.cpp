@@ -74,7 +74,7 @@ void program_pair(const float* w, const float* inverse, int inverse_stride, floa
 
 void age(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
          float span, const float* programmed, std::ptrdiff_t n, std::ptrdiff_t k, float* g,
-         const Ageing& device, const Draw& draw, int threads) {
+         const Aging& device, const Draw& draw, int threads) {
   const Kernels& kernel = kernels();
   in_blocks(inverse, inverse_stride, sign, n, k, threads,
             [&](std::ptrdiff_t i, std::ptrdiff_t end, float scale) {

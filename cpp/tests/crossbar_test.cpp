@@ -60,7 +60,7 @@ struct Devices {
   Programming program(const Limits& limits) const {
     return {programming.data(), 129, 0.0f, 4.0f, limits};
   }
-  Ageing age(bool relaxes, bool drifts, bool flickers, const Limits& limits) const {
+  Aging age(bool relaxes, bool drifts, bool flickers, const Limits& limits) const {
     return {relaxes ? relaxation.data() : nullptr, drifts ? drift.data() : nullptr,
             flickers ? flicker.data() : nullptr, 129, 90, 60, 0.0f, 4.0f, limits};
   }
@@ -91,7 +91,7 @@ void devices_agree() {
           });
           program_digest.add(g);
           for (int what = 0; what < 8; ++what) {
-            const Ageing device = d.age(what & 1, what & 2, what & 4, limits);
+            const Aging device = d.age(what & 1, what & 2, what & 4, limits);
             age_digest.add(at_every_level<float>("age", size, [&](float* out) {
               age(w.data(), inverse.data(), stride, sign, kLeast, kSpan, g.data(), n, k, out,
                   device, kDraw, 1);

@@ -149,8 +149,8 @@ class Programming:
         stuck_conductances: tuple[float, float] = (0.0, 0.0),
     ) -> None: ...
 
-class Ageing:
-    """reference.Ageing of :mod:`noisycells.crossbar`, bound."""
+class Aging:
+    """reference.Aging of :mod:`noisycells.crossbar`, bound."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ def age(
     span: float,
     programmed: _F32,
     out: _F32,
-    device: Ageing,
+    device: Aging,
     seed: int,
     stream: int,
     cell: int,

@@ -44,7 +44,7 @@ INTEGER_DAC_LEVELS = 127
 
 
 class Converter(NamedTuple):
-    """A uniform quantiser with ``levels`` levels, ``lo + code * step``; float32 fields."""
+    """A uniform quantizer with ``levels`` levels, ``lo + code * step``; float32 fields."""
 
     lo: float
     step: float
@@ -57,13 +57,13 @@ class Converter(NamedTuple):
         step = (hi - lo) / ((1 << bits) - 1)
         return cls(lo, step, 1 / step, 1 << bits)
 
-    def quantise(self, v: F32) -> I32:
+    def quantize(self, v: F32) -> I32:
         """The nearest code of each value, ties to even, clipped to the converter's range."""
         t = (v - np.float32(self.lo)) * np.float32(self.inv_step)
         top = np.float32(self.levels - 1)
         return np.rint(np.minimum(np.maximum(t, np.float32(0)), top)).astype(np.int32)
 
-    def dequantise(self, code: I32) -> F32:
+    def dequantize(self, code: I32) -> F32:
         """The value of each code, rounded once."""
         return fma32(code.astype(np.float32), self.step, self.lo)
 
@@ -131,7 +131,7 @@ class Programming(NamedTuple):
     stuck: Stuck = Stuck()
 
 
-class Ageing(NamedTuple):
+class Aging(NamedTuple):
     """What has become of programmed devices at one moment; tables over the same grid.
 
     ``relaxation`` float32 (n, 4) over the target: (shift, difference, std, difference), additive.

@@ -293,7 +293,7 @@ def test_write_converter_acts_before_the_cell() -> None:
     channel, plain = make(write_bits=3), make()
     x = RNG(2).uniform(-1.3, 1.3, 400).astype(np.float32)
     converter = channel.write_converter(3)
-    written = converter.dequantise(converter.quantise(x))
+    written = converter.dequantize(converter.quantize(x))
     assert len(np.unique(written)) == 8
     np.testing.assert_array_equal(channel.sample(x, 5), plain.sample(written, 5))
 
@@ -514,7 +514,7 @@ def fancy() -> Channel:
         stuck=(1e-3, 0.2),
         name="näme",
         source="here",
-        licence="MIT",
+        license="MIT",
         synthetic=True,
     )
 

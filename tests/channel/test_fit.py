@@ -131,7 +131,7 @@ def test_mean_is_that_of_the_k_nearest() -> None:
 @needs_sklearn
 @pytest.mark.parametrize("sign", [1, -1])
 def test_recovers_a_curve_from_scattered_inputs(sign: int) -> None:
-    """Error of the mean: noise over k neighbours, and its slope over half their width at an end."""
+    """Error of the mean: noise over k neighbors, and its slope over half their width at an end."""
     synthetic = devices.synthetic_pcm()
     true = Channel(synthetic.x, sign * synthetic.mean, synthetic.std)
     n, k = 20_000, 400
@@ -202,7 +202,7 @@ CURVES: list[tuple[str, Callable[[np.ndarray], np.ndarray], tuple[float, float]]
 def test_branch_of_a_mean_that_turns(
     name: str, curve: Callable[[np.ndarray], np.ndarray], branch: tuple[float, float]
 ) -> None:
-    """Noise reverses the learnt mean between many neighbours, but ends no branch."""
+    """Noise reverses the learnt mean between many neighbors, but ends no branch."""
     x = RNG(12).uniform(-1, 1, 8000)
     y = curve(x) + 0.1 * RNG(13).standard_normal(len(x))
     fitted = Channel.fit(x, y)
@@ -237,7 +237,7 @@ def test_goodness_of_a_gaussian_channel() -> None:
     goodness = fit(x, draw(true, x, 17), 400).goodness
     n = goodness.samples
     assert n == 20_000 and goodness.neighbors == 400
-    # Each learnt over 400 neighbours, z departs from the standard normal by O(1 / 400).
+    # Each learnt over 400 neighbors, z departs from the standard normal by O(1 / 400).
     slack = 0.01
     assert abs(goodness.z_mean) < LIMIT / math.sqrt(n) + slack
     assert abs(goodness.z_std - 1) < LIMIT / math.sqrt(2 * n) + slack

@@ -83,7 +83,7 @@ def test_devices() -> None:
     text, rows = succeed("devices"), json.loads(succeed("devices", "--json"))
     assert rows == nc.devices.table()
     for row in rows:
-        assert f"{row['name']}: {row['summary']}" in text and row["licence"] in text
+        assert f"{row['name']}: {row['summary']}" in text and row["license"] in text
 
 
 def test_store_and_read(tmp_path: Path, model: Path, stored: Path) -> None:

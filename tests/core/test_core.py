@@ -198,7 +198,7 @@ def test_sample_draws_the_most_cells(simd_level: str) -> None:
 
 
 def test_cells_of_a_sample_are_prefix_stable(simd_level: str) -> None:
-    """An element's draws do not depend on how many cells its neighbours have."""
+    """An element's draws do not depend on how many cells its neighbors have."""
     x = inputs(200)
     alone = core_sample(x, 3, "everything", True)
     cells = np.where(np.arange(200) % 2, 50, 3).astype(np.int32)

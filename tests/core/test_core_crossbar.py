@@ -72,27 +72,27 @@ PROGRAMMING = {
         PROGRAM_TABLE, -1.0, INV_DX, 0.0, 40.0, _types.Stuck(0, 2**31, 1.0, 2.0)
     ),
 }
-AGEING_TABLES = {"relaxation": RELAX_TABLE, "drift": DRIFT_TABLE, "flicker": FLICKER_TABLE}
+AGING_TABLES = {"relaxation": RELAX_TABLE, "drift": DRIFT_TABLE, "flicker": FLICKER_TABLE}
 
 
-def ageing(*happens: str, **changed: Any) -> _types.Ageing:
-    tables = {name: t if name in happens else None for name, t in AGEING_TABLES.items()}
+def aging(*happens: str, **changed: Any) -> _types.Aging:
+    tables = {name: t if name in happens else None for name, t in AGING_TABLES.items()}
     limits = {"x0": 0.0, "inv_dx": INV_DX, "low": 0.0, "high": 40.0}
-    return _types.Ageing(**{**tables, **limits, **changed})
+    return _types.Aging(**{**tables, **limits, **changed})
 
 
-AGEING = {
-    " ".join(happens) or "nothing": ageing(*happens)
+AGING = {
+    " ".join(happens) or "nothing": aging(*happens)
     for count in range(4)
-    for happens in combinations(AGEING_TABLES, count)
+    for happens in combinations(AGING_TABLES, count)
 }
-AGEING["stuck"] = ageing(*AGEING_TABLES, stuck=STUCK, high=10.0, low=1.0)
+AGING["stuck"] = aging(*AGING_TABLES, stuck=STUCK, high=10.0, low=1.0)
 # Tables of different lengths over one grid.
-AGEING["short tables"] = ageing(
+AGING["short tables"] = aging(
     "relaxation", drift=DRIFT_TABLE[:700].copy(), flicker=FLICKER_TABLE[:400].copy()
 )
 # Exponents to beyond 87, where the exponential ends, and relaxation to below 0.
-AGEING["old"] = ageing(
+AGING["old"] = aging(
     "relaxation", "drift", relaxation=table(-0.5 * GRID, 0.4 * GRID),
     drift=table(5 * GRID, GRID), low=-40.0,
 )  # fmt: skip
@@ -103,9 +103,9 @@ def bound_programming(p: _types.Programming) -> _core.Programming:
     return _core.Programming(p.table, p.x0, p.inv_dx, p.low, p.high, p.stuck[:2], ends)
 
 
-def bound_ageing(a: _types.Ageing) -> _core.Ageing:
+def bound_aging(a: _types.Aging) -> _core.Aging:
     ends = (a.stuck.off_conductance, a.stuck.on_conductance)
-    return _core.Ageing(
+    return _core.Aging(
         a.relaxation, a.drift, a.flicker, a.x0, a.inv_dx, a.low, a.high, a.stuck[:2], ends
     )
 
@@ -141,7 +141,7 @@ def programmed(case: Weights, name: str) -> F32:
 @cache
 def aged(case: Weights, name: str) -> F32:
     draw = reference.Draw(SEED, STREAM, CELL)
-    return reference.age(targets(case), programmed(case, "plain"), AGEING[name], draw)
+    return reference.age(targets(case), programmed(case, "plain"), AGING[name], draw)
 
 
 def core_program(case: Weights, name: str, threads: int = 0) -> F32:
@@ -158,7 +158,7 @@ def core_age(case: Weights, name: str, threads: int = 0) -> F32:
     memory, out = guarded((case.n, case.k), np.float32)
     _core.age(
         *arrays(case), case.sign, G_MIN, SPAN, programmed(case, "plain"), out,
-        bound_ageing(AGEING[name]), SEED, STREAM, CELL, threads,
+        bound_aging(AGING[name]), SEED, STREAM, CELL, threads,
     )  # fmt: skip
     memory.check()
     return out
@@ -171,7 +171,7 @@ def test_program_equals_reference(simd_level: str, name: str) -> None:
         same_bits(core_program(case, name), programmed(case, name))
 
 
-@pytest.mark.parametrize("name", AGEING)
+@pytest.mark.parametrize("name", AGING)
 def test_age_equals_reference(simd_level: str, name: str) -> None:
     for columns, sign in product((False, True), (1, -1)):
         case = Weights(11, 83, columns, sign)
@@ -222,7 +222,7 @@ def test_device_cases_reach_what_they_should() -> None:
     case = Weights(11, 83)
     assert (aged(case, "old") == 0).any() and (aged(case, "old") > 0).any()
     assert (aged(case, "stuck") == 10).any() and (aged(case, "stuck") == 1).any()
-    differ = [aged(case, name) for name in AGEING]
+    differ = [aged(case, name) for name in AGING]
     assert all((a != b).any() for a, b in combinations(differ, 2))
 
 
@@ -248,7 +248,7 @@ def test_no_devices(simd_level: str) -> None:
     for shape in ((0, 5), (5, 0)):
         w, out = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for inverse in (np.ones(1, np.float32), np.ones(shape[0], np.float32)):
-            p, a = bound_programming(PROGRAMMING["plain"]), bound_ageing(AGEING["stuck"])
+            p, a = bound_programming(PROGRAMMING["plain"]), bound_aging(AGING["stuck"])
             _core.program(w, inverse, 1, G_MIN, SPAN, out, p, 1, 2, 3)
             _core.age(w, inverse, 1, G_MIN, SPAN, w, out, a, 1, 2, 3)
 
@@ -261,8 +261,8 @@ def test_bare_targets(simd_level: str) -> None:
     draw = reference.Draw(1, 2, 3)
     same_bits(out, reference.program(target, PROGRAMMING["plain"], draw))
     later = np.empty_like(out)
-    _core.age(target, one, 1, 0.0, 1.0, out, later, bound_ageing(AGEING["stuck"]), 1, 2, 3)
-    same_bits(later, reference.age(target, out, AGEING["stuck"], draw))
+    _core.age(target, one, 1, 0.0, 1.0, out, later, bound_aging(AGING["stuck"]), 1, 2, 3)
+    same_bits(later, reference.age(target, out, AGING["stuck"], draw))
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1e-45, 1e-38, 1e35, -1e35, 1e38])
@@ -276,11 +276,11 @@ def test_devices_of_extreme_weights(simd_level: str, value: float) -> None:
         draw = reference.Draw(1, 2, 65535)
         expected = reference.program(target, PROGRAMMING["plain"], draw)
         out, later = np.empty_like(w), np.empty_like(w)
-        p, a = bound_programming(PROGRAMMING["plain"]), bound_ageing(AGEING["stuck"])
+        p, a = bound_programming(PROGRAMMING["plain"]), bound_aging(AGING["stuck"])
         _core.program(w, inverse, -1, G_MIN, SPAN, out, p, 1, 2, 65535)
         same_bits(out, expected)
         _core.age(w, inverse, -1, G_MIN, SPAN, out, later, a, 1, 2, 65535)
-        same_bits(later, reference.age(target, expected, AGEING["stuck"], draw))
+        same_bits(later, reference.age(target, expected, AGING["stuck"], draw))
 
 
 @given(
@@ -288,7 +288,7 @@ def test_devices_of_extreme_weights(simd_level: str, value: float) -> None:
     st.integers(0, 2**64 - 1),
     st.integers(0, 65535),
     st.sampled_from(list(PROGRAMMING)),
-    st.sampled_from(list(AGEING)),
+    st.sampled_from(list(AGING)),
     st.tuples(st.integers(1, 9), st.integers(1, 70), st.booleans(), st.sampled_from([-1, 1])),
 )
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -297,23 +297,23 @@ def test_any_draws_of_devices(
 ) -> None:
     case, draw = Weights(*shape), reference.Draw(seed, stream, cell)
     before = reference.program(targets(case), PROGRAMMING[p], draw)
-    after = reference.age(targets(case), before, AGEING[a], draw)
+    after = reference.age(targets(case), before, AGING[a], draw)
     got, later = np.empty_like(before), np.empty_like(after)
     how = (*arrays(case), case.sign, G_MIN, SPAN)
     for level in nc.available_simd_levels():
         with at_level(level):
             _core.program(*how, got, bound_programming(PROGRAMMING[p]), seed, stream, cell)
-            _core.age(*how, got, later, bound_ageing(AGEING[a]), seed, stream, cell)
+            _core.age(*how, got, later, bound_aging(AGING[a]), seed, stream, cell)
         same_bits(got, before)
         same_bits(later, after)
 
 
 def test_tables_of_devices_are_copies() -> None:
     case = Weights(13, 97)
-    p, a = PROGRAMMING["plain"], AGEING["stuck"]
+    p, a = PROGRAMMING["plain"], AGING["stuck"]
     p = p._replace(table=p.table.copy())
-    tables = {name: t.copy() for name, t in AGEING_TABLES.items()}
-    bound, bound_a = bound_programming(p), bound_ageing(a._replace(**tables))
+    tables = {name: t.copy() for name, t in AGING_TABLES.items()}
+    bound, bound_a = bound_programming(p), bound_aging(a._replace(**tables))
     for t in (p.table, *tables.values()):
         t[:] = np.nan
     out = np.empty((case.n, case.k), np.float32)
@@ -1213,7 +1213,7 @@ def frozen(*shape: int, dtype: type = np.float32) -> NDArray[Any]:
 
 
 PLAIN = bound_programming(PROGRAMMING["plain"])
-OLD = bound_ageing(AGEING["old"])
+OLD = bound_aging(AGING["old"])
 
 
 def good_program(**changed: Any) -> None:
@@ -1311,14 +1311,14 @@ VALUE_ERRORS: list[tuple[str, Callable[[], Any]]] = [
     *[
         (
             rf"{name}: expected shape \(n >= 2, {columns}\)",
-            lambda name=name, s=shape: bound_ageing(ageing(name, **{name: F(s)})),
+            lambda name=name, s=shape: bound_aging(aging(name, **{name: F(s)})),
         )
         for name, columns in (("relaxation", 4), ("drift", 4), ("flicker", 2))
         for shape in ((1, columns), (5, 3), 8)
     ],
     ("low: expected at most high", lambda: _core.Programming(F((2, 4)), 0, 1, 2.0, 1.0)),
     ("low: expected at most high", lambda: _core.Programming(F((2, 4)), 0, 1, np.nan, 1.0)),
-    ("low: expected at most high", lambda: bound_ageing(ageing("drift", low=2.0, high=1.0))),
+    ("low: expected at most high", lambda: bound_aging(aging("drift", low=2.0, high=1.0))),
     *[
         error
         for call in (good_program, good_age)
@@ -1528,9 +1528,9 @@ TYPE_ERRORS: list[Callable[[], Any]] = [
     lambda: _core.Programming(np.zeros((2, 4)), 0, 1, 0, 1),
     lambda: _core.Programming(np.asfortranarray(F((3, 4))), 0, 1, 0, 1),
     lambda: _core.Programming(F((2, 4)), 0, 1, 0, 1, (-1, 0)),
-    lambda: _core.Ageing(np.zeros((2, 4)), None, None, 0, 1, 0, 1),
-    lambda: _core.Ageing(None, np.zeros((2, 4)), None, 0, 1, 0, 1),
-    lambda: _core.Ageing(None, None, np.zeros((2, 2)), 0, 1, 0, 1),
+    lambda: _core.Aging(np.zeros((2, 4)), None, None, 0, 1, 0, 1),
+    lambda: _core.Aging(None, np.zeros((2, 4)), None, 0, 1, 0, 1),
+    lambda: _core.Aging(None, None, np.zeros((2, 2)), 0, 1, 0, 1),
 ]
 
 

@@ -317,7 +317,7 @@ def test_stream_is_blake2b_of_the_path() -> None:
 
 
 def test_fold_in_spreads() -> None:
-    """No two of 2000 neighbouring (seed, number) pairs give one seed."""
+    """No two of 2000 neighboring (seed, number) pairs give one seed."""
     seeds = {nc.random.fold_in(s, d) for s in range(40) for d in range(50)}
     assert len(seeds) == 2000
     assert all(0 <= s < 2**64 for s in seeds)

@@ -20,7 +20,7 @@ LIMIT = 6.5  # standard errors; the largest of 1e4 lags stays below 5 but once i
 
 
 def normals(y: np.ndarray) -> np.ndarray:
-    """Draws as far as outputs show them: centred, of unit variance, in the order they came."""
+    """Draws as far as outputs show them: centered, of unit variance, in the order they came."""
     y = np.asarray(y, np.float64).ravel()
     return (y - y.mean()) / y.std()
 

@@ -66,7 +66,7 @@ def test_table() -> None:
     assert [row["name"] for row in rows] == NAMES + DEVICES
     json.dumps(rows, allow_nan=False)
     for row in rows:
-        assert row["summary"].endswith(".") and row["source"] and row["licence"]
+        assert row["summary"].endswith(".") and row["source"] and row["license"]
         assert row["synthetic"] == row["source"].startswith("synthetic:")
         assert 0 < row["branch_capacity"]
         assert row["capacity"] is None or row["branch_capacity"] < row["capacity"] + 1e-3
@@ -115,12 +115,12 @@ def test_pcm_array() -> None:
 def test_synthetic_pcm() -> None:
     channel = devices.synthetic_pcm()
     u = np.linspace(-1, 1, 2001)
-    slope, centre = 2.4, -0.08
-    span = math.tanh(slope * (1 - centre)) - math.tanh(slope * (-1 - centre))
+    slope, center = 2.4, -0.08
+    span = math.tanh(slope * (1 - center)) - math.tanh(slope * (-1 - center))
     a = 1.4 / span
-    c = 0.75 - a * math.tanh(slope * (1 - centre))
-    mean = c + a * np.tanh(slope * (u - centre))
-    std = np.sqrt(0.05**2 + (0.075 * a * slope / np.cosh(slope * (u - centre)) ** 2) ** 2)
+    c = 0.75 - a * math.tanh(slope * (1 - center))
+    mean = c + a * np.tanh(slope * (u - center))
+    std = np.sqrt(0.05**2 + (0.075 * a * slope / np.cosh(slope * (u - center)) ** 2) ** 2)
     np.testing.assert_allclose(channel.mean_at(u), mean, atol=1e-5)
     np.testing.assert_allclose(channel.std_at(u), std, atol=1e-5)
     assert channel.range == pytest.approx((-0.65, 0.75), abs=1e-15)
@@ -154,7 +154,7 @@ def test_rram(bits: int) -> None:
     np.testing.assert_allclose(np.unique(y.round(5)), channel.mean, atol=1e-5)
 
 
-# ----------------------------------------------------------------- sources and licences
+# ----------------------------------------------------------------- sources and licenses
 
 
 def test_notices_travel_with_the_figures() -> None:
@@ -171,7 +171,7 @@ def test_notices_travel_with_the_figures() -> None:
     text = page.read_text(encoding="utf-8")
     for name in NAMES:
         assert f"`{name}`" in text
-        assert cell(name).licence.split(",")[-1].strip() in text
+        assert cell(name).license.split(",")[-1].strip() in text
     for row in devices.table()[len(NAMES) :]:
         assert f"`{row['name']}`" in text
         for doi in filter(None, row["doi"].split(", ")):

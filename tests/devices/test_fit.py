@@ -58,8 +58,8 @@ def test_a_known_device_is_recovered() -> None:
     assert (learnt.g_min, learnt.g_max) == learnt.conductance_range == (0.0, 30.0)
     assert learnt.time_range == (0.0, 0.0) and not learnt.synthetic
     with pytest.raises(ValueError, match="seconds: ours was measured from 0 to 0 s"):
-        learnt.ageing(1.0)
-    assert learnt.ageing(1.0, extrapolate=True) is None
+        learnt.aging(1.0)
+    assert learnt.aging(1.0, extrapolate=True) is None
     assert devices.from_dict(json.loads(json.dumps(learnt.to_dict()))) == learnt
 
 

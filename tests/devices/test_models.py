@@ -106,15 +106,15 @@ def test_published_points_of_programming(
     assert np.array_equal(tables.table[:-1, 1::2], np.diff(tables.table[:, ::2], axis=0))
 
 
-def ageing_rows(device: Device, target: float, seconds: float) -> dict[str, tuple[float, ...]]:
+def aging_rows(device: Device, target: float, seconds: float) -> dict[str, tuple[float, ...]]:
     """The columns of the tables at one target."""
-    ageing = device.ageing(seconds)
-    assert ageing is not None
+    aging = device.aging(seconds)
+    assert aging is not None
     rows = {}
     for name in ("relaxation", "drift", "flicker"):
-        table = getattr(ageing, name)
+        table = getattr(aging, name)
         if table is not None:
-            grid = np.arange(len(table)) / ageing.inv_dx
+            grid = np.arange(len(table)) / aging.inv_dx
             columns = table.astype(np.float64)[:, ::2].T
             rows[name] = tuple(float(np.interp(target, grid, c)) for c in columns)
     return rows
@@ -124,34 +124,34 @@ def test_published_points_of_later_times() -> None:
     """Values worked out by hand from the constants of the publications."""
     pcm = devices.pcm_joshi2020()
     time = math.log((3600 + 20) / 20)
-    rows = ageing_rows(pcm, 25.0, 3600.0)
+    rows = aging_rows(pcm, 25.0, 3600.0)
     assert rows.keys() == {"drift", "flicker"}
     assert rows["drift"] == pytest.approx((0.049 * time, 0.008 * time), rel=1e-5)
     read = math.sqrt(math.log((3620 + 250e-9) / 500e-9))
     assert rows["flicker"] == pytest.approx((0.0088 * read,), rel=1e-4)
-    rows = ageing_rows(pcm, 2.5, 3600.0)
+    rows = aging_rows(pcm, 2.5, 3600.0)
     mean, std = -0.0155 * math.log(0.1) + 0.0244, -0.0125 * math.log(0.1) - 0.0059
     assert rows["drift"] == pytest.approx((mean * time, std * time), rel=1e-4)
     assert rows["flicker"] == pytest.approx((0.0088 * 10**0.65 * read,), rel=1e-3)
-    rows = ageing_rows(pcm, 0.0, 3600.0)
+    rows = aging_rows(pcm, 0.0, 3600.0)
     assert rows["drift"] == pytest.approx((0.1 * time, 0.045 * time), rel=1e-5)
     assert rows["flicker"] == pytest.approx((0.2 * read,), rel=1e-5)
 
     wan = devices.rram_wan2022()
     for seconds, std in ((DAY, 3.909), (2 * DAY, 3.929125)):  # at r = 0.5
-        _, gained = ageing_rows(wan, 20.0, seconds)["relaxation"]
+        _, gained = aging_rows(wan, 20.0, seconds)["relaxation"]
         assert math.hypot(gained, 2.022938) == pytest.approx(std, rel=2e-4)
     half = math.sqrt(DAY)  # half way from 1 s to 1 day in ln t
-    _, gained = ageing_rows(wan, 20.0, half)["relaxation"]
+    _, gained = aging_rows(wan, 20.0, half)["relaxation"]
     assert math.hypot(gained, 2.022938) == pytest.approx((2.022938 + 3.909) / 2, rel=2e-4)
 
-    rows = ageing_rows(devices.rram_cmo(), 50.0, 10.0)
+    rows = aging_rows(devices.rram_cmo(), 50.0, 10.0)
     assert rows["relaxation"] == pytest.approx((-0.204935, 0.508568), rel=1e-4)
     noise = 0.0277316483 * math.log10(50) * math.sqrt(math.log((10 + 1e-6) / 2e-6))
     assert rows["flicker"][0] * 50 == pytest.approx(noise, rel=1e-4)
 
     sonos = devices.sonos_agrawal2022()
-    shift, gained = ageing_rows(sonos, 10.0, 5 * DAY)["relaxation"]
+    shift, gained = aging_rows(sonos, 10.0, 5 * DAY)["relaxation"]
     assert shift == pytest.approx(-0.467, abs=2e-3)  # of the polynomial for 5 days at 1000 nA
     before = 0.1988665 * (1 - math.exp(-1000 / 176.3115))
     after = 0.3457909 * (1 - math.exp(-(1000 + 100 * shift) / 207.34309))
@@ -421,7 +421,7 @@ def test_gaussian_and_ideal() -> None:
     ideal = devices.ideal()
     programmed = ideal.program(target, 1)
     np.testing.assert_allclose(programmed, target, rtol=1e-6, atol=1e-6)
-    assert ideal.ageing(YEAR) is None
+    assert ideal.aging(YEAR) is None
     assert np.array_equal(ideal.at(programmed, target, YEAR, 1), programmed)
     assert np.array_equal(ideal.read(programmed, 9), programmed)
 
@@ -456,11 +456,11 @@ def test_draws_are_those_of_the_reference(device: Device) -> None:
     assert np.array_equal(programmed, expected)
     for seconds in times_of(device):
         later = device.at(programmed, target, seconds, 11, stream=12, cell=13)
-        ageing = device.ageing(seconds)
-        if ageing is None:
+        aging = device.aging(seconds)
+        if aging is None:
             assert np.array_equal(later, programmed)
         else:
-            assert np.array_equal(later, crossbar_reference.age(target, programmed, ageing, draw))
+            assert np.array_equal(later, crossbar_reference.age(target, programmed, aging, draw))
 
 
 @each
@@ -473,7 +473,7 @@ def test_what_happens_to_a_device_is_drawn_once(device: Device) -> None:
     later = device.at(programmed, target, last, 1)
     assert np.array_equal(device.at(programmed, target, first, 1), before)
     assert np.array_equal(device.at(programmed, target, last, 1), later)
-    moves = device.ageing(last) is not None and first < last
+    moves = device.aging(last) is not None and first < last
     assert np.array_equal(before, later) != moves
     if device.program(target, 2).std() != programmed.std():  # all but the ideal one
         assert not np.array_equal(device.program(target, 1, cell=1), programmed)
@@ -524,9 +524,9 @@ def test_same_draws_at_every_simd_level(simd_level: str) -> None:
     draw = crossbar_reference.Draw(key(21, "device chip"), 0, 0)
     wanted = target.astype(np.float32)
     expected = crossbar_reference.program(wanted, device.programming(), draw)
-    ageing = device.ageing(60.0)
-    assert ageing is not None
-    aged = crossbar_reference.age(wanted, expected, ageing, draw)
+    aging = device.aging(60.0)
+    assert aging is not None
+    aged = crossbar_reference.age(wanted, expected, aging, draw)
     assert total == expected.sum(dtype=np.float64) + aged.sum(dtype=np.float64)
 
 
@@ -642,7 +642,7 @@ def test_times_that_were_not_measured(name: str) -> None:
     for seconds in outside:
         message = rf"seconds: {name} was measured from .* extrapolate=True"
         for ask in (
-            lambda t: device.ageing(t),
+            lambda t: device.aging(t),
             lambda t: device.at(programmed, target, t, 1),
             lambda t: device.channel(t),
             lambda t: device.moments(target, t),
@@ -686,15 +686,15 @@ def test_conductances_that_were_not_measured() -> None:
 def test_no_time_dependence() -> None:
     for device in (devices.ideal(), devices.gaussian(1.0)):
         assert device.time_range is None and device.measured(YEAR)
-        assert device.ageing(YEAR) is None
+        assert device.aging(YEAR) is None
         assert np.array_equal(device.channel(YEAR).std, device.channel().std)
 
 
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: devices.pcm_joshi2020().ageing(-1.0), ValueError, "seconds: expected .* >= 0"),
-    (lambda: devices.pcm_joshi2020().ageing(math.nan), ValueError, "seconds: expected a finite"),
-    (lambda: devices.pcm_joshi2020().ageing(math.inf, True), ValueError, "seconds: .* finite"),
-    (lambda: devices.pcm_joshi2020().ageing("1"), TypeError, "seconds: expected a number, got '1'"),
+    (lambda: devices.pcm_joshi2020().aging(-1.0), ValueError, "seconds: expected .* >= 0"),
+    (lambda: devices.pcm_joshi2020().aging(math.nan), ValueError, "seconds: expected a finite"),
+    (lambda: devices.pcm_joshi2020().aging(math.inf, True), ValueError, "seconds: .* finite"),
+    (lambda: devices.pcm_joshi2020().aging("1"), TypeError, "seconds: expected a number, got '1'"),
     (lambda: devices.ideal().program([math.nan], 1), ValueError, "target: expected values finite"),
     (lambda: devices.ideal().program(["a"], 1), TypeError, "target: expected real numbers"),
     (lambda: devices.ideal().program([-1.0], 1), ValueError, "target: expected conductances"),
@@ -797,7 +797,7 @@ def test_arguments_are_the_identity() -> None:
 def test_tables_are_shared_and_read_only() -> None:
     device = devices.pcm_joshi2020()
     assert device.programming() is device.programming()
-    assert device.ageing(7.0) is devices.pcm_joshi2020().ageing(7.0)
+    assert device.aging(7.0) is devices.pcm_joshi2020().aging(7.0)
     with pytest.raises(ValueError, match="read-only"):
         device.programming().table[0, 0] = 1
 

@@ -1,6 +1,6 @@
 """How standard the standard normals are: figures of any number of draws, as p-values.
 
-``python tests/normal_statistics.py 1e9`` prints them; test_statistics.py judges them.
+``python tests/helpers/normal_statistics.py 1e9`` prints them; test_statistics.py judges them.
 """
 
 from __future__ import annotations

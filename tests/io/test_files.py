@@ -36,7 +36,7 @@ def bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> dict[str, NDArray[Any]]:
-    """A model of all float types, with biases, normalisation and a counter, in ``model``."""
+    """A model of all float types, with biases, normalization and a counter, in ``model``."""
     rng = np.random.default_rng(0)
     arrays: dict[str, NDArray[Any]] = {
         "conv.weight": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),

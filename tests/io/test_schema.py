@@ -50,7 +50,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(tree: Any, draw: Any) -> Any:
-    """A tree with one value replaced, removed, repeated or exchanged for a neighbour."""
+    """A tree with one value replaced, removed, repeated or exchanged for a neighbor."""
     path = draw(st.sampled_from(list(places(tree))))
     if not path:
         return draw(VALUES)

@@ -32,7 +32,7 @@ def tail(z: float) -> float:
 
 
 def test_levels_of_the_synthetic_channel() -> None:
-    """Symbol errors of about 1 % at the outputs found for it by another optimiser."""
+    """Symbol errors of about 1 % at the outputs found for it by another optimizer."""
     levels = design_levels(PCM, 4)
     assert PCM.mean_at(levels.inputs) == pytest.approx([-0.65, -0.244, 0.352, 0.75], abs=0.015)
     assert error_rate(PCM) == pytest.approx(0.01, abs=5e-4)
@@ -92,7 +92,7 @@ def test_levels_of_a_coarse_write_converter() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_neighbouring_levels_differ_by_one_bit(count: int) -> None:
+def test_neighboring_levels_differ_by_one_bit(count: int) -> None:
     levels = design_levels(PCM, count)
     codes = np.arange(count, dtype=np.uint8)
     assert (levels.decide(PCM.mean_at(levels.write(codes))) == codes).all()

@@ -62,7 +62,7 @@ def test_a_cheap_normal_fails() -> None:
             judge(found.figures())
 
 
-def test_neighbours_that_share_a_word_fail() -> None:
+def test_neighbors_that_share_a_word_fail() -> None:
     def repeated(n: int, offset: int) -> F32:
         z = standard_normal(n, 1, offset=offset)
         z[1::400] = z[::400][: len(z[1::400])]

@@ -28,7 +28,7 @@ def heavy_tailed(size: int, seed: int = 0) -> NDArray[np.float32]:
     return (np.random.default_rng(seed).standard_t(4, size) * 0.02).astype(np.float32)
 
 
-def standardised(
+def standardized(
     stored: StoredTensor, w: NDArray[np.float32], out: NDArray[np.float32]
 ) -> list[NDArray[np.float64]]:
     """Errors of each range over the standard deviation that the channel gives them."""
@@ -77,19 +77,19 @@ def test_bias_and_variance_of_each_range(
     channel = Channel(PCM.x, PCM.mean, PCM.std, d2d_std=d2d_std)
     w = heavy_tailed(60_000)
     stored = Codec(channel, literal=literal, **chosen).encode(w, name="w")
-    errors = standardised(stored, w, stored.read(11))
+    errors = standardized(stored, w, stored.read(11))
     assert sum(z.size for z in errors) == w.size
     for z in errors:
         if z.size > 30:  # fewer say little, and Wilson-Hilferty less
             assert_standard(z)
 
 
-def test_errors_of_neighbours_and_tensors_are_independent() -> None:
+def test_errors_of_neighbors_and_tensors_are_independent() -> None:
     w = heavy_tailed(100_000)
     codec = Codec(NEW, adaptive_mapping=False)
     a, b = (codec.encode(w, name=name) for name in ("a", "b"))
-    (za,), (zb,) = standardised(a, w, a.read(1)), standardised(b, w, b.read(1))
-    (zc,) = standardised(a, w, a.read(2))
+    (za,), (zb,) = standardized(a, w, a.read(1)), standardized(b, w, b.read(1))
+    (zc,) = standardized(a, w, a.read(2))
     for pair in (za[1:] * za[:-1], za * zb, za * zc):
         assert abs(pair.mean()) * np.sqrt(pair.size) < LIMIT
 
@@ -101,7 +101,7 @@ def test_reading_twice_through_a_converter_is_literal() -> None:
     assert codec.draws_every_cell and not Codec(PCM).draws_every_cell
     w = heavy_tailed(60_000)
     stored = codec.encode(w)
-    for z in standardised(stored, w, stored.read(5)):
+    for z in standardized(stored, w, stored.read(5)):
         assert_standard(z)
 
 
@@ -114,14 +114,14 @@ def test_a_chip_keeps_its_programming_errors() -> None:
     stored = Codec(FROZEN, adaptive_mapping=False).encode(w, name="w")
     reads = 100
     same = np.mean([stored.read(seed, chip=3) for seed in range(reads)], axis=0)
-    (z,) = standardised(stored, w, same)
+    (z,) = standardized(stored, w, same)
     frozen = 1 - 0.6**2
     assert_standard(z / np.sqrt(frozen + 0.6**2 / reads))
     chips = np.mean([stored.read(0, chip=chip) for chip in range(reads)], axis=0)
-    (z,) = standardised(stored, w, chips)
+    (z,) = standardized(stored, w, chips)
     assert_standard(z * np.sqrt(reads))
     # The difference of two reads of a chip is read noise alone
-    (z,) = standardised(stored, w, stored.read(1, 3) - stored.read(2, 3) + w)
+    (z,) = standardized(stored, w, stored.read(1, 3) - stored.read(2, 3) + w)
     assert_standard(z / np.sqrt(2 * 0.6**2))
 
 
@@ -133,7 +133,7 @@ def test_without_read_noise_every_seed_is_a_new_chip() -> None:
         np.mean([stored.read(seed) for seed in range(reads)], axis=0),
         np.mean([stored.read(0, chip) for chip in range(reads)], axis=0),
     ):
-        (z,) = standardised(stored, w, mean)
+        (z,) = standardized(stored, w, mean)
         assert_standard(z * np.sqrt(reads))
 
 

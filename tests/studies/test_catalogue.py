@@ -374,9 +374,9 @@ def test_sweep_of_crossbars(tmp_path: Path) -> None:
     data = trained.dataset
     spec = nc.CrossbarSpec(rows=64, adc_bits=4, adc_range="calibrated")
     nct.convert(trained.model, nc.devices.rram_wan2022(), spec)
-    nct.calibrate(trained.model, [torch.from_numpy(data.normalise(data.train_images))])
+    nct.calibrate(trained.model, [torch.from_numpy(data.normalize(data.train_images))])
     nct.at(nct.program(trained.model, 0), 3600.0)
-    loader = nct.batches(data.normalise(data.test_images), data.test_labels, 250, shuffle=False)
+    loader = nct.batches(data.normalize(data.test_images), data.test_labels, 250, shuffle=False)
     expected = nct.evaluate(trained.model, loader, 2, seed=0)
     assert entries["adc_bits 4", "rram_wan2022"]["runs"] == [list(expected.scores)]
     fresh = {**grid, "crossbar": {}}
@@ -405,7 +405,7 @@ def test_sweep_refuses_noise(noise: dict[str, Any], tmp_path: Path) -> None:
         ({"devices": "flash"}, "flash"),
         ({"columns": "codec.bits"}, "columns: expected one of network.model"),
         ({"codec": {"cells": 0}}, "cells"),
-        ({"codec": {"colour": 1}}, "colour"),
+        ({"codec": {"color": 1}}, "color"),
         ({"network": {"model": "VGG"}}, "model: expected one of"),
         ({"repeats": 1}, "repeats: expected at least 2"),
         ({"data": "nowhere"}, "nowhere"),

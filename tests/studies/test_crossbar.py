@@ -247,8 +247,8 @@ def test_network_without_pruning(dense: Trained) -> None:
     assert "pruned" not in crossbar_view.format_table(report)
 
 
-def test_batch_normalisation_is_folded(digits: data.Dataset) -> None:
-    """The converted network computes what the network with batch normalisation does."""
+def test_batch_normalization_is_folded(digits: data.Dataset) -> None:
+    """The converted network computes what the network with batch normalization does."""
     few = data.Dataset(
         "few",
         digits.train_images[:20],
@@ -266,7 +266,7 @@ def test_batch_normalisation_is_folded(digits: data.Dataset) -> None:
     settings = Settings(spec=nc.CrossbarSpec(dac_bits=None, adc_bits=None), calibration_images=20)
     converted = study._converted(network, devices.ideal(), settings, "programmed", "none")
     nct.program(converted, 0).eval()
-    images = torch.from_numpy(few.normalise(few.test_images))
+    images = torch.from_numpy(few.normalize(few.test_images))
     with torch.no_grad():
         torch.testing.assert_close(converted(images), model(images), rtol=1e-3, atol=1e-4)
     counts = study.layer_counts(network, settings)

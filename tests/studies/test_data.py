@@ -59,10 +59,10 @@ def check(dataset: data.Dataset, classes: int, shape: tuple[int, ...] = (1, 28, 
         assert images.min() >= 0 and images.max() <= 1
         assert labels.dtype == np.int64 and set(labels) == set(range(classes))
     assert dataset.classes == classes
-    normalised = dataset.normalise(dataset.train_images)
-    assert normalised.dtype == np.float32
-    assert np.all(np.abs(normalised.mean((0, 2, 3), dtype=np.float64)) < 1e-4)
-    assert np.all(np.abs(normalised.std((0, 2, 3), dtype=np.float64) - 1) < 1e-4)
+    normalized = dataset.normalize(dataset.train_images)
+    assert normalized.dtype == np.float32
+    assert np.all(np.abs(normalized.mean((0, 2, 3), dtype=np.float64)) < 1e-4)
+    assert np.all(np.abs(normalized.std((0, 2, 3), dtype=np.float64) - 1) < 1e-4)
 
 
 def test_digits() -> None:
@@ -373,7 +373,7 @@ def test_dataset_checks_its_arrays(change: dict[str, np.ndarray], message: str) 
         "test_images": images,
         "test_labels": labels,
     }
-    assert np.array_equal(data.Dataset("d", **good).normalise(images), images)  # one grey: std 0
+    assert np.array_equal(data.Dataset("d", **good).normalize(images), images)  # one gray: std 0
     with pytest.raises(ValueError, match=message):
         data.Dataset("d", **(good | change))
 

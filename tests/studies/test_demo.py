@@ -61,7 +61,7 @@ def test_network_is_trained_and_pruned(
     assert kept == round(0.2 * 430_500)
     for name, mask in network.masks.items():
         assert not network.model.state_dict()[name].numpy()[~mask].any()
-    accuracy = nct.accuracy(network.model, digits.normalise(digits.test_images), digits.test_labels)
+    accuracy = nct.accuracy(network.model, digits.normalize(digits.test_images), digits.test_labels)
     assert accuracy == network.record["accuracy"] > 80
     assert len(network.record["training"]["accuracies"]) == 2
     before = network_of(network.recipe.start, cache).record

@@ -319,10 +319,10 @@ def test_recipes_of_recipes(source: Source) -> None:
 def test_recipe_key_is_of_all_that_decides(source: Source) -> None:
     recipe = mlp(source)
     changes: list[dict[str, Any]] = [
-        {"model": "LeNet"}, {"seed": 1}, {"epochs": 2}, {"optimiser": "sgd"},
+        {"model": "LeNet"}, {"seed": 1}, {"epochs": 2}, {"optimizer": "sgd"},
         {"learning_rate": 0.1}, {"weight_decay": 0.0}, {"schedule": "cosine"}, {"batch": 50},
         {"augment": "flip"}, {"start": recipe}, {"pruned": 0.5}, {"teacher": recipe},
-        {"distillation": {"form": "zhou"}}, {"noise": {"eta": 0.1}}, {"quantise": {}},
+        {"distillation": {"form": "zhou"}}, {"noise": {"eta": 0.1}}, {"quantize": {}},
         {"consistency": {"form": "outputs"}}, {"compute": "cuda"},
         {"precision": "bfloat16"}, {"source": Source.of("digits", 90, 60)},
         {"source": dataclasses.replace(source, digest="0")},
@@ -371,14 +371,14 @@ def test_recipe_is_checked(source: Source, change: dict[str, Any], message: str)
 def test_papers_recipes(source: Source) -> None:
     """Isik et al. 2020, appendix B."""
     small, residual = (isik_recipe(source, model, 0) for model in ("LeNet", "ResNet18"))
-    assert (small.optimiser, small.learning_rate, small.batch, small.epochs) == (
+    assert (small.optimizer, small.learning_rate, small.batch, small.epochs) == (
         "adam", 0.001, 100, 100
     )  # fmt: skip
-    assert (residual.optimiser, residual.learning_rate, residual.batch, residual.epochs) == (
+    assert (residual.optimizer, residual.learning_rate, residual.batch, residual.epochs) == (
         "sgd", 0.1, 128, 350
     )  # fmt: skip
     assert small.weight_decay == residual.weight_decay == 5e-4
-    assert residual.augment is None  # grey images
+    assert residual.augment is None  # gray images
 
 
 def test_network_is_trained_once(
@@ -399,7 +399,7 @@ def test_network_is_trained_once(
     assert about == training.about(first) and "seconds" not in about
     data = source.load()
     accuracy = 100 * np.mean(
-        second.model(torch.from_numpy(data.normalise(data.test_images))).argmax(1).numpy()
+        second.model(torch.from_numpy(data.normalize(data.test_images))).argmax(1).numpy()
         == data.test_labels
     )
     assert about["accuracy"] == pytest.approx(accuracy)
@@ -448,10 +448,10 @@ def test_every_kind_of_training_counts(source: Source, cache: Cache) -> None:
             source, noise={"eta": 0.02}, consistency={"form": "features", "weight": 1.0}
         ),
         "outputs": mlp(source, noise={"eta": 0.02}, consistency={"form": "outputs", "weight": 1.0}),
-        "quantised": mlp(source, quantise={"weight_bits": 4}),
-        "quantised start": mlp(source, start=plain, quantise={"weight_bits": 4}),
+        "quantized": mlp(source, quantize={"weight_bits": 4}),
+        "quantized start": mlp(source, start=plain, quantize={"weight_bits": 4}),
         "cosine": mlp(source, schedule="cosine"),
-        "sgd": mlp(source, optimiser="sgd", learning_rate=0.01),
+        "sgd": mlp(source, optimizer="sgd", learning_rate=0.01),
         "augmented": mlp(source, augment="flip"),
     }
     weights = {
@@ -534,7 +534,7 @@ def test_small_numbers_have_more_decimals() -> None:
 
 def test_losses_that_are_not_finite(source: Source, cache: Cache) -> None:
     """Of a training that diverges, and of outputs beyond float32: None, as JSON has no NaN."""
-    diverged = training.network(mlp(source, optimiser="sgd", learning_rate=1e9), cache)
+    diverged = training.network(mlp(source, optimizer="sgd", learning_rate=1e9), cache)
     assert training.about(diverged)["training"]["losses"] == [None]
     noise = {"eta": 1e30, "norm": "absolute"}
     found = measures.perturbed(training.network(mlp(source), cache), noise=noise, repeats=2, seed=0)

@@ -144,7 +144,7 @@ def test_losses_by_hand(trained: Trained) -> None:
     seed, eta = 3, 0.1
     noise = {"eta": eta, "norm": "range"}
     found = zhou.losses(trained, noise=noise, repeats=2, seed=seed)
-    images = torch.from_numpy(trained.dataset.normalise(trained.dataset.test_images))
+    images = torch.from_numpy(trained.dataset.normalize(trained.dataset.test_images))
     labels = torch.from_numpy(trained.dataset.test_labels)
     with torch.no_grad():
         clean = trained.model(images).double().log_softmax(1)
@@ -199,21 +199,21 @@ def test_information_without_noise_and_in_noise(trained: Trained, output: str) -
         zhou.information(trained, noise={"eta": 0.0}, **{**options, "images": 301})
 
 
-def test_quantised_without_retraining(settings: Settings, cache: Cache) -> None:
-    """Weights on 15 levels, and the accuracy that quantise() gives by itself."""
+def test_quantized_without_retraining(settings: Settings, cache: Cache) -> None:
+    """Weights on 15 levels, and the accuracy that quantize() gives by itself."""
     recipe = isik_recipe(settings.source, "MLP", 0, epochs=8)
-    found = zhou.quantised(
-        training.network(recipe, cache), quantise=zhou.BITS, noise={"eta": 0.0, "norm": "range"},
+    found = zhou.quantized(
+        training.network(recipe, cache), quantize=zhou.BITS, noise={"eta": 0.0, "norm": "range"},
         repeats=2, seed=0,
     )  # fmt: skip
     again = training.network(recipe, cache)
     data = again.dataset
-    nct.quantise(again.model, 4, 4)
+    nct.quantize(again.model, 4, 4)
     with torch.no_grad():
-        again.model(torch.from_numpy(data.normalise(data.train_images)))
-    accuracy = nct.accuracy(again.model, data.normalise(data.test_images), data.test_labels)
+        again.model(torch.from_numpy(data.normalize(data.train_images)))
+    accuracy = nct.accuracy(again.model, data.normalize(data.test_images), data.test_labels)
     assert found["accuracies"] == [pytest.approx(accuracy)] * 2
-    nct.dequantise(again.model, rounded=True)
+    nct.dequantize(again.model, rounded=True)
     for weight in (p for p in again.model.parameters() if p.ndim == 2):
         assert len(weight.unique()) <= 15
 
@@ -282,14 +282,14 @@ def test_mismatched_noise(settings: Settings) -> None:
 
 
 def test_four_bits(settings: Settings) -> None:
-    """Students are quantised, the teacher is not; noise is relative to the quantised weights."""
+    """Students are quantized, the teacher is not; noise is relative to the quantized weights."""
     tables = tables_of("fig4", replace(settings, quick=True, epochs=4))
     for (row, eta), recipe in recipes_of(tables[0]).items():
         if row == zhou.NOTHING:
-            assert recipe.quantise is None
+            assert recipe.quantize is None
             continue
-        assert recipe.quantise == {"weight_bits": 4, "activation_bits": 4}
-        assert recipe.start is not None and recipe.start.quantise is None
+        assert recipe.quantize == {"weight_bits": 4, "activation_bits": 4}
+        assert recipe.start is not None and recipe.start.quantize is None
         if recipe.teacher is not None:
             assert recipe.teacher == recipe.start
         if row in (zhou.NOISE, zhou.BOTH):
@@ -364,7 +364,7 @@ def test_retraining_under_noise_pays(settings: Settings, cache: Cache) -> None:
     for name, weight in noisy.model.named_parameters():
         if weight.ndim == 2:
             start = before.model.get_parameter(name)
-            slack = 1e-3  # of the optimiser's last step, after the last clip
+            slack = 1e-3  # of the optimizer's last step, after the last clip
             assert weight.max() <= start.max() + slack and weight.min() >= start.min() - slack
     noise: dict[str, Any] = {"noise": {"eta": 0.25, "norm": "range"}, "repeats": 20, "seed": 0}
     accuracies = [

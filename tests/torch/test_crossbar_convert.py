@@ -466,7 +466,7 @@ def test_fold_refuses() -> None:
         nct.fold_batchnorm(model, PCM)
     assert len(nct.fold_batchnorm(model, PCM, pairs=[("a", "n")])) == 1
     assert model.a.bias is not None
-    with pytest.raises(ValueError, match="pairs: expected 'n' to be a batch normalisation"):
+    with pytest.raises(ValueError, match="pairs: expected 'n' to be a batch normalization"):
         nct.fold_batchnorm(model, PCM, pairs=[("a", "n")])
     converted = nct.convert(network(), PCM)
     with pytest.raises(ValueError, match="pairs: expected '0' to be a digital"):

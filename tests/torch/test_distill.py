@@ -161,8 +161,8 @@ def adam(parameters: object) -> torch.optim.Optimizer:
 def test_a_noisy_student_of_digits() -> None:
     """A student with noisy weights learns from a teacher alone (alpha 0): labels are shuffled."""
     digits = data.load_digits().subset(600)
-    images = digits.normalise(digits.train_images)
-    test = digits.normalise(digits.test_images), digits.test_labels
+    images = digits.normalize(digits.train_images)
+    test = digits.normalize(digits.test_images), digits.test_labels
     teacher = nct.build(nct.MLP, seed=0)
     nct.train(teacher, images, digits.train_labels, epochs=8)
     nonsense = np.random.default_rng(1).permutation(digits.train_labels)

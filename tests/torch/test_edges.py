@@ -183,7 +183,7 @@ def test_half_a_chip_is_refused(change: Any, message: str) -> None:
 
 
 def test_a_chip_keeps_its_name() -> None:
-    """Ageing and reads are keyed by the name, which another model may not have."""
+    """Aging and reads are keyed by the name, which another model may not have."""
     source = nct.program(wide(), 1)
     torch.manual_seed(0)
     target = nct.convert(nn.Sequential(nn.ModuleDict({"a": nn.Linear(30, 8)})), PCM,
@@ -237,7 +237,7 @@ def test_digital_layers_are_named_once_with_their_share() -> None:
     assert rows["1"]["tiles"] == 0 and rows["1"]["share"] == pytest.approx(6400 / 10624)
     assert rows["2"]["weights"] == 0 and rows["0"]["weights"] == 4096
     text = nct.summary(model)
-    assert "60.2 %" in text and "digital, not initialised" in text
+    assert "60.2 %" in text and "digital, not initialized" in text
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_digital_layers_are_named_once_with_their_share() -> None:
             "model: .*compile after",
         ),
         (
-            lambda m: nct.quantise(torch.compile(m, backend="eager")),
+            lambda m: nct.quantize(torch.compile(m, backend="eager")),
             ValueError,
             "model: .*compile after",
         ),
@@ -285,7 +285,7 @@ def test_digital_layers_are_named_once_with_their_share() -> None:
         (lambda m: nct.summary({}), TypeError, "model: expected a torch"),
         (lambda m: nct.distill(m, 3, [], [], epochs=1), TypeError, "teacher: expected a torch"),
         (lambda m: nct.at(nct.convert(m, PCM), 1, "False"), TypeError, "extrapolate: expected Tr"),
-        (lambda m: nct.dequantise(nct.quantise(m), rounded=1), TypeError, "rounded: expected True"),
+        (lambda m: nct.dequantize(nct.quantize(m), rounded=1), TypeError, "rounded: expected True"),
         (
             lambda m: nct.batches(torch.zeros(2, 3), torch.zeros(2), shuffle="no"),
             TypeError,

@@ -1,4 +1,4 @@
-"""Accuracy over noisy realisations: which noise, which draws, and what is left behind."""
+"""Accuracy over noisy realizations: which noise, which draws, and what is left behind."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_noise_beside_crossbars() -> None:
     assert noise.draw == 0
 
 
-def test_a_realisation_lasts_for_a_pass() -> None:
+def test_a_realization_lasts_for_a_pass() -> None:
     model = nct.build(nct.LeNet, seed=1)
     with nct.inject_noise(model, 0.1, seed=3):
         found = [

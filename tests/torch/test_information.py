@@ -76,7 +76,7 @@ def test_a_network_that_is_a_binary_symmetric_channel() -> None:
         assert abs(found.plug_in - truth) < 5 * error + 1 / repeats  # 6e-7 by chance
         assert found.noise_free == pytest.approx(1)
         assert found.symbols == 2
-        assert found.normalised == pytest.approx(found.plug_in)
+        assert found.normalized == pytest.approx(found.plug_in)
         assert found.plug_in > found.corrected
         bias = 5 / (12 * repeats * math.log(2))
         assert found.plug_in - found.corrected == pytest.approx(bias)
@@ -94,7 +94,7 @@ def test_without_noise_all_of_it_is_left(output: str) -> None:
         h = -sum(p * math.log2(p) for p in shares if p)
         assert found.noise_free == pytest.approx(h)
     assert 1 < found.noise_free <= math.log2(40)
-    assert found.normalised == pytest.approx(1)
+    assert found.normalized == pytest.approx(1)
     assert found.corrected >= found.plug_in
     assert 0 < found.chance < found.plug_in
 
@@ -121,7 +121,7 @@ def test_noise_takes_information_away_and_seeds_decide() -> None:
         assert noise.draw == 0
     assert found[0] == found[1] != found[2]
     assert found[0].noise_free == found[2].noise_free
-    assert found[0].normalised < 1
+    assert found[0].normalized < 1
 
 
 def test_a_network_of_one_answer_has_no_ratio() -> None:
@@ -131,7 +131,7 @@ def test_a_network_of_one_answer_has_no_ratio() -> None:
     with nct.inject_noise(model, 0.0):
         found = nct.mutual_information(model, torch.ones(3, 1), 2)
     assert found.noise_free == found.plug_in == found.chance == 0
-    assert math.isnan(found.normalised) and math.isnan(found.normalised_corrected)
+    assert math.isnan(found.normalized) and math.isnan(found.normalized_corrected)
 
 
 def test_errors() -> None:

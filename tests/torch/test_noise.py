@@ -37,7 +37,7 @@ STANDIN = nc.Channel.gaussian(0.1)
 
 
 def network() -> Any:
-    """Convolution, normalisation, linear layers; of inputs (n, 1, 6, 6)."""
+    """Convolution, normalization, linear layers; of inputs (n, 1, 6, 6)."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 4, 3),

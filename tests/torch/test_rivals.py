@@ -95,7 +95,7 @@ def test_recalibration_failures_change_nothing() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not model[2].training and model[2].momentum == 0.3
     for layer in (torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2, track_running_stats=False)):
-        with pytest.raises(ValueError, match=r"model: expected batch normalisation .* got none"):
+        with pytest.raises(ValueError, match=r"model: expected batch normalization .* got none"):
             nct.recalibrate_batchnorm(layer, LOADER)
 
 

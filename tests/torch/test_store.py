@@ -348,7 +348,7 @@ def test_a_chip_is_not_stored(life: str) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.eye(3).to_sparse(), r"expected dense tensors .* sparse or quantised: 'odd'"),
+        (torch.eye(3).to_sparse(), r"expected dense tensors .* sparse or quantized: 'odd'"),
         (torch.empty(3, device="meta"), r"expected dense tensors .* meta device: 'odd'"),
         ({"a": 1}, r"expected tensors, got dict for 'odd'"),
     ],

@@ -35,7 +35,7 @@ def trained(seed: int = 0, images: np.ndarray = IMAGES, **options: object) -> to
 
 def test_lenet_learns_the_digits() -> None:
     digits = data.load_digits()
-    train_images, test_images = map(digits.normalise, (digits.train_images, digits.test_images))
+    train_images, test_images = map(digits.normalize, (digits.train_images, digits.test_images))
     model = nct.build(nct.LeNet, seed=0)
     untrained = nct.accuracy(model, test_images, digits.test_labels)
     record = nct.train(model, train_images, digits.train_labels, epochs=4)
@@ -106,7 +106,7 @@ VALIDATION = nct.batches(IMAGES[150:], LABELS[150:], 30, shuffle=False)
 
 
 def net() -> torch.nn.Module:
-    """A network with a state of its own (batch normalisation) and draws of its own (dropout)."""
+    """A network with a state of its own (batch normalization) and draws of its own (dropout)."""
     nn = torch.nn
     layers = (nn.Conv2d(1, 4, 5, stride=3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
     return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(256, 10))

@@ -21,7 +21,7 @@ void program_pair(const float* w, const float* inverse, int inverse_stride, floa
                   float* negative, const Programming& device, const Draw& draw, int threads);
 void age(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
          float span, const float* programmed, std::ptrdiff_t n, std::ptrdiff_t k, float* g,
-         const Ageing& device, const Draw& draw, int threads);
+         const Aging& device, const Draw& draw, int threads);
 
 // Where the input vectors come from: rows of a matrix, or the patches of a convolution.
 struct Patches {

@@ -31,7 +31,7 @@ struct Keys {
   std::uint64_t stream;
 };
 
-// Uniform quantiser; levels == 0 means there is none.
+// Uniform quantizer; levels == 0 means there is none.
 struct Converter {
   float lo, step, inv_step;
   std::int32_t levels;
@@ -99,7 +99,7 @@ struct Programming {
   Limits limits;
 };
 
-struct Ageing {
+struct Aging {
   const float* relaxation;  // n rows of (shift, difference, std, difference), or null
   const float* drift;       // n rows of (mean of the exponent, difference, std, difference), or null
   const float* flicker;     // n rows of (fraction of the conductance, difference), or null
@@ -146,9 +146,9 @@ struct Kernels {
   void (*to_inputs)(const float* w, const std::uint8_t* codes, std::ptrdiff_t n,
                     const CodecTables& codec, float* x);
   // Cell inputs -> codes of the write converter of each element's range, and back.
-  void (*quantise)(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
+  void (*quantize)(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
                    const CodecTables& codec, std::int32_t* levels);
-  void (*dequantise)(const std::int32_t* levels, const std::uint8_t* codes, std::ptrdiff_t n,
+  void (*dequantize)(const std::int32_t* levels, const std::uint8_t* codes, std::ptrdiff_t n,
                      const CodecTables& codec, float* x);
   // Cell inputs and side codes -> weights read back, through the channel.
   void (*read_back)(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
@@ -182,7 +182,7 @@ struct Kernels {
                        const Target& target, const Programming& device, const Draw& draw,
                        std::int64_t index);
   void (*age)(const float* w, const float* programmed, float* g, std::ptrdiff_t n,
-              const Target& target, const Ageing& device, const Draw& draw, std::int64_t index);
+              const Target& target, const Aging& device, const Draw& draw, std::int64_t index);
 
   // Products. A tile's rows are padded to a multiple of row_step with zeros; input codes take
   // code_bytes each, their squares 2. In the float products rows are padded to float_row_step,

@@ -76,7 +76,7 @@ NC_INLINE F select(M m, F yes, F no) {
 }
 NC_INLINE I select_i(M m, I yes, I no) { return {_mm256_blendv_epi8(no.v, yes.v, m.v)}; }
 
-// c + the sums of the products of neighbouring 16-bit integers.
+// c + the sums of the products of neighboring 16-bit integers.
 NC_INLINE I multiply_add_pairs(I a, I b, I c) {
   return {_mm256_add_epi32(c.v, _mm256_madd_epi16(a.v, b.v))};
 }

@@ -62,7 +62,7 @@ NC_INLINE M and_not(M a, M b) { return {static_cast<__mmask16>(~a.v & b.v)}; }
 NC_INLINE F select(M m, F yes, F no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
 NC_INLINE I select_i(M m, I yes, I no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
 
-// c + the sums of the products of neighbouring 16-bit integers.
+// c + the sums of the products of neighboring 16-bit integers.
 NC_INLINE I multiply_add_pairs(I a, I b, I c) {
 #if defined(__AVX512VNNI__)
   // As an intrinsic gcc 12 copies the accumulator at every step.

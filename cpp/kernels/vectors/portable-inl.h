@@ -88,7 +88,7 @@ NC_INLINE I round_even(F a) {
   return r;
 }
 
-// c + the sums of the products of neighbouring 16-bit integers.
+// c + the sums of the products of neighboring 16-bit integers.
 NC_INLINE I multiply_add_pairs(I a, I b, I c) {
   const u32x4 low_a = (u32x4)(a.v << 16), low_b = (u32x4)(b.v << 16);
   return {c.v + ((i32x4)low_a >> 16) * ((i32x4)low_b >> 16) + (a.v >> 16) * (b.v >> 16)};

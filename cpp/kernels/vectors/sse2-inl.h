@@ -100,7 +100,7 @@ NC_INLINE F select(M m, F yes, F no) {
 NC_INLINE I min_i(I a, I b) { return select_i(greater_i(a, b), b, a); }
 NC_INLINE I max_i(I a, I b) { return select_i(greater_i(a, b), a, b); }
 
-// c + the sums of the products of neighbouring 16-bit integers.
+// c + the sums of the products of neighboring 16-bit integers.
 NC_INLINE I multiply_add_pairs(I a, I b, I c) {
   return {_mm_add_epi32(c.v, _mm_madd_epi16(a.v, b.v))};
 }

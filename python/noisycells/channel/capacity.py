@@ -181,8 +181,8 @@ def _written(channel: Channel, levels: npt.ArrayLike | None) -> F64 | None:
         inputs = np.unique(_arguments.array64("levels", levels))
         if channel.write_bits is not None:
             converter = channel.write_converter(channel.write_bits)
-            codes = converter.quantise(inputs.astype(np.float32))
-            inputs = np.unique(converter.dequantise(codes)).astype(np.float64)
+            codes = converter.quantize(inputs.astype(np.float32))
+            inputs = np.unique(converter.dequantize(codes)).astype(np.float64)
     elif channel._write_levels is not None:
         inputs = channel._write_levels.astype(np.float64)
     else:

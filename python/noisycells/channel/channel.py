@@ -61,7 +61,7 @@ class Channel:
     stuck : float or (float, float)
         Probabilities of a cell that acts as if the first or the last input of the table had been
         written; one number is shared equally between the two.
-    name, source, licence : str
+    name, source, license : str
         What the cell is, where its figures come from, and under which terms.
     synthetic : bool
         Whether the figures are made up rather than measured.
@@ -95,7 +95,7 @@ class Channel:
         stuck: float | tuple[float, float] = 0.0,
         name: str = "channel",
         source: str = "",
-        licence: str = "",
+        license: str = "",
         synthetic: bool = False,
     ) -> None:
         self.x = _arguments.array64("x", x)
@@ -135,7 +135,7 @@ class Channel:
         self.stuck = _arguments.probabilities("stuck", stuck, "(low, high)")
         self.name = _arguments.text("name", name)
         self.source = _arguments.text("source", source)
-        self.licence = _arguments.text("licence", licence)
+        self.license = _arguments.text("license", license)
         self.synthetic = _arguments.flag("synthetic", synthetic)
         self.goodness: Goodness | None = None
         self._knots = working_knots(self.x, self.mean, self.std, self.read_std)
@@ -167,7 +167,7 @@ class Channel:
         robust: bool = False,
         **options: Any,
     ) -> Channel:
-        """A channel learnt from measured (x, y) by k nearest neighbours (Isik et al. 2020).
+        """A channel learnt from measured (x, y) by k nearest neighbors (Isik et al. 2020).
 
         See :func:`noisycells.channel.fitting.fit` for the method and the automatic choice of
         ``neighbors``. ``goodness`` of the result says how well it describes the measurements.
@@ -179,7 +179,7 @@ class Channel:
         neighbors : int, optional
             k. By default chosen by leave-one-out error.
         robust : bool
-            Leave out measurements that are far from the median of their neighbours; otherwise
+            Leave out measurements that are far from the median of their neighbors; otherwise
             they are kept, with a warning.
         **options
             Those of :class:`Channel`. A given ``branch`` replaces the one the fit chooses.
@@ -310,7 +310,7 @@ class Channel:
         if self.write_bits is None:
             return None
         codes = np.arange(1 << self.write_bits, dtype=np.int32)
-        return self.write_converter(self.write_bits).dequantise(codes)
+        return self.write_converter(self.write_bits).dequantize(codes)
 
     # ----------------------------------------------------------------- sampling
 
@@ -384,7 +384,7 @@ class Channel:
         if self.write_bits is not None:
             converter = self.write_converter(self.write_bits)
             assert self._write_levels is not None
-            values = self._write_levels[converter.quantise(values)]
+            values = self._write_levels[converter.quantize(values)]
         if collapse and self.literal:
             raise ValueError(
                 "collapse: True is not exact for this channel, whose read converter or stuck cells "

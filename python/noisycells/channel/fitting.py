@@ -1,4 +1,4 @@
-"""Learning the mean and spread of cells and devices from measurements, by nearest neighbours.
+"""Learning the mean and spread of cells and devices from measurements, by nearest neighbors.
 
 Isik et al. (2020, section 2) learn the mean "via a k-nearest neighbor" fit on the measured
 responses; this module does that, and what it takes to make an inverse of the result.
@@ -26,7 +26,7 @@ Index = npt.NDArray[np.intp]
 MIN_SAMPLES = 10
 GRID = 257  # knots of the fitted table where the inputs do not repeat
 TURNING_POINT = 5.0  # standard errors by which the mean must turn back to end a branch
-AUTO_SMALLEST, AUTO_LARGEST = 2, 1024  # neighbours considered by the automatic choice
+AUTO_SMALLEST, AUTO_LARGEST = 2, 1024  # neighbors considered by the automatic choice
 AUTO_REPEATS = 30  # of every input, from which the choice is to keep inputs apart
 AUTO_LEFT_OUT = 16_384  # measurements left out, one by one, by it
 MATTERS = 1.1  # times the spread without outliers: what is worth a warning
@@ -53,11 +53,11 @@ class Goodness:
     within_1, within_2 : float
         Fraction of the measurements within one and two standard deviations of the mean.
     skewness, excess_kurtosis : float
-        Third and fourth standardised moment of z, less their Gaussian values.
+        Third and fourth standardized moment of z, less their Gaussian values.
     normality : float
         p-value of the Jarque-Bera test of z: small where the noise is not Gaussian.
     outliers : int
-        Measurements far from the median of their neighbours; a robust fit has left them out.
+        Measurements far from the median of their neighbors; a robust fit has left them out.
     """
 
     samples: int
@@ -92,7 +92,7 @@ class Fit:
 def fit(
     x: npt.ArrayLike, y: npt.ArrayLike, neighbors: int | None = None, *, robust: bool = False
 ) -> Fit:
-    """Mean and standard deviation of ``y`` given ``x`` by k nearest neighbours.
+    """Mean and standard deviation of ``y`` given ``x`` by k nearest neighbors.
 
     At each knot the k measurements of nearest input, and all that tie with the k-th of them (so
     the order of the measurements does not matter), give the mean; the standard deviation is the
@@ -115,7 +115,7 @@ def fit(
         11, 16, ... (up to half the measurements, at most 1024) that predicts measurements left
         out one by one with the smallest squared error.
     robust : bool
-        Leave out measurements that are far from the median of their neighbours, in units of the
+        Leave out measurements that are far from the median of their neighbors, in units of the
         median absolute deviation; see :func:`noisycells.channel.outliers.outliers`. Otherwise
         they are kept, and a warning says so where they widen the spread by a tenth.
 
@@ -140,7 +140,7 @@ def _fit(
     far = outliers(inputs, outputs)
     kept = ~far if robust else np.ones_like(far)
     inputs, outputs = inputs[kept], outputs[kept]
-    knots, lo, hi, neighbors = _neighbourhoods(inputs, outputs, neighbors, repeats)
+    knots, lo, hi, neighbors = _neighborhoods(inputs, outputs, neighbors, repeats)
     count = (hi - lo).astype(np.float64)
     mean, stretch, branch = _mean_curve(outputs, knots, lo, hi)
 
@@ -151,22 +151,25 @@ def _fit(
     z = np.divide(residual, z, out=np.zeros_like(residual), where=z > 0)
     mean_error = float(np.sqrt(np.mean(variance[stretch] / count[stretch])))
     goodness = _goodness(residual, z, neighbors, mean_error, int(far.sum()))
-    rest = math.sqrt(np.mean(residual[~far] ** 2)) if far.any() else goodness.residual_rms
-    if not robust and goodness.residual_rms > MATTERS * rest:
+    fitted = Fit(knots, mean, std, branch, goodness)
+    if robust:
+        return fitted
+    rest = math.sqrt(np.mean(residual[~far] ** 2))
+    if goodness.residual_rms > MATTERS * rest:
         warnings.warn(
             f"{label}{goodness.outliers} of {goodness.samples} measurements are more than {FAR:g} "
-            f"robust standard deviations from the median of their neighbours: the spread is "
+            f"robust standard deviations from the median of their neighbors: the spread is "
             f"{goodness.residual_rms:.3g} with them and about {rest:.3g} without; a robust fit "
             "leaves them out",
             stacklevel=3,
         )
-    return Fit(knots, mean, std, branch, goodness)
+    return fitted
 
 
-def _neighbourhoods(
+def _neighborhoods(
     inputs: F64, outputs: F64, neighbors: int | None, repeats: int
 ) -> tuple[F64, Index, Index, int]:
-    """Knots, the neighbours of each (first and past the last, ``inputs`` sorted), and k.
+    """Knots, the neighbors of each (first and past the last, ``inputs`` sorted), and k.
 
     ``repeats`` is how often the rarest input was measured.
     """
@@ -203,10 +206,10 @@ def _mean_curve(
         raise ImportError(_NO_SKLEARN) from error
     count = (hi - lo).astype(np.float64)
     mean = _average(outputs, lo, hi)
-    # Of the neighbours about their common mean: with the slope of the mean in it, so a little
+    # Of the neighbors about their common mean: with the slope of the mean in it, so a little
     # large, which serves here; the standard deviation of the fit is taken from the residuals.
-    centre = outputs.mean()
-    spread = _average((outputs - centre) ** 2, lo, hi) - (mean - centre) ** 2
+    center = outputs.mean()
+    spread = _average((outputs - center) ** 2, lo, hi) - (mean - center) ** 2
     spread = np.sqrt(np.maximum(spread, 0))
     first, last = _longest_stretch(mean, spread / np.sqrt(count))
     stretch = slice(first, last + 1)
@@ -305,7 +308,7 @@ def _measurements(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[F64, F64]:
 def _window(x: F64, at: F64, radius: F64) -> tuple[Index, Index]:
     """First and past-the-last of the sorted ``x`` within ``radius`` of each ``at``.
 
-    In one dimension the neighbours of a point are such a window; it includes all ties.
+    In one dimension the neighbors of a point are such a window; it includes all ties.
     """
     radius = radius + 1e-12 * (radius + np.abs(at))  # rounding must not lose the k-th
     return (
@@ -316,9 +319,9 @@ def _window(x: F64, at: F64, radius: F64) -> tuple[Index, Index]:
 
 def _average(values: F64, lo: Index, hi: Index) -> F64:
     """Mean of ``values[lo:hi]`` for each pair."""
-    centre = float(values.mean())  # small sums lose fewer digits
-    sums = np.concatenate([[0.0], np.cumsum(values - centre)])
-    average: F64 = centre + (sums[hi] - sums[lo]) / (hi - lo)
+    center = float(values.mean())  # small sums lose fewer digits
+    sums = np.concatenate([[0.0], np.cumsum(values - center)])
+    average: F64 = center + (sums[hi] - sums[lo]) / (hi - lo)
     return average
 
 
@@ -329,7 +332,7 @@ def _best_neighbors(search: Any, x: F64, y: F64) -> int:
     candidates = [round(AUTO_SMALLEST * 2 ** (i / 2)) for i in range(steps)]
     left_out = np.unique(np.linspace(0, len(x) - 1, AUTO_LEFT_OUT).astype(np.intp))
     at, back = np.unique(x[left_out], return_inverse=True)
-    # Column k of the distances is that of the k-th neighbour besides the point itself.
+    # Column k of the distances is that of the k-th neighbor besides the point itself.
     chunks = np.array_split(at, -(-len(at) // 1024))
     distances = np.concatenate(
         [search.kneighbors(c[:, None], candidates[-1] + 1)[0][:, candidates] for c in chunks]
@@ -401,7 +404,7 @@ def _goodness(residual: F64, z: F64, neighbors: int, mean_error: float, far: int
 def scale(values: npt.ArrayLike, log: bool = False) -> F64:
     """Values, or their decimal logarithm, mapped linearly so that they span [-1, 1].
 
-    The normalisation of the papers' channels: resistances are scaled by logarithm.
+    The normalization of the papers' channels: resistances are scaled by logarithm.
 
     Raises
     ------

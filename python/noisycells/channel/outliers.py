@@ -1,4 +1,4 @@
-"""Outliers among measurements: those far from the median of their neighbours.
+"""Outliers among measurements: those far from the median of their neighbors.
 
 The Hampel identifier: distances from the median in units of the median absolute deviation (MAD),
 times 1.4826 to agree with the standard deviation of a Gaussian (Hampel, "The influence curve and
@@ -42,7 +42,7 @@ def outliers(x: F64, y: F64) -> npt.NDArray[np.bool_]:
     repeated = 2 * len(levels) <= len(x) and len(levels) <= MOST_KNOTS
     knots = levels if repeated else np.quantile(x, np.linspace(0, 1, MOST_KNOTS // 4 + 1))
     knots = np.unique(knots)
-    own = _windows(x, knots, CURVE, centred=True)
+    own = _windows(x, knots, CURVE, centered=True)
     middle = np.interp(x, knots, [np.median(y[around]) for around in own])
     distance = np.abs(y - middle)
     mad = np.maximum(
@@ -58,17 +58,17 @@ def outliers(x: F64, y: F64) -> npt.NDArray[np.bool_]:
     return far
 
 
-def _windows(x: F64, knots: F64, count: int, centred: bool = False) -> list[slice]:
+def _windows(x: F64, knots: F64, count: int, centered: bool = False) -> list[slice]:
     """At each knot its measurements, and as many around it as make ``count``, all ties included.
 
-    ``centred``: as many on either side, and fewer at the ends, lest a slope shift the median.
+    ``centered``: as many on either side, and fewer at the ends, lest a slope shift the median.
     """
     first, last = np.searchsorted(x, knots, "left"), np.searchsorted(x, knots, "right")
     more = np.maximum(count - (last - first), 0) // 2
-    if centred:
+    if centered:
         more = np.minimum(more, np.minimum(first, len(x) - last))
-    lo = np.clip(first - more, 0, max(len(x) - count, 0) if not centred else len(x))
-    hi = np.clip(last + more, 0 if centred else min(count, len(x)), len(x))
+    lo = np.clip(first - more, 0, max(len(x) - count, 0) if not centered else len(x))
+    hi = np.clip(last + more, 0 if centered else min(count, len(x)), len(x))
     lo = np.searchsorted(x, x[np.minimum(lo, len(x) - 1)], "left")
     hi = np.searchsorted(x, x[hi - 1], "right")
     return [slice(a, b) for a, b in zip(lo, np.maximum(hi, lo + 1), strict=True)]

@@ -10,10 +10,10 @@ from .fitting import Goodness
 if TYPE_CHECKING:
     from .channel import Channel
 
-__all__ = ["from_dict", "from_json", "to_dict"]
+__all__ = ["from_dict", "from_json", "spelled", "to_dict"]
 
 KEYS = frozenset(
-    "name source licence synthetic x mean std read_std branch write_bits read_bits d2d_std stuck "
+    "name source license synthetic x mean std read_std branch write_bits read_bits d2d_std stuck "
     "goodness".split()
 )
 
@@ -23,7 +23,7 @@ def to_dict(channel: Channel) -> dict[str, Any]:
     return {
         "name": channel.name,
         "source": channel.source,
-        "licence": channel.licence,
+        "license": channel.license,
         "synthetic": channel.synthetic,
         "x": channel.x.tolist(),
         "mean": channel.mean.tolist(),
@@ -38,10 +38,16 @@ def to_dict(channel: Channel) -> dict[str, Any]:
     }
 
 
+def spelled(data: dict[str, Any]) -> dict[str, Any]:
+    """The dict of a channel, the key ``licence`` of files of version 1 as it is spelled now."""
+    return {"license" if key == "licence" else key: value for key, value in data.items()}
+
+
 def from_dict(cls: type[Channel], data: dict[str, Any]) -> Channel:
     """The channel of :func:`to_dict`; ValueError if a key is missing or unknown."""
     if not isinstance(data, dict):
         raise TypeError(f"data: expected the dict of a channel, got {type(data).__name__}")
+    data = spelled(data)
     unknown = sorted(set(data) - KEYS)
     missing = sorted({"x", "mean", "std"} - set(data))
     if unknown or missing:

@@ -100,7 +100,7 @@ def store(
     """Store the weights of a model in cells, and say what that costs.
 
     MODEL is a .safetensors file, which is stored tensor by tensor in little memory, or a torch
-    state dict (torch.save of model.state_dict()). Biases and normalisation layers stay digital.
+    state dict (torch.save of model.state_dict()). Biases and normalization layers stay digital.
     Tied weights are stored once and keep all their names.
     """
     check_output(output, model)
@@ -225,7 +225,7 @@ def list_devices(as_json: bool) -> None:
         click.echo(f"    source: {row['source']}")
         if row["doi"]:
             click.echo(f"    DOI: {row['doi']}")
-        click.echo(f"    licence: {row['licence']}")
+        click.echo(f"    license: {row['license']}")
 
 
 @click.command()

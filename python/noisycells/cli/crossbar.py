@@ -30,7 +30,7 @@ from .options import (
     metavar="NAME",
     default="LeNet",
     show_default=True,
-    help=f"The network: {', '.join(MODELS)}; batch normalisation is folded into its layers.",
+    help=f"The network: {', '.join(MODELS)}; batch normalization is folded into its layers.",
 )
 @click.option(
     "--device",

@@ -196,7 +196,7 @@ class Crossbar:
     def calibrate(self, x: ArrayLike, quantile: float = 1.0) -> Crossbar:
         """Set the converter ranges that the spec leaves to calibration.
 
-        They stay until the next calibration, over programming and ageing, the same for every
+        They stay until the next calibration, over programming and aging, the same for every
         batch. Reads are noiseless here; conductances are those of the present moment.
 
         Parameters

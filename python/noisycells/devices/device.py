@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments, _core, random
-from .._types import F32, F64, MAX_CELLS, Ageing, Programming, Stuck
+from .._types import F32, F64, MAX_CELLS, Aging, Programming, Stuck
 from ..channel import Channel
 from ..runtime import threads_argument
 from . import tables
@@ -44,14 +44,14 @@ class Device:
     """A kind of analog memory device; made by the functions of :mod:`noisycells.devices`.
 
     A device does not change. Two are equal if the same function made them with the same
-    arguments; :meth:`to_dict` holds just these. ``programming``, ``ageing`` and ``read_variance``
+    arguments; :meth:`to_dict` holds just these. ``programming``, ``aging`` and ``read_variance``
     are what crossbars use, :meth:`channel` is what storage uses.
 
     Attributes
     ----------
     name : str
         The preset, or the name given to a fitted device.
-    summary, source, doi, licence : str
+    summary, source, doi, license : str
         What it is, and where its figures come from.
     g_min, g_max : float
         Conductances of the smallest and the largest target, in microsiemens.
@@ -94,7 +94,7 @@ class Device:
         self._model = model
         self.name = str(self._arguments.get("name", function))
         self.summary = summary
-        self.source, self.doi, self.licence = model.source, model.doi, model.licence
+        self.source, self.doi, self.license = model.source, model.doi, model.license
         self.synthetic = model.synthetic
         self.conductance_range = model.measured
         self.time_range = model.time_range
@@ -121,7 +121,7 @@ class Device:
         """How it answers to a target, as the core takes it: tables over 0 to 1.25 g_max."""
         return self._programming
 
-    def ageing(self, seconds: float, extrapolate: bool = False) -> Ageing | None:
+    def aging(self, seconds: float, extrapolate: bool = False) -> Aging | None:
         """What has become of programmed devices after ``seconds``, as the core takes it.
 
         None where nothing changes with time.
@@ -131,7 +131,7 @@ class Device:
         ValueError, TypeError
             If ``seconds`` is no number >= 0, or outside ``time_range`` without ``extrapolate``.
         """
-        return _ageing(self, self._check_seconds(seconds, extrapolate))
+        return _aging(self, self._check_seconds(seconds, extrapolate))
 
     def measured(self, seconds: float) -> bool:
         """Whether the device was measured at that time; the rest is extrapolation."""
@@ -253,10 +253,10 @@ class Device:
             raise ValueError(
                 f"programmed: expected target's shape {wanted.shape}, got {before.shape}"
             )
-        ageing = _bound_ageing(self, self._check_seconds(seconds, extrapolate))
+        aging = _bound_aging(self, self._check_seconds(seconds, extrapolate))
         draw, threads = _draw(seed, stream, cell), threads_argument(num_threads)
         out = _arguments.output(out, wanted.shape, wanted, before)
-        if ageing is None:
+        if aging is None:
             out[...] = before
             return out
         _core.age(
@@ -264,7 +264,7 @@ class Device:
             *_BARE_TARGETS,
             before.reshape(1, -1),
             out.reshape(1, -1),
-            ageing,
+            aging,
             *draw,
             threads,
         )
@@ -396,7 +396,7 @@ class Device:
             read * scale,
             name=name,
             source=self.source,
-            licence=self.licence,
+            license=self.license,
             synthetic=self.synthetic,
         )
 
@@ -470,14 +470,14 @@ def _rebuilt(data: dict[str, Any]) -> Device:
 
 
 @lru_cache(maxsize=64)
-def _ageing(device: Device, seconds: float) -> Ageing | None:
-    return tables.ageing(device._model, device.g_max, device._stuck_core, seconds)
+def _aging(device: Device, seconds: float) -> Aging | None:
+    return tables.aging(device._model, device.g_max, device._stuck_core, seconds)
 
 
 @lru_cache(maxsize=64)
-def _bound_ageing(device: Device, seconds: float) -> _core.Ageing | None:
-    ageing = _ageing(device, seconds)
-    return None if ageing is None else tables.bind_ageing(ageing)
+def _bound_aging(device: Device, seconds: float) -> _core.Aging | None:
+    aging = _aging(device, seconds)
+    return None if aging is None else tables.bind_aging(aging)
 
 
 def _draw(seed: int, stream: int, cell: int) -> tuple[int, int, int]:

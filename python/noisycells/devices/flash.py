@@ -122,7 +122,7 @@ def sonos_agrawal2022(
     return Model(
         source="Agrawal et al., IEDM 2022, 21.7, figures 10 and 11",
         doi="10.1109/IEDM45625.2022.10019564",
-        licence="figures of the paper cited; coefficients as in Sandia's CrossSim (BSD-3-Clause)",
+        license="figures of the paper cited; coefficients as in Sandia's CrossSim (BSD-3-Clause)",
         g_min=g_min,
         g_max=g_max,
         measured=(0.0, MEASURED),

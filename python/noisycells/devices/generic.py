@@ -12,7 +12,7 @@ from .tables import HEADROOM
 __all__ = ["fitted", "gaussian", "ideal"]
 
 _SYNTHETIC = "synthetic: no measurements"
-_LICENCE = "MIT, as the package"
+_LICENSE = "MIT, as the package"
 
 
 @maker
@@ -26,7 +26,7 @@ def ideal(
     return Model(
         source=_SYNTHETIC,
         doi="",
-        licence=_LICENCE,
+        license=_LICENSE,
         g_min=g_min,
         g_max=g_max,
         measured=(0.0, HEADROOM * g_max),
@@ -75,7 +75,7 @@ def gaussian(
     return Model(
         source=_SYNTHETIC,
         doi="",
-        licence=_LICENCE,
+        license=_LICENSE,
         g_min=g_min,
         g_max=g_max,
         measured=(0.0, HEADROOM * g_max),
@@ -179,7 +179,7 @@ def fitted(
     return Model(
         source=source or "measurements of the user",
         doi="",
-        licence="that of the measurements",
+        license="that of the measurements",
         g_min=max(float(at[0]), 0.0) if g_min is None else g_min,
         g_max=float(at[-1]) if g_max is None else g_max,
         measured=(float(at[0]), float(at[-1])),

@@ -24,7 +24,7 @@ def fit(
     robust: bool = False,
     **options: Any,
 ) -> Device:
-    """A device learnt from measurements, each time by k nearest neighbours.
+    """A device learnt from measurements, each time by k nearest neighbors.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def fit(
     neighbors : int, optional
         See :func:`noisycells.channel.fitting.fit`.
     robust : bool
-        Leave out measurements that are far from the median of their neighbours; otherwise they
+        Leave out measurements that are far from the median of their neighbors; otherwise they
         are kept, with a warning.
     **options
         ``name``, ``source`` and others of :func:`noisycells.devices.fitted`.

@@ -21,7 +21,7 @@ class Model:
 
     Attributes
     ----------
-    source, doi, licence : str
+    source, doi, license : str
         Where the figures come from, the DOIs, and the terms that they come under.
     g_min, g_max : float
         Conductances that the smallest and the largest target stand for.
@@ -57,7 +57,7 @@ class Model:
 
     source: str
     doi: str
-    licence: str
+    license: str
     g_min: float
     g_max: float
     measured: tuple[float, float]

@@ -120,7 +120,7 @@ def pcm_joshi2020(
         "(2020), figure 3; read noise of Rasch et al., Nature Communications 14, 5282 (2023)",
         doi="10.1109/ICECS46596.2019.8964852, 10.1038/s41467-020-16108-9, "
         "10.1038/s41467-023-40770-4",
-        licence=FIGURES,
+        license=FIGURES,
         g_min=g_min,
         g_max=g_max,
         measured=(0.0, full),
@@ -233,7 +233,7 @@ def pcm_hermes(
         "JSSC 57, 1027 (2022); Vasilopoulos et al., IEEE Trans. Electron Devices (2023), "
         "ieeexplore.ieee.org/document/10281389",
         doi="10.1038/s41928-023-01010-1, 10.1109/JSSC.2022.3140414",
-        licence=FIGURES,
+        license=FIGURES,
         g_min=g_min,
         g_max=h.full if g_max is None else g_max,
         measured=(0.0, h.full),
@@ -313,7 +313,7 @@ def pcm_array() -> Channel:
         name="pcm_array",
         source="github.com/rzarcone/CAEs, data/Partial_Reset_PCM.pkl, moments at each pulse "
         "amplitude; data of Zarcone et al., Data Compression Conference 2018",
-        licence="BSD-2-Clause, Copyright (c) 2017, rzarcone",
+        license="BSD-2-Clause, Copyright (c) 2017, rzarcone",
     )
 
 
@@ -325,9 +325,9 @@ def synthetic_pcm() -> Channel:
     std(x)^2 = 0.05^2 + (0.075 mean'(x))^2: read noise of 0.05, and programming noise of 0.075 in
     the input seen through the slope. Its 2.2 bits agree with the paper's two bits in one cell.
     """
-    slope, centre = 2.4, -0.08
+    slope, center = 2.4, -0.08
     x = np.linspace(-1, 1, 513)
-    tanh = np.tanh(slope * (x - centre))
+    tanh = np.tanh(slope * (x - center))
     amplitude = 1.40 / (tanh[-1] - tanh[0])
     mean = 0.75 + amplitude * (tanh - tanh[-1])
     programming = 0.075 * amplitude * slope * (1 - tanh**2)
@@ -339,7 +339,7 @@ def synthetic_pcm() -> Channel:
         name="synthetic_pcm",
         source="synthetic: no measurements; range and capacity as in Isik et al., NeurIPS "
         "workshop 2020",
-        licence="MIT, as the package",
+        license="MIT, as the package",
         synthetic=True,
     )
 
@@ -359,6 +359,6 @@ def gaussian_standin() -> Channel:
         name="gaussian_standin",
         source="synthetic: range of Isik et al., NeurIPS workshop 2020, figure 2; noise derived "
         "from its tables 1 and 7",
-        licence="MIT, as the package",
+        license="MIT, as the package",
         synthetic=True,
     )

@@ -107,7 +107,7 @@ def rram_wan2022(
     return Model(
         source="Wan et al., Nature 608, 504 (2022), Extended Data Fig. 3",
         doi="10.1038/s41586-022-04992-8",
-        licence=FIGURES,
+        license=FIGURES,
         g_min=g_min,
         g_max=g_max,
         measured=(0.0, full),
@@ -152,7 +152,7 @@ def rram_milo2021(
     return Model(
         source="Milo et al., IRPS 2021, figure 4",
         doi="10.1109/IRPS46558.2021.9405119",
-        licence="figures of the paper cited; fit as in Sandia's CrossSim (BSD-3-Clause)",
+        license="figures of the paper cited; fit as in Sandia's CrossSim (BSD-3-Clause)",
         g_min=g_min,
         g_max=g_max,
         measured=(50.0, 225.0),
@@ -222,7 +222,7 @@ def rram_cmo(
         source="Falcone et al., Advanced Functional Materials (2025), arXiv:2502.04524; Lombardo "
         "et al., DRC 2024",
         doi="10.48550/arXiv.2502.04524, 10.1109/DRC61706.2024.10643760",
-        licence=FIGURES,
+        license=FIGURES,
         g_min=g_min,
         g_max=g_max,
         measured=(8.0, 90.0),
@@ -273,7 +273,7 @@ def _levels(bits: int) -> Channel:
         name=f"rram_mlc_{bits}bit",
         source="github.com/lpentecost/NVMExplorer, mlc_rram_args.p; Pentecost et al., "
         "NVMExplorer, 2021",
-        licence="MIT, Copyright (c) 2021 Lillian Pentecost, Alexander Hankin",
+        license="MIT, Copyright (c) 2021 Lillian Pentecost, Alexander Hankin",
     )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _core
-from .._types import F32, F64, Ageing, Programming, Stuck
+from .._types import F32, F64, Aging, Programming, Stuck
 from .model import Model
 
-__all__ = ["HEADROOM", "ageing", "bind_ageing", "bind_programming", "programming", "stuck"]
+__all__ = ["HEADROOM", "aging", "bind_aging", "bind_programming", "programming", "stuck"]
 
 HEADROOM = 1.25
 """Tables run from 0 to this times g_max; targets beyond are refused."""
 PROGRAMMING_ROWS = 5 * 256 + 1  # a multiple of 5 steps: g_max is one of the rows
-AGEING_ROWS = 5 * 512 + 1  # nu and the 1/f noise of PCM bend sharply at 1 % of g_max
+AGING_ROWS = 5 * 512 + 1  # nu and the 1/f noise of PCM bend sharply at 1 % of g_max
 LARGEST = float(np.finfo(np.float32).max)  # nothing but zero limits a conductance
 
 
@@ -30,13 +30,13 @@ def programming(model: Model, g_max: float, of_stuck: Stuck) -> Programming:
     return Programming(columns, 0.0, _inverse_step(grid), 0.0, LARGEST, of_stuck)
 
 
-def ageing(model: Model, g_max: float, of_stuck: Stuck, seconds: float) -> Ageing | None:
+def aging(model: Model, g_max: float, of_stuck: Stuck, seconds: float) -> Aging | None:
     """What has become of devices after ``seconds``; None where nothing changes with time."""
     if not model.ages:
         return None
-    grid = np.linspace(0.0, HEADROOM * g_max, AGEING_ROWS)
+    grid = np.linspace(0.0, HEADROOM * g_max, AGING_ROWS)
     within = model.within(grid)
-    return Ageing(
+    return Aging(
         None if model.relaxation is None else _table(*model.relaxation(within, seconds)),
         None if model.drift is None else _table(*model.drift(within, seconds)),
         None if model.flicker is None else _table(model.flicker(grid, seconds)),
@@ -56,10 +56,10 @@ def bind_programming(p: Programming) -> _core.Programming:
     )
 
 
-def bind_ageing(a: Ageing) -> _core.Ageing:
+def bind_aging(a: Aging) -> _core.Aging:
     """The tables as an object of the compiled core."""
     stuck = a.stuck
-    return _core.Ageing(
+    return _core.Aging(
         *a[:-1], (stuck.off, stuck.on), (stuck.off_conductance, stuck.on_conductance)
     )
 

@@ -2,7 +2,7 @@
 
 This module is the specification. Everything the core does with integers, random draws,
 averaging, encoding and decoding must equal these functions bit for bit, at every SIMD level,
-thread count and chunking. It favours plainness over speed; the package itself uses it only for
+thread count and chunking. It favors plainness over speed; the package itself uses it only for
 single values and tables, where speed does not matter.
 
 All arithmetic is IEEE 754 binary32 with round-to-nearest-even; every ``fma32`` is one
@@ -239,7 +239,7 @@ def sample(
         if offset_d2d is not None:
             v = fma32(d2d, offset_d2d, v)
         if channel.adc is not None:
-            v = channel.adc.dequantise(channel.adc.quantise(v))
+            v = channel.adc.dequantize(channel.adc.quantize(v))
         total = np.where(c < cells, total + v, total)
     return total * (np.float32(1) / cells.astype(np.float32))
 
@@ -323,7 +323,7 @@ def encode(
         for k, r in enumerate(codec.ranges):
             assert r.write is not None
             chosen = x[block][number[block] == k]
-            parts.append(pack_bits(r.write.quantise(chosen), (r.write.levels - 1).bit_length()))
+            parts.append(pack_bits(r.write.quantize(chosen), (r.write.levels - 1).bit_length()))
     return np.concatenate(parts), packed_side
 
 
@@ -353,7 +353,7 @@ def decode(
                 size = (len(where) * width + 7) // 8
                 packed = np.asarray(levels, np.uint8)[at : at + size]
                 codes = unpack_bits(packed, width, len(where))
-                x[where] = r.write.dequantise(codes.astype(np.int32))
+                x[where] = r.write.dequantize(codes.astype(np.int32))
                 at += size
     cells = np.array([r.cells for r in codec.ranges], np.int32)[number]
     y = sample(x, cells, channel, keys, literal=literal)

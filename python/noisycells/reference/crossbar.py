@@ -25,7 +25,7 @@ from .._types import (
     INTEGER_ROWS,
     VARIANCE_LEVELS,
     WEIGHT_LEVELS,
-    Ageing,
+    Aging,
     Programming,
     tiles,
 )
@@ -61,11 +61,11 @@ def _at(table: F32, i: NDArray[np.int32], f: F32, column: int) -> F32:
     return fma32(f, table[i, column + 1], table[i, column])
 
 
-def _position(x: F32, grid: Programming | Ageing, n: int) -> tuple[NDArray[np.int32], F32]:
+def _position(x: F32, grid: Programming | Aging, n: int) -> tuple[NDArray[np.int32], F32]:
     return interpolate((x - np.float32(grid.x0)) * np.float32(grid.inv_dx), n)
 
 
-def _finish(g: F32, limits: Programming | Ageing, draw: Draw) -> F32:
+def _finish(g: F32, limits: Programming | Aging, draw: Draw) -> F32:
     g = np.minimum(np.maximum(g, np.float32(limits.low)), np.float32(limits.high))
     stuck = limits.stuck
     if stuck.off or stuck.on:
@@ -109,7 +109,7 @@ def exp_minus(x: F32) -> F32:
     return bits.view(np.float32)
 
 
-def age(target: F32, programmed: F32, device: Ageing, draw: Draw) -> F32:
+def age(target: F32, programmed: F32, device: Aging, draw: Draw) -> F32:
     """Conductances at the moment that ``device`` was made for.
 
     g = (programmed + shift + std z1) exp(-\\|nu L\\|) (1 + q z3), nu L ~ N(mean, std^2) by z2;

@@ -34,11 +34,11 @@ class Codec:
 
     - *Scale and shift.* alpha = span / (w_hi - w_lo), the largest that does not clip, and
       beta = alpha w_lo - y_lo, for the channel's range of outputs [y_lo, y_lo + span].
-    - *Thresholds* minimise the expected squared error of the read-back times the cells spent:
+    - *Thresholds* minimize the expected squared error of the read-back times the cells spent:
       the error is the sum over a magnitude histogram of sigma(f(u))^2 / (cells alpha^2), the
       channel's own noise where each weight falls, weighted by the sensitivities where they are
       given.
-    - *Cells.* With `mean_cells`, the numbers of cells of all ranges minimise the error alone with
+    - *Cells.* With `mean_cells`, the numbers of cells of all ranges minimize the error alone with
       r_avg <= `mean_cells`, together with the thresholds where these are automatic.
     - *Write bits.* ``"auto"`` is the smallest converter width whose rounding adds less than a
       tenth to the noise variance of its range, averaged over the cells.
@@ -165,7 +165,7 @@ class Codec:
 
     @cached_property
     def noise(self) -> NoiseCurve:
-        """The noise of the learnt channel, which all choices minimise."""
+        """The noise of the learnt channel, which all choices minimize."""
         return NoiseCurve.of(self.learnt)
 
     @cached_property

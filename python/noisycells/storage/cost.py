@@ -37,7 +37,7 @@ class Cost:
     parameter_bits : int
         Thresholds, scales and shifts, three float32 a range of every tensor, kept digital.
     digital_bits : int
-        Tensors kept digital, such as biases and normalisation, in the dtype that they came in:
+        Tensors kept digital, such as biases and normalization, in the dtype that they came in:
         16 bits for a bfloat16, 8 for a bool. A tensor of several names is counted once.
     digital_weights : int
         Numbers in those tensors.

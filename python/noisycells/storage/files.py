@@ -110,7 +110,7 @@ def encode_file(
     """Store the model of a safetensors file in cells, tensor by tensor.
 
     Memory use peaks at about twice the largest tensor (in float32). Integers, and what
-    :func:`belongs_in_cells` excludes, stay digital: biases, normalisation.
+    :func:`belongs_in_cells` excludes, stay digital: biases, normalization.
 
     Parameters
     ----------

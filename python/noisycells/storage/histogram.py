@@ -71,7 +71,7 @@ class Histogram:
     counts : ndarray of int64, shape (BINS,)
         Number of weights of either sign.
     values : ndarray of float64, shape (signs, BINS)
-        Bin centres. One row of magnitudes where signs are protected; otherwise two, the second
+        Bin centers. One row of magnitudes where signs are protected; otherwise two, the second
         negative.
     mass : ndarray of float64, shape (signs, BINS)
         Sum of the sensitivities; the counts where no sensitivity is given.
@@ -115,8 +115,8 @@ def histogram(sources: Iterable[Source], top: float, signed: bool) -> Histogram:
                 number += BINS * (weights < 0)
             each = np.broadcast_to(np.asarray(sensitivity, np.float64), weights.shape)
             mass += np.bincount(number, each, mass.size).reshape(mass.shape)
-    centres = (np.arange(BINS) + 0.5) * (top / BINS)
-    values = np.stack([centres, -centres] if signed else [centres])
+    centers = (np.arange(BINS) + 0.5) * (top / BINS)
+    values = np.stack([centers, -centers] if signed else [centers])
     if not mass.any():  # all sensitivities zero: every weight counts the same
         mass = np.broadcast_to(counts / mass.shape[0], mass.shape)
     return Histogram(top, counts, values, mass)

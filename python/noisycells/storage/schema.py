@@ -19,6 +19,7 @@ import numpy as np
 from .. import _core
 from .._types import MAX_CELLS, MAX_INDEX, Converter
 from ..channel import Channel
+from ..channel.text import spelled
 from ..io import DTYPES, parse
 from ..io.dtypes import FLOATS
 from ..io.files import Entry
@@ -443,9 +444,11 @@ def _arguments(fields: Mapping[str, Field]) -> dict[str, Any]:
 
 def _channel(field: Field) -> None:
     lists = {"x", "mean", "std"}
-    texts = {"name", "source", "licence"}
+    texts = {"name", "source", "license"}
     numbers = {"branch", "stuck", "d2d_std"}
     others = {"read_std", "write_bits", "read_bits", "synthetic", "goodness"}
+    if isinstance(field.value, dict):
+        field = Field(field.place, spelled(field.value))
     fields = field.members(lists | texts | numbers | others)
     for name in lists:
         _numbers(fields[name])

@@ -16,7 +16,7 @@ def belongs_in_cells(
 ) -> bool:
     """Whether a floating-point tensor is stored in cells rather than kept digital.
 
-    Weights of two dimensions or more are, and biases if wanted. Normalisation layers are not;
+    Weights of two dimensions or more are, and biases if wanted. Normalization layers are not;
     they are known by their shapes: the weight has one dimension, or the shape of the bias.
 
     Parameters

@@ -28,7 +28,7 @@ class SideLevels:
     inputs : ndarray of float64, shape (levels,)
         Cell input of each level, in the order of the outputs.
     thresholds : ndarray of float64, shape (levels - 1,)
-        Outputs that separate neighbouring levels, ascending.
+        Outputs that separate neighboring levels, ascending.
     """
 
     inputs: F64
@@ -52,10 +52,10 @@ class SideLevels:
 
 
 def design_levels(channel: Channel, levels: int) -> SideLevels:
-    """Levels of the least summed symbol error, a threshold where neighbours are equally likely.
+    """Levels of the least summed symbol error, a threshold where neighbors are equally likely.
 
     A level is misread only across the thresholds beside it, so the sum is one of terms of
-    neighbouring levels, and a dynamic programme over a grid of the channel's monotone branch
+    neighboring levels, and a dynamic program over a grid of the channel's monotone branch
     (the write converter's own levels, where it has few) finds the best positions. Where errors
     vanish, a term of 1e-9 spaces the levels evenly.
 
@@ -123,7 +123,7 @@ def _pair_error(m0: F64, s0: F64, m1: F64, s1: F64) -> tuple[F64, F64]:
 
 
 def _tail(distance: F64, std: F64) -> F64:
-    """Probability that a centred normal exceeds `distance`."""
+    """Probability that a centered normal exceeds `distance`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(distance == 0, 0.0, distance / std)
     return 0.5 * np.array([math.erfc(v) for v in np.ravel(z / math.sqrt(2))]).reshape(z.shape)

@@ -204,7 +204,7 @@ class StoredModel(Mapping[str, StoredTensor]):
     ----------
     tensors : dict of str to StoredTensor
     digital : dict of str to ndarray
-        Tensors that are kept digital, such as biases and normalisation; counted in ``cost``.
+        Tensors that are kept digital, such as biases and normalization; counted in ``cost``.
     digital_dtypes : dict of str to str
         What digital tensors are whose dtype numpy does not have: "BF16", "F8_E4M3" or "F8_E5M2".
         ``digital`` has their numbers in float32.

@@ -32,10 +32,10 @@ def choose_thresholds(
     cells: tuple[int, ...],
     mean_cells: float | None,
 ) -> tuple[float, ...]:
-    """Thresholds that minimise the expected squared error of the read-back.
+    """Thresholds that minimize the expected squared error of the read-back.
 
     The error is ``sum_k single_k / cells_k + shared_k`` (:func:`noise.range_noise`). With
-    `mean_cells` it is minimised alone, the cells being allocated anew for every trial. With
+    `mean_cells` it is minimized alone, the cells being allocated anew for every trial. With
     given `cells` the objective is the error times the cells spent: more cells everywhere divide
     the one by what they multiply the other, and the error alone would put nearly all weights
     into the range with the most cells.
@@ -105,7 +105,7 @@ def _intervals(
     """`only_ends` leaves out intervals that begin after the first edge and end before the last."""
     sign = len(histogram.mass) == 1
     n = len(edges)
-    # Lump the fine bins between neighbouring edges, at their centre of mass.
+    # Lump the fine bins between neighboring edges, at their center of mass.
     starts = np.searchsorted(histogram.values[0], edges[:-1])
     mass = np.add.reduceat(histogram.mass, starts, axis=1)
     moment = np.add.reduceat(histogram.mass * histogram.values, starts, axis=1)

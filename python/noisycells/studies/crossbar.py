@@ -201,7 +201,7 @@ def columns(device: devices.Device, settings: Settings) -> list[float | None]:
     """
 
     def known(seconds: float) -> bool:
-        changes = device.ageing(seconds, extrapolate=True) is not None
+        changes = device.aging(seconds, extrapolate=True) is not None
         return changes and (settings.extrapolate or device.measured(seconds))
 
     return [None, *filter(known, settings.times)]
@@ -274,7 +274,7 @@ def evaluate_devices(
     from .. import torch as nct
 
     dataset = trained.dataset
-    images = torch.from_numpy(dataset.normalise(dataset.test_images))
+    images = torch.from_numpy(dataset.normalize(dataset.test_images))
     labels = torch.from_numpy(dataset.test_labels)
     entries = []
     for device in _with_ideal(found):
@@ -415,7 +415,7 @@ def _layer_inputs(trained: Trained, settings: Settings) -> dict[str, tuple[F32, 
     plain = replace(settings, spec=CrossbarSpec(dac_bits=None, adc_bits=None))
     model = nct.program(_converted(trained, IDEAL, plain, "programmed", "none"), 0)
     dataset = trained.dataset
-    images = torch.from_numpy(dataset.normalise(dataset.test_images[:BATCH]))
+    images = torch.from_numpy(dataset.normalize(dataset.test_images[:BATCH]))
     seen: dict[str, tuple[F32, int]] = {}
 
     def look_at(name: str, layer: CrossbarLayer) -> None:

@@ -196,8 +196,8 @@ def plot(report: dict[str, Any]) -> Figure:
     times = _times(report)
     for axes, (device, entries) in zip(grid.flat, panels.items(), strict=False):
         _panel(axes, entries, report["settings"]["compensation"], times)
-        axes.axhline(report["network"]["accuracy"], color="grey", ls=":", label="float32")
-        axes.axhline(ideal[0], color="grey", ls="-.", lw=0.8, label="ideal devices")
+        axes.axhline(report["network"]["accuracy"], color="gray", ls=":", label="float32")
+        axes.axhline(ideal[0], color="gray", ls="-.", lw=0.8, label="ideal devices")
         axes.set_title(device, fontsize=10)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)

@@ -307,7 +307,7 @@ def plan(study: Study, settings: Settings, out: Path, cache: Cache) -> Plan:
     """Jobs and hours of a study; measures a few training steps of each model, trains nothing.
 
     A pass over test images is counted as a third of training on as many; noise, a second forward
-    for consistency and the steps of optimisers as nothing.
+    for consistency and the steps of optimizers as nothing.
     """
     from .training import VALIDATION, step_seconds
 
@@ -353,6 +353,6 @@ def _label(recipe: Recipe) -> str:
         "from a trained one" if recipe.start is not None else "",
         f"taught by {recipe.teacher.model}" if recipe.teacher is not None else "",
         "with noise" if recipe.noise is not None else "",
-        "quantised" if recipe.quantise is not None else "",
+        "quantized" if recipe.quantize is not None else "",
     ]
     return ", ".join(filter(None, found))

@@ -72,7 +72,7 @@ def _curves(axes: Axes, table: Mapping[str, Any]) -> None:
             )  # fmt: skip
             drawn = True
     if drawn:
-        axes.plot([], [], "o--", color="grey", lw=0.8, mfc="white", ms=4, label="paper")
+        axes.plot([], [], "o--", color="gray", lw=0.8, mfc="white", ms=4, label="paper")
     if table["log"]:
         axes.set_xscale("log")
         axes.set_xticks(columns, [f"{column:g}" for column in columns])

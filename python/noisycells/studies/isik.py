@@ -366,7 +366,7 @@ def fig3(settings: Settings) -> list[Table]:
     Each over the weights that are not zero; weights beyond the axis count at its ends.
     """
     limit, bins, small = 0.3, 60, 0.05
-    centres = ((np.arange(bins) + 0.5) * (2 * limit / bins) - limit).round(6).tolist()
+    centers = ((np.arange(bins) + 0.5) * (2 * limit / bins) - limit).round(6).tolist()
     arguments = {"limit": limit, "bins": bins, "small": small}
 
     def jobs(networks: Sequence[Recipe]) -> tuple[Job, ...]:
@@ -376,9 +376,9 @@ def fig3(settings: Settings) -> list[Table]:
     dense = [_network(settings, settings.model, seed) for seed in settings.training_seeds]
     parts = {"before pruning": jobs(dense), "80 % pruned": jobs(pruned)}
     shares = [
-        Entry(name, centre, found, f"shares/{i}")
+        Entry(name, center, found, f"shares/{i}")
         for name, found in parts.items()
-        for i, centre in enumerate(centres)
+        for i, center in enumerate(centers)
     ]
     papers = {("80 % pruned", "small"): 99.75, ("80 % pruned", "largest"): 0.6}
     papers["80 % pruned", "weights"] = 2_214_689

@@ -42,7 +42,7 @@ def perturbed(
     _hold_zeros(trained)
     with inject(trained.model, noise, seed):
         if recalibrate:
-            images = data.normalise(data.train_images)
+            images = data.normalize(data.train_images)
             loader = nct.batches(images, data.train_labels, 500, shuffle=False)
             nct.recalibrate_batchnorm(trained.model, loader)
         evaluation = nct.evaluate(trained.model, test_batches(trained), repeats, seed=seed)
@@ -71,7 +71,7 @@ def stored(
     sensitivity = None
     if weighted:
         data = trained.dataset
-        images = data.normalise(data.train_images[:1000])
+        images = data.normalize(data.train_images[:1000])
         sensitivity = nct.sensitivity(trained.model, images, seed=seed)
     model = nct.store(
         trained.model, Codec.from_dict(codec), masks=trained.masks, sensitivity=sensitivity
@@ -132,7 +132,7 @@ def on_crossbars(
 ) -> nn.Module:
     """A network on crossbars, not programmed yet; in place.
 
-    Batch normalisation is folded into the weights, and converters are calibrated where the spec
+    Batch normalization is folded into the weights, and converters are calibrated where the spec
     leaves their ranges to it.
 
     Parameters
@@ -155,7 +155,7 @@ def on_crossbars(
         nct.fold_batchnorm(model, device, spec)
     nct.convert(model, device, spec)
     if "calibrated" in (spec.dac_range, spec.adc_range):
-        examples = torch.from_numpy(dataset.normalise(dataset.train_images[:images]))
+        examples = torch.from_numpy(dataset.normalize(dataset.train_images[:images]))
         nct.calibrate(model, examples.split(BATCH), quantile)
     return model
 
@@ -165,7 +165,7 @@ def test_batches(trained: Trained) -> Any:
     from .. import torch as nct
 
     data = trained.dataset
-    return nct.batches(data.normalise(data.test_images), data.test_labels, BATCH, shuffle=False)
+    return nct.batches(data.normalize(data.test_images), data.test_labels, BATCH, shuffle=False)
 
 
 def _hold_zeros(trained: Trained) -> None:

@@ -136,7 +136,7 @@ class Recipe:
         Seed of the initial weights, the validation split, the order of the images and the noise.
     epochs : int
         Passes over the training images; the epoch that is best on the validation images is kept.
-    optimiser : {"adam", "sgd"}
+    optimizer : {"adam", "sgd"}
         Adam, or stochastic gradient descent with a momentum of 0.9.
     learning_rate, weight_decay : float
     schedule : {"constant", "cosine"}
@@ -157,8 +157,8 @@ class Recipe:
     noise : dict, optional
         Arguments of :func:`noisycells.torch.inject_noise` during training, without the seed; a
         codec as its ``to_dict()``. An eta of 0 with a clip is clipping alone.
-    quantise : dict, optional
-        Arguments of :func:`noisycells.torch.quantise`.
+    quantize : dict, optional
+        Arguments of :func:`noisycells.torch.quantize`.
     consistency : dict, optional
         ``form``, "features" (:func:`noisycells.torch.feature_consistency_loss`, Hou et al. 2024)
         or "outputs" (:func:`noisycells.torch.consistency_loss`), and ``weight``.
@@ -172,7 +172,7 @@ class Recipe:
     model: str
     seed: int
     epochs: int
-    optimiser: str = "adam"
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
     schedule: str = "constant"
@@ -183,7 +183,7 @@ class Recipe:
     teacher: Recipe | None = None
     distillation: dict[str, Any] | None = None
     noise: dict[str, Any] | None = None
-    quantise: dict[str, Any] | None = None
+    quantize: dict[str, Any] | None = None
     consistency: dict[str, Any] | None = None
     compute: str = "cpu"
     precision: str = "float32"
@@ -192,7 +192,7 @@ class Recipe:
         random.check_seed("seed", self.seed)
         for name, value, known in (
             ("model", self.model, MODELS),
-            ("optimiser", self.optimiser, ("adam", "sgd")),
+            ("optimizer", self.optimizer, ("adam", "sgd")),
             ("schedule", self.schedule, ("constant", "cosine")),
             ("compute", self.compute, ("cpu", "cuda")),
             ("precision", self.precision, ("float32", "bfloat16")),
@@ -256,22 +256,22 @@ def isik_recipe(
 
     LeNets and the perceptron: Adam with a learning rate of 0.001, weight decay 5e-4, batches of
     100, 100 epochs. Residual networks: SGD with a learning rate of 0.1, momentum 0.9, weight decay
-    5e-4, batches of 128, 350 epochs, flips of colour images. The paper does not say how the
+    5e-4, batches of 128, 350 epochs, flips of color images. The paper does not say how the
     learning rate falls there; here it is a cosine.
     """
     if "ResNet" not in model:
         return Recipe(source, model, seed, 100 if epochs is None else epochs, **changes)
-    colour = source.load().train_images.shape[1] == 3
+    color = source.load().train_images.shape[1] == 3
     return Recipe(
         source,
         model,
         seed,
         350 if epochs is None else epochs,
-        optimiser="sgd",
+        optimizer="sgd",
         learning_rate=0.1,
         schedule="cosine",
         batch=128,
-        augment="flip" if colour else None,
+        augment="flip" if color else None,
         **changes,
     )
 
@@ -282,6 +282,6 @@ def pruned_recipe(dense: Recipe, share: float = 0.8) -> Recipe:
     Isik et al. (2020) do not say how they fine-tune; with SGD it is at a tenth of the learning
     rate.
     """
-    rate = dense.learning_rate / (10 if dense.optimiser == "sgd" else 1)
+    rate = dense.learning_rate / (10 if dense.optimizer == "sgd" else 1)
     epochs = (dense.epochs + 1) // 2
     return replace(dense, start=dense, pruned=share, epochs=epochs, learning_rate=rate)

@@ -88,8 +88,8 @@ class Settings:
         Seed of every draw of the cells.
     scope : {"model", "tensor"}
         One scale and threshold for the whole network, as in the paper, or for each tensor.
-    measurements, neighbours : int
-        The learnt inverse: cells measured, evenly spread over the inputs, and neighbours averaged.
+    measurements, neighbors : int
+        The learnt inverse: cells measured, evenly spread over the inputs, and neighbors averaged.
     extra_cells : float
         With adaptive redundancy, mean cells per weight above the column's: at 1 cell nothing
         could be given to large weights otherwise.
@@ -100,7 +100,7 @@ class Settings:
     seed: int = 0
     scope: Literal["model", "tensor"] = "model"
     measurements: int = 200
-    neighbours: int = 10
+    neighbors: int = 10
     extra_cells: float = 0.1
 
     def __post_init__(self) -> None:
@@ -166,7 +166,7 @@ def evaluate_strategies(
     from .. import torch as nct
 
     dataset = trained.dataset
-    images = torch.from_numpy(dataset.normalise(dataset.test_images))
+    images = torch.from_numpy(dataset.normalize(dataset.test_images))
     labels = torch.from_numpy(dataset.test_labels)
     chips = [random.fold_in(settings.seed, read) for read in range(settings.reads)]
     learnt = (
@@ -208,11 +208,11 @@ def evaluate_strategies(
 
 
 def _learn(channel: Channel, settings: Settings, chip: int) -> Channel:
-    """The channel as a k-nearest-neighbour fit of single-cell measurements sees it."""
+    """The channel as a k-nearest-neighbor fit of single-cell measurements sees it."""
     inputs = np.linspace(*channel.branch, settings.measurements, dtype=np.float32)
     stream = random.stream("measurements")
     outputs = channel.sample(inputs, settings.seed, chip=chip, stream=stream)
-    return Channel.fit(inputs, outputs, neighbors=settings.neighbours)
+    return Channel.fit(inputs, outputs, neighbors=settings.neighbors)
 
 
 def _codec(
@@ -319,7 +319,7 @@ def format_table(report: dict[str, Any]) -> str:
         f"Cells: {channel['name']}{synthetic}, up to {report['capacity']:.2f} bits each; "
         f"{settings['reads']} chips an entry, seed {settings['seed']}, scale per "
         f"{settings['scope']}. Biases stay digital. k-NN: learnt inverse, the mean of "
-        f"{settings['neighbours']} neighbours among {settings['measurements']} measured cells, "
+        f"{settings['neighbors']} neighbors among {settings['measurements']} measured cells, "
         "measured anew for each chip. Redundancy: on average up to "
         f"{settings['extra_cells']:g} data cells a weight more.",
     ]
@@ -352,7 +352,7 @@ def plot(report: dict[str, Any]) -> Figure:
                 label=name,
             )
     for axis in axes:
-        axis.axhline(report["network"]["accuracy"], color="grey", ls=":", label="noise-free")
+        axis.axhline(report["network"]["accuracy"], color="gray", ls=":", label="noise-free")
         axis.set_xscale("log")
         axis.set_xticks([1, 2, 3, 5, 10, 20, 30, 50, 100], minor=False)
         axis.set_xticks([], minor=True)

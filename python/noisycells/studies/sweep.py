@@ -123,7 +123,7 @@ class Grid:
             return Job(f"{measures}:stored", {"codec": codec, **common}, recipe, self.repeats)
         device, seconds = _device(point["devices"]), settings.pop("seconds")
         if seconds is not None:
-            device.ageing(seconds)  # refuses times at which it was not measured
+            device.aging(seconds)  # refuses times at which it was not measured
         chips = {"device": device.to_dict(), "seconds": seconds}
         spec = CrossbarSpec.from_dict(settings).to_dict()
         return Job(f"{measures}:computed", {**chips, "spec": spec, **common}, recipe, self.repeats)

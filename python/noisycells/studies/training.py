@@ -92,8 +92,8 @@ def build(recipe: Recipe, dataset: Dataset) -> nn.Module:
     model = nct.build(
         lambda: getattr(nct, function)(dataset.classes, **size, **arguments), recipe.seed
     )
-    if recipe.quantise is not None:
-        nct.quantise(model, **recipe.quantise)
+    if recipe.quantize is not None:
+        nct.quantize(model, **recipe.quantize)
     return model
 
 
@@ -137,10 +137,10 @@ def _train(
     model = build(recipe, dataset)
     if recipe.start is not None:
         start = network(recipe.start, cache, progress).model
-        # Ranges of quantisation begin anew where the start had none.
-        model.load_state_dict(start.state_dict(), strict=recipe.quantise == recipe.start.quantise)
+        # Ranges of quantization begin anew where the start had none.
+        model.load_state_dict(start.state_dict(), strict=recipe.quantize == recipe.start.quantize)
     model.to(recipe.compute)
-    images, labels = dataset.normalise(dataset.train_images), dataset.train_labels
+    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
     rows, validation_rows = stratified_split(labels, VALIDATION, recipe.seed)
     loader = nct.batches(
         images[rows], labels[rows], recipe.batch, augment=recipe.augment, layout="channels_last"
@@ -176,7 +176,7 @@ def _train(
     if recipe.pruned:
         nct.make_permanent(model)
     checkpoint.unlink(missing_ok=True)
-    accuracy = nct.accuracy(model, dataset.normalise(dataset.test_images), dataset.test_labels)
+    accuracy = nct.accuracy(model, dataset.normalize(dataset.test_images), dataset.test_labels)
     return model.state_dict(), {
         "name": recipe.model,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -199,7 +199,7 @@ def _optimizer(recipe: Recipe) -> Callable[[Any], torch.optim.Optimizer]:
     import torch
 
     options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    if recipe.optimiser == "adam":
+    if recipe.optimizer == "adam":
         return lambda parameters: torch.optim.Adam(parameters, **options)
     return lambda parameters: torch.optim.SGD(parameters, momentum=0.9, **options)
 

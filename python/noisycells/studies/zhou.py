@@ -7,7 +7,7 @@ layer.
 
 The text at hand has neither hyper-parameters nor the numbers of the figures. Chosen here: networks
 are trained as in :func:`~noisycells.studies.recipes.isik_recipe` and retrained half as long by the
-same optimiser (SGD at a tenth of the learning rate), without weight decay, at a learning rate that
+same optimizer (SGD at a tenth of the learning rate), without weight decay, at a learning rate that
 falls to 0 as a cosine; under noise, weights are clipped to their range before retraining, so that
 sigma stays what it is; T = 6 and alpha = 1 in distillation.
 """
@@ -75,7 +75,7 @@ def losses(trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int) 
     import torch
     from torch.nn import functional as F
 
-    from ..torch.measure.evaluate import realisations
+    from ..torch.measure.evaluate import realizations
 
     model = trained.model
     device = next(model.parameters()).device
@@ -86,12 +86,12 @@ def losses(trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int) 
         return torch.cat([model(images) for images, _ in batches]).log_softmax(1)
 
     found: dict[str, Any] = {"accuracies": [], "labels": [], "outputs": []}
-    with inject(model, noise, seed) as injected, realisations(model) as realisation:
+    with inject(model, noise, seed) as injected, realizations(model) as realization:
         with injected.pause():
             clean = outputs()
         loss = F.nll_loss(clean, labels).item()
         for i in range(repeats):
-            with realisation(random.fold_in(seed, i)):
+            with realization(random.fold_in(seed, i)):
                 noisy = outputs()
             divergence = F.kl_div(noisy, clean, reduction="batchmean", log_target=True)
             right = (noisy.argmax(1) == labels).sum().item()
@@ -123,7 +123,7 @@ def information(
     """
     from .. import torch as nct
 
-    every = trained.dataset.normalise(trained.dataset.train_images)
+    every = trained.dataset.normalize(trained.dataset.train_images)
     if len(every) < images:
         raise ValueError(f"images: expected at most {len(every)}, got {images}")
     found: dict[str, Any] = {"plug_in": [], "corrected": [], "chance": [], "bits": []}
@@ -141,19 +141,19 @@ def information(
     return found
 
 
-def quantised(
-    trained: Trained, *, quantise: dict[str, Any], noise: dict[str, Any], repeats: int, seed: int
+def quantized(
+    trained: Trained, *, quantize: dict[str, Any], noise: dict[str, Any], repeats: int, seed: int
 ) -> dict[str, Any]:
-    """Noisy copies of the network, quantised as it is; ranges are of 500 training images."""
+    """Noisy copies of the network, quantized as it is; ranges are of 500 training images."""
     import torch
 
     from .. import torch as nct
 
     data = trained.dataset
     device = next(trained.model.parameters()).device
-    nct.quantise(trained.model, **quantise)
+    nct.quantize(trained.model, **quantize)
     with torch.no_grad():
-        trained.model(torch.from_numpy(data.normalise(data.train_images[:500])).to(device))
+        trained.model(torch.from_numpy(data.normalize(data.train_images[:500])).to(device))
     return perturbed(trained, noise=noise, repeats=repeats, seed=seed)
 
 
@@ -177,7 +177,7 @@ def _retrained(clean: Recipe, taught: bool = False, **changes: Any) -> Recipe:
         teacher=clean if taught else None,
         distillation=KD if taught else None,
         epochs=(clean.epochs + 1) // 2,
-        learning_rate=clean.learning_rate / (10 if clean.optimiser == "sgd" else 1),
+        learning_rate=clean.learning_rate / (10 if clean.optimizer == "sgd" else 1),
         weight_decay=0.0,
         schedule="cosine",
         **changes,
@@ -506,7 +506,7 @@ def fig3a(settings: Settings) -> list[Table]:
     Besides the paper's methods: consistency of outputs under two draws of noise, or of features
     with those without (Hou et al. 2024); weights clipped to 2 standard deviations, which makes
     their range and so the noise smaller, alone and with noise (Joshi et al. 2020); noise of an eta
-    drawn anew each step; and, where there is batch normalisation, its statistics measured anew
+    drawn anew each step; and, where there is batch normalization, its statistics measured anew
     under noise.
     """
     networks = _clean(settings, settings.model)
@@ -550,7 +550,7 @@ def fig3b(settings: Settings) -> list[Table]:
 def fig4(settings: Settings) -> list[Table]:
     """4-bit weights and activations: accuracy against noise, and during retraining.
 
-    Noise is on the quantised weights, in units of their range, which follows them. The teacher
+    Noise is on the quantized weights, in units of their range, which follows them. The teacher
     has full precision. During retraining, accuracy is on validation images, noise drawn anew.
     """
     networks = _clean(settings, settings.model)
@@ -559,20 +559,20 @@ def fig4(settings: Settings) -> list[Table]:
     def matched(**changes: Any) -> Method:
         return lambda clean, eta: _retrained(
             clean,
-            quantise=BITS,
+            quantize=BITS,
             noise={"eta": eta, "norm": "range"} if eta else None,
             **changes,
         )
 
     methods = {
-        "rounding alone": _always(quantise=BITS),
+        "rounding alone": _always(quantize=BITS),
         NOISE: matched(),
-        TAUGHT: _always(quantise=BITS, taught=True),
+        TAUGHT: _always(quantize=BITS, taught=True),
         BOTH: matched(taught=True),
     }
     curves = _curves(settings, networks, methods, etas)
     unchanged = [
-        Entry(NOTHING, eta, _jobs(settings, "zhou:quantised", networks, eta, quantise=BITS))
+        Entry(NOTHING, eta, _jobs(settings, "zhou:quantized", networks, eta, quantize=BITS))
         for eta in (0.0, *etas)
     ]
     epochs = range(_retrained(networks[0]).epochs)

@@ -36,7 +36,7 @@ from .models import (
     SlimResNet20,
 )
 from .noise.inject import Noise, active_noise, inject_noise
-from .noise.quantise import dequantise, quantise
+from .noise.quantize import dequantize, quantize
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
 from .training.batches import Batches, batches
@@ -81,7 +81,7 @@ __all__ = [
     "consistency_loss",
     "convert",
     "crossbar_linear",
-    "dequantise",
+    "dequantize",
     "distill",
     "distillation_loss",
     "estimate",
@@ -95,7 +95,7 @@ __all__ = [
     "make_permanent",
     "mutual_information",
     "program",
-    "quantise",
+    "quantize",
     "recalibrate_batchnorm",
     "restore",
     "sensitivity",

@@ -132,10 +132,10 @@ class ResNet(nn.Module):
     """A residual network for small images (He et al. 2016, section 4.2).
 
     A 3x3 convolution, stages of blocks, the average over the image, a linear layer. A block is two
-    3x3 convolutions, each with batch normalisation, and a shortcut past both; ReLU follows the
+    3x3 convolutions, each with batch normalization, and a shortcut past both; ReLU follows the
     first and the sum. Each stage after the first halves the size and doubles the filters in its
     first block, whose shortcut takes every second pixel and either leaves the new channels 0 or
-    passes through a 1x1 convolution with batch normalisation.
+    passes through a 1x1 convolution with batch normalization.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ def magnitude_prune(
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Set the weights of smallest magnitude to zero, in place.
 
-    Weights of linear and convolution layers are pruned, biases and normalisation layers are not.
+    Weights of linear and convolution layers are pruned, biases and normalization layers are not.
     The masks act through :mod:`torch.nn.utils.prune`: training goes on with the pruned weights
     held at zero until :func:`make_permanent` is called.
 

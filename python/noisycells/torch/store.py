@@ -36,7 +36,7 @@ def store(
 ) -> StoredModel:
     """Encode the weights of a model into cells.
 
-    Weights are the floating-point parameters with two dimensions or more. Biases, normalisation
+    Weights are the floating-point parameters with two dimensions or more. Biases, normalization
     layers (:func:`noisycells.storage.selection.belongs_in_cells`), buffers and integers stay
     digital; they are kept in ``StoredModel.digital`` in the dtype that they have and counted in
     ``StoredModel.cost``. A tensor used under several names (tied weights) is stored once, under
@@ -60,7 +60,7 @@ def store(
     overrides : mapping of str to Codec, optional
         Codecs for the parameters whose names match a pattern, as in :meth:`Codec.encode`.
     store_biases : bool
-        Store biases in cells too, other than those of normalisation layers.
+        Store biases in cells too, other than those of normalization layers.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def _state(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise TypeError(f"model: expected tensors, got {type(value).__name__} for {name!r}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
-            kind = "one on the meta device" if value.is_meta else "one that is sparse or quantised"
+            kind = "one on the meta device" if value.is_meta else "one that is sparse or quantized"
             raise TypeError(f"model: expected dense tensors with numbers, got {kind}: {name!r}")
     return kept
 

@@ -64,7 +64,7 @@ def convert(
     Raises
     ------
     TypeError, ValueError
-        If there is nothing to convert, a layer is being pruned or parametrised, or ``device`` or
+        If there is nothing to convert, a layer is being pruned or parametrized, or ``device`` or
         a spec is not one; the model is then left as it was.
     """
     check_module(model, to_change=True)
@@ -112,7 +112,7 @@ def _warn_digital(digital: list[Digital], converted: int) -> None:
         warnings.warn(
             f"model: no crossbar layers for {names}; they stay digital, with {weights:,} of "
             f"{total:,} weights"
-            + (" (without those that are not initialised: run the model once first)" * lazy),
+            + (" (without those that are not initialized: run the model once first)" * lazy),
             stacklevel=3,
         )
 

@@ -1,4 +1,4 @@
-"""Fold batch normalisation into the layers before it, and what that does to their noise."""
+"""Fold batch normalization into the layers before it, and what that does to their noise."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def fold_batchnorm(
     pairs: Iterable[tuple[str, str]] | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Fold every batch normalisation, as it is in ``eval()``, into the layer before it, in place.
+    """Fold every batch normalization, as it is in ``eval()``, into the layer before it, in place.
 
     The layer's output channels are scaled, each by its own factor, and its bias takes the rest;
-    the normalisation becomes :class:`torch.nn.Identity` (behind a linear layer one that refuses
-    inputs other than (batch, features), of which BatchNorm1d normalises another dimension).
+    the normalization becomes :class:`torch.nn.Identity` (behind a linear layer one that refuses
+    inputs other than (batch, features), of which BatchNorm1d normalizes another dimension).
     Channels whose weights differ in size
     share one w_max with ``mapping="tensor"``, so folding changes the noise per weight: the result
     says how much. Before :func:`~noisycells.torch.convert`.
@@ -47,7 +47,7 @@ def fold_batchnorm(
     spec : CrossbarSpec, optional
         That the noise is measured with.
     pairs : iterable of (str, str), optional
-        Names of layers and their batch normalisations. None finds them with :mod:`torch.fx`.
+        Names of layers and their batch normalizations. None finds them with :mod:`torch.fx`.
     seed : int
         Of the chips that the noise is measured on.
 
@@ -56,12 +56,12 @@ def fold_batchnorm(
     list of dict
         For each pair ``layer``, ``batchnorm``, and ``noise_before`` and ``noise_after``: root mean
         square of the programming errors over that of the weights, both behind the batch
-        normalisation.
+        normalization.
 
     Raises
     ------
     ValueError
-        If the model cannot be traced, a pair is not of a layer and a batch normalisation with
+        If the model cannot be traced, a pair is not of a layer and a batch normalization with
         running statistics, or a layer is a crossbar layer already; the model is then left as it
         was.
     """
@@ -74,9 +74,9 @@ def fold_batchnorm(
 
 
 class FoldedNorm(nn.Identity):
-    """In place of a batch normalisation that was folded into the linear layer before it.
+    """In place of a batch normalization that was folded into the linear layer before it.
 
-    Behind a linear layer, features are last; BatchNorm1d normalises the second dimension, which
+    Behind a linear layer, features are last; BatchNorm1d normalizes the second dimension, which
     is another one in (batch, tokens, features). Nothing but an input tells which it is.
     """
 
@@ -85,7 +85,7 @@ class FoldedNorm(nn.Identity):
         if input.ndim != 2:
             raise ValueError(
                 "fold_batchnorm: expected (batch, features) behind the linear layer, got shape "
-                f"{tuple(input.shape)}, whose second dimension the folded BatchNorm1d normalised: "
+                f"{tuple(input.shape)}, whose second dimension the folded BatchNorm1d normalized: "
                 "it cannot be folded into the features; leave it out by pairs="
             )
         return input
@@ -153,14 +153,14 @@ def _check_pair(name: str, layer: nn.Module | None, norm_name: str, norm: nn.Mod
         )
     if not isinstance(norm, _NORMS) or norm.running_var is None:
         raise ValueError(
-            f"pairs: expected {norm_name!r} to be a batch normalisation with running statistics, "
+            f"pairs: expected {norm_name!r} to be a batch normalization with running statistics, "
             f"got {type(norm).__name__}"
         )
     outputs = len(layer.weight)
     if norm.num_features != outputs:
         raise ValueError(
-            f"pairs: expected {norm_name!r} to normalise the {outputs} outputs of {name!r}, got "
-            f"num_features={norm.num_features}: of (batch, tokens, features) it normalises the "
+            f"pairs: expected {norm_name!r} to normalize the {outputs} outputs of {name!r}, got "
+            f"num_features={norm.num_features}: of (batch, tokens, features) it normalizes the "
             "tokens, which cannot be folded into the features"
         )
 

@@ -141,7 +141,7 @@ def _by_tile(
 ) -> list[tuple[slice, Tensor]]:
     """Tiles of one plane under one slice of the inputs, and the gradients that pass them.
 
-    Neighbouring tiles in which nothing saturated count as one.
+    Neighboring tiles in which nothing saturated count as one.
     """
     k = product.planes.shape[2]
     if not inside.numel():

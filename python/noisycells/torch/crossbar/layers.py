@@ -228,7 +228,7 @@ class CrossbarLayer(nn.Module):
             raise RuntimeError(
                 f"at: expected a programmed layer; call program(seed) on {self.name!r} first"
             )
-        self.analog.ageing(seconds, extrapolate)
+        self.analog.aging(seconds, extrapolate)
 
     @torch.inference_mode(False)  # whose tensors could not take part in gradients later
     @torch.no_grad()

@@ -44,7 +44,7 @@ def estimate(
         and ``cells`` (devices that hold weights); ``bytes`` of memory of the chip and its packed
         arrays (with variances of reads where the spec has them, unless the layer's device is
         known to have none); ``programmed``. Layers that multiply with weights and stay digital have
-        ``tiles`` 0, and ``weights`` 0 where they are not initialised yet.
+        ``tiles`` 0, and ``weights`` 0 where they are not initialized yet.
     """
     check_module(model)
     layers: dict[str, nn.Module] = {**crossbar_layers(model)}
@@ -113,7 +113,7 @@ def summary(model: nn.Module, spec: Specs | None = None, filter_fn: Filter | Non
             arrays = f"{n} x {k}" if groups == 1 else f"{groups} of {n} x {k}"
             state = "programmed" if row["programmed"] else ""
         else:
-            arrays, state = "", "digital" if row["weights"] else "digital, not initialised"
+            arrays, state = "", "digital" if row["weights"] else "digital, not initialized"
         lines.append((
             row["name"], row["kind"], arrays, f"{100 * row['share']:.1f} %",
             f"{row['tiles']:,}", f"{row['cells']:,}", _memory(row["bytes"]), state,

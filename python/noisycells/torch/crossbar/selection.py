@@ -139,7 +139,7 @@ def _check_weight(name: str, module: nn.Module) -> None:
     if weight is None:
         raise ValueError(
             f"model: expected {name or 'the layer'!r} to have an ordinary weight, got one that is "
-            "pruned or parametrised; make it permanent first"
+            "pruned or parametrized; make it permanent first"
         )
 
 

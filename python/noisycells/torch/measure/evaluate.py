@@ -1,4 +1,4 @@
-"""Accuracy over many noisy realisations of a network."""
+"""Accuracy over many noisy realizations of a network."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ..store import load
 from ..training.batches import channels_last
 from ..training.fit import device_of
 
-__all__ = ["Evaluation", "evaluate", "realisations", "without_noise"]
+__all__ = ["Evaluation", "evaluate", "realizations", "without_noise"]
 
-Realisation = Callable[[int], AbstractContextManager[None]]
+Realization = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What :func:`evaluate` measured, a value for each noisy realisation.
+    """What :func:`evaluate` measured, a value for each noisy realization.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the score of one realisation; NaN of a single one."""
+        """Standard deviation of the score of one realization; NaN of a single one."""
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else math.nan
 
     @property
     def half_width(self) -> float:
-        """Half width of the Student-t interval of the mean; NaN of a single realisation.
+        """Half width of the Student-t interval of the mean; NaN of a single realization.
 
         It covers the noise of this network alone: not other training seeds, not other images.
         """
@@ -82,10 +82,10 @@ def evaluate(
     confidence: float = 0.95,
     stored: StoredModel | None = None,
 ) -> Evaluation:
-    """Measure a network on fresh noisy realisations, each one kept for a whole pass.
+    """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
     The noise is that of the model (:func:`inject_noise`, crossbar layers, which are programmed
-    anew and aged as they are now) or what comes of reading `stored` weights. Realisations are a
+    anew and aged as they are now) or what comes of reading `stored` weights. Realizations are a
     pure function of `seed` and the seed of the noise, none that training uses. The model and
     torch's global generators are left as they were. Images on the CPU are laid out channels last
     where the model takes them so: the same values, other rounding, less time.
@@ -95,11 +95,11 @@ def evaluate(
     model : torch.nn.Module
         Gives a tensor, or an object with ``logits`` such as models of transformers do.
     loader : iterable of (inputs, labels) or of dict
-        Batches, passed over once for each realisation; what else is in a tuple is ignored. Dicts
+        Batches, passed over once for each realization; what else is in a tuple is ignored. Dicts
         are keyword arguments of the model, and labels. Under torch.distributed every process
         measures the batches that it is given.
     repeats : int
-        Realisations, at least 1.
+        Realizations, at least 1.
     metric : {"accuracy", "mse", "mae", "cosine"} or callable
         Accuracy in percent of logits (n, classes); mean square or absolute error; mean cosine of
         outputs and labels, (n, ...) each; or ``metric(outputs, labels)`` of a whole pass.
@@ -107,7 +107,7 @@ def evaluate(
     confidence : float
         Of the interval of the mean, in (0, 1).
     stored : StoredModel, optional
-        Read for each realisation from another chip and put into the model (:func:`load`).
+        Read for each realization from another chip and put into the model (:func:`load`).
 
     Returns
     -------
@@ -125,12 +125,12 @@ def evaluate(
     student_t(confidence, 1)  # checks it
     seed = check_seed("seed", seed)
     measured = []
-    with realisations(model, stored) as realisation:
+    with realizations(model, stored) as realization:
         first = _first_batch(loader)
         with without_noise(model):
             arrange = _arrangement(model, split_batch("loader", first)[0])
         for i in range(repeats):
-            with realisation(fold_in(seed, i)):
+            with realization(fold_in(seed, i)):
                 outputs, labels = answers(model, loader, arrange)
                 measured.append((score(outputs, labels), *_losses(metric, outputs, labels)))
     scores, *losses = zip(*measured, strict=True)
@@ -156,8 +156,8 @@ def _losses(metric: Metric, outputs: Tensor, labels: Tensor) -> tuple[float, ...
 
 
 @contextmanager
-def realisations(model: nn.Module, stored: StoredModel | None = None) -> Iterator[Realisation]:
-    """Gives a function: within ``with realisation(seed):`` the model has one draw of its noise.
+def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterator[Realization]:
+    """Gives a function: within ``with realization(seed):`` the model has one draw of its noise.
 
     Meanwhile the model is in ``eval()`` and without gradients; afterwards it is as it was.
 
@@ -183,7 +183,7 @@ def realisations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
         raise ValueError("stored: expected a model without noise or crossbar layers of its own")
 
     @contextmanager
-    def realisation(seed: int) -> Iterator[None]:
+    def realization(seed: int) -> Iterator[None]:
         torch.default_generator.manual_seed(seed)  # for reads, and what else a forward draws
         with ExitStack() as stack:
             if stored is not None:
@@ -206,7 +206,7 @@ def realisations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
             stack.enter_context(_kept_state(model))
         for layer in layers:
             stack.callback(layer.put_back, layer.chip_state())
-        yield realisation
+        yield realization
 
 
 @contextmanager

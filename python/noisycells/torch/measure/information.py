@@ -15,7 +15,7 @@ from ...storage import StoredModel
 from ..checks import check_count, check_module
 from ..inputs import logits_of
 from ..training.fit import device_of
-from .evaluate import realisations, without_noise
+from .evaluate import realizations, without_noise
 
 __all__ = ["MutualInformation", "count_outputs", "entropy", "information", "mutual_information"]
 
@@ -56,13 +56,13 @@ class MutualInformation:
     symbols: int
 
     @property
-    def normalised(self) -> float:
+    def normalized(self) -> float:
         """``plug_in / noise_free``; NaN for a network that gives all images the same output."""
         return self.plug_in / self.noise_free if self.noise_free else float("nan")
 
     @property
-    def normalised_corrected(self) -> float:
-        """``corrected / noise_free``, as :attr:`normalised`."""
+    def normalized_corrected(self) -> float:
+        """``corrected / noise_free``, as :attr:`normalized`."""
         return self.corrected / self.noise_free if self.noise_free else float("nan")
 
 
@@ -79,7 +79,7 @@ def mutual_information(
     """How much the noisy output of a network tells about which image went in.
 
     The input is uniform over `images` (the paper takes 200 training images), and each is run on
-    `repeats` noisy realisations (the paper: 100) of the model, from the sources of noise that
+    `repeats` noisy realizations (the paper: 100) of the model, from the sources of noise that
     :func:`noisycells.torch.evaluate` knows. How the paper makes symbols of its outputs is not
     known to us; both common ways are here. No estimate exceeds ``log2(len(images))``.
 
@@ -87,9 +87,9 @@ def mutual_information(
     ----------
     model : torch.nn.Module
     images : ndarray of float32 or Tensor, shape (n, ...)
-        Normalised as for training.
+        Normalized as for training.
     repeats : int
-        Noisy realisations, at least 1.
+        Noisy realizations, at least 1.
     output : "class" or "softmax"
         The symbol is the predicted class; or the cell of a histogram of all softmax outputs
         together, each in `bins` intervals of equal width. Two tell which output is above one
@@ -98,7 +98,7 @@ def mutual_information(
     bins : int
         Intervals of [0, 1], 2 to 256; only for ``output="softmax"``.
     seed : int
-        Seed of the realisations.
+        Seed of the realizations.
     stored : StoredModel, optional
         As for :func:`noisycells.torch.evaluate`.
 
@@ -124,9 +124,9 @@ def mutual_information(
     with without_noise(model):
         clean = _symbols(model, x, bins)
     noisy = []
-    with realisations(model, stored) as realisation:
+    with realizations(model, stored) as realization:
         for i in range(repeats):
-            with realisation(fold_in(seed, i)):
+            with realization(fold_in(seed, i)):
                 noisy.append(_symbols(model, x, bins))
     counts = count_outputs(np.stack(noisy))
     dealt = np.random.default_rng(seed).permutation(np.concatenate(noisy)).reshape(np.shape(noisy))

@@ -34,7 +34,7 @@ def sensitivity(
     model : torch.nn.Module
         Gives logits of shape (n, classes); in ``eval()`` meanwhile, and left as it was.
     images : ndarray of float32 or Tensor, shape (n, ...)
-        Normalised as for training; at least one.
+        Normalized as for training; at least one.
     seed : int
         Of the classes drawn.
 

@@ -1,6 +1,6 @@
 """What a model computes with in place of its weights: transforms of named parameters.
 
-Noise and quantisation are chains of functions from a parameter to the tensor that forward uses.
+Noise and quantization are chains of functions from a parameter to the tensor that forward uses.
 For the duration of the outermost forward these tensors stand in the ``__dict__`` of the modules,
 where Python finds them before the parameters; ``parameters()``, ``state_dict()``, optimizers and
 gradient hooks know the clean parameters alone.
@@ -59,7 +59,7 @@ class Slot(NamedTuple):
         if parameter is None:
             raise RuntimeError(
                 f"model: expected {type(self.module).__name__} to have its parameter "
-                f"{self.name!r} as when noise or quantisation began, got none"
+                f"{self.name!r} as when noise or quantization began, got none"
             )
         return parameter
 
@@ -100,7 +100,7 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
     """The parameters that belong in cells, with all the modules that use them.
 
     Of two dimensions or more (:func:`~noisycells.storage.selection.belongs_in_cells`), other than
-    those that only normalisation and embedding layers hold; first and last layer included. Tied
+    those that only normalization and embedding layers hold; first and last layer included. Tied
     parameters go by their first name, those of a pruning in progress by the name that they have
     afterwards.
 
@@ -114,7 +114,7 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
     Raises
     ------
     ValueError
-        If nothing is left, or a weight is parametrised or computed on a crossbar.
+        If nothing is left, or a weight is parametrized or computed on a crossbar.
     """
     check_filter(filter_fn)
     slots: dict[int, tuple[str, list[Slot]]] = {}
@@ -188,7 +188,7 @@ class Effective:
         if found is not None and found.model is not model:
             raise ValueError(
                 f"model: expected the {type(found.model).__name__} that is already noisy or "
-                f"quantised, got {type(model).__name__}, which contains it or is a part of it"
+                f"quantized, got {type(model).__name__}, which contains it or is a part of it"
             )
         chain = cls(model) if found is None else found
         chain._weights |= weights

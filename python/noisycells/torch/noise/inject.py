@@ -222,7 +222,7 @@ class Noise:
             ``name``; ``eta`` (of the last draw where it is random, None where there is none);
             ``sigma`` (of other than Gaussian noise: root mean square of the last draw);
             ``relative``, sigma / max |W|; ``to_std``, sigma / standard deviation of W. Weights
-            are as they are before the noise, quantised where they are.
+            are as they are before the noise, quantized where they are.
         """
         key = random.fold_in(self.seed, max(self.draw - 1, 0))
         rows = []

@@ -26,7 +26,7 @@ class Batches:
 
     Every pass over it is another order and another augmentation, drawn from torch's default
     generator: the pass is a function of that generator's state. Where torch.distributed is
-    initialised, every process takes its share of the same order, all shares of one size (up to
+    initialized, every process takes its share of the same order, all shares of one size (up to
     one image a process is left out), and ``batch_size`` is what one process takes.
 
     Parameters
@@ -109,7 +109,7 @@ def batches(
     Parameters
     ----------
     images : ndarray of float32 or Tensor, shape (n, channels, height, width)
-        Normalised; any shape (n, ...) where nothing is augmented.
+        Normalized; any shape (n, ...) where nothing is augmented.
     labels : ndarray of int64 or Tensor, shape (n,)
     batch_size : int
         Images a step, at least 1; the last batch of a pass may be smaller.

@@ -157,7 +157,7 @@ def fit(
     below 1e-38 (measured: five times for a step of LeNet after 8 epochs).
 
     Under torch.distributed, all processes draw from generators of the same seed, process 0 writes
-    the checkpoint, and its batch-normalisation statistics are kept.
+    the checkpoint, and its batch-normalization statistics are kept.
     """
     check_module(model)
     epochs = check_count("epochs", epochs)
@@ -170,23 +170,23 @@ def fit(
         raise ValueError("autocast: expected a type whose gradients need no scaling, got float16")
     loss = loss or _cross_entropy
     validate = validate or measure
-    optimiser = (optimizer or _adam)(model.parameters())
+    optimizer = (optimizer or _adam)(model.parameters())
     steps = epochs * len(loader) if scheduler is not None else 0  # type: ignore[arg-type]
-    schedule = None if scheduler is None else scheduler(optimiser, steps)
+    schedule = None if scheduler is None else scheduler(optimizer, steps)
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     settings = {"seed": check_seed("seed", seed), "steps": steps, "autocast": str(autocast)}
-    state = TrainingState(inner, optimiser, schedule, device, settings)
+    state = TrainingState(inner, optimizer, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
     def learn(*batch: Tensor) -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         with mixed_precision(device, autocast):
             value = loss(model, *batch)
         value.backward()
         if clip_gradient is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
-        optimiser.step()
+        optimizer.step()
         if schedule is not None:
             schedule.step()
 
@@ -256,7 +256,7 @@ def train(
     ----------
     model : torch.nn.Module
     images : ndarray of float32, shape (n, ...)
-        Training images, normalised.
+        Training images, normalized.
     labels : ndarray of int64, shape (n,)
     epochs : int
         Passes over the training images, at least 1.
@@ -311,7 +311,7 @@ def accuracy(
     ----------
     model : torch.nn.Module
     images : ndarray of float32 or Tensor, shape (n, ...), or iterable of batches
-        Normalised as for :func:`train`; at least one. Without `labels`, batches as for
+        Normalized as for :func:`train`; at least one. Without `labels`, batches as for
         :func:`evaluate`, such as a ``DataLoader``.
     labels : ndarray of int64 or Tensor, shape (n,), optional
 

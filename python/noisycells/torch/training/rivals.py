@@ -31,7 +31,7 @@ __all__ = [
 
 
 def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> nn.Module:
-    """Measure the statistics of batch normalisation again under the model's noise, in place.
+    """Measure the statistics of batch normalization again under the model's noise, in place.
 
     Means and variances become the averages, all batches alike, of what the batches have under
     whatever noise the model has: fresh draws for each batch with :func:`inject_noise`, the chip
@@ -66,7 +66,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     check_module(model)
     layers = _with_statistics(model)
     if not layers:
-        raise ValueError("model: expected batch normalisation with running statistics, got none")
+        raise ValueError("model: expected batch normalization with running statistics, got none")
     passes = check_count("passes", passes)
     device = device_of(model)
     with evaluating(model), torch.no_grad(), _measuring(layers):
@@ -161,7 +161,7 @@ def consistency_loss(
 
         loss=lambda model, x, y: nct.consistency_loss(model(x), model(x), y)
 
-    The regularisation of X. Liang et al., "R-Drop: regularized dropout for neural networks"
+    The regularization of X. Liang et al., "R-Drop: regularized dropout for neural networks"
     (2021), with noise in place of dropout. For that of features see
     :func:`feature_consistency_loss`.
 
@@ -207,7 +207,7 @@ def feature_consistency_loss(
 
     After Hou et al. (2024), who draw the features of intermediate layers to those of the
     noise-free network; which features and which distance is not in the text within our reach, so
-    these are ours. Batch normalisation keeps the statistics of the noisy forward alone.
+    these are ours. Batch normalization keeps the statistics of the noisy forward alone.
 
     Parameters
     ----------

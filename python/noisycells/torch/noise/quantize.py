@@ -12,7 +12,7 @@ from ... import _arguments as arguments
 from ..checks import Filter, check_module
 from .effective import Effective, Slot, Weights, find_transform, weights_of
 
-__all__ = ["dequantise", "quantise"]
+__all__ = ["dequantize", "quantize"]
 
 MOMENTUM = 0.1  # of ranges in training: the share of the newest
 SAMPLE = 4096  # values that a range is chosen by, evenly spaced
@@ -21,7 +21,7 @@ FRACTIONS = 32  # of the largest magnitude, that a range is chosen from
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
-def quantise(
+def quantize(
     model: nn.Module,
     weight_bits: int = 4,
     activation_bits: int | None = 4,
@@ -30,12 +30,12 @@ def quantise(
     first_last_bits: int | None = None,
     filter_fn: Filter | None = None,
 ) -> nn.Module:
-    """Let a model compute with quantised weights and inputs of its layers, in place.
+    """Let a model compute with quantized weights and inputs of its layers, in place.
 
     For retraining (Zhou et al. 2020, figure 4: 4 bits). Parameters keep full precision; forward
     rounds them and gradients go straight through, zero where a value was clipped
     (:func:`torch.fake_quantize_per_tensor_affine`). Noise of :func:`inject_noise` comes on top of
-    the quantised weights, whichever was asked for first.
+    the quantized weights, whichever was asked for first.
 
     With range R, weights have the codes -(2**(b-1) - 1) to 2**(b-1) - 1 in steps of
     R / (2**(b-1) - 1). The inputs of linear layers and convolutions have the codes 0 to 2**b - 1
@@ -58,7 +58,7 @@ def quantise(
         One range for each weight tensor, or for each index of its first dimension.
     first_last_bits : int, optional
         Bits of the first and the last of the weights instead, and of these layers' inputs if
-        inputs are quantised.
+        inputs are quantized.
     filter_fn : callable, optional
         Parameters for which ``filter_fn(module, name)`` is false keep full precision, and so do
         the inputs of their layers.
@@ -71,13 +71,13 @@ def quantise(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as said above, the model has nothing to quantise or is quantised
+        If an argument is not as said above, the model has nothing to quantize or is quantized
         already; the model is then left as it was.
     """
     check_module(model, to_change=True)
     arguments.choice("per", per, ("tensor", "channel"))
-    if find_transform(model, Quantisation) is not None:
-        raise ValueError("model: expected one that is not quantised; use dequantise first")
+    if find_transform(model, Quantization) is not None:
+        raise ValueError("model: expected one that is not quantized; use dequantize first")
     weight_bits = _check_bits("weight_bits", weight_bits)
     if activation_bits is not None:
         activation_bits = _check_bits("activation_bits", activation_bits)
@@ -87,21 +87,21 @@ def quantise(
         special = _check_bits("first_last_bits", first_last_bits)
         for name in (next(iter(bits)), next(reversed(bits))):
             bits[name] = (special, None if activation_bits is None else special)
-    quantisation = Quantisation(weights, {n: b for n, (b, _) in bits.items()}, per)
-    quantisation.chain = Effective.attach(model, quantisation, weights)
+    quantization = Quantization(weights, {n: b for n, (b, _) in bits.items()}, per)
+    quantization.chain = Effective.attach(model, quantization, weights)
     for name, slots in weights.items():
-        quantisation.register(slots, bits[name][1])
+        quantization.register(slots, bits[name][1])
     return model
 
 
-def dequantise(model: nn.Module, *, rounded: bool = False) -> nn.Module:
-    """Undo :func:`quantise`, in place.
+def dequantize(model: nn.Module, *, rounded: bool = False) -> nn.Module:
+    """Undo :func:`quantize`, in place.
 
     Parameters
     ----------
     model : torch.nn.Module
     rounded : bool
-        Leave the parameters at their quantised values, as for storage or crossbars.
+        Leave the parameters at their quantized values, as for storage or crossbars.
 
     Returns
     -------
@@ -111,19 +111,19 @@ def dequantise(model: nn.Module, *, rounded: bool = False) -> nn.Module:
     Raises
     ------
     ValueError
-        If the model is not quantised.
+        If the model is not quantized.
     """
     check_module(model)
     rounded = arguments.flag("rounded", rounded)
-    quantisation: Quantisation | None = find_transform(model, Quantisation)
-    if quantisation is None:
-        raise ValueError("model: expected a quantised one, got one that is not")
-    quantisation.remove(rounded)
+    quantization: Quantization | None = find_transform(model, Quantization)
+    if quantization is None:
+        raise ValueError("model: expected a quantized one, got one that is not")
+    quantization.remove(rounded)
     return model
 
 
-class Quantisation:
-    """The weights of a model, quantised: a transform of :class:`Effective`."""
+class Quantization:
+    """The weights of a model, quantized: a transform of :class:`Effective`."""
 
     order = 0
 
@@ -151,7 +151,7 @@ class Quantisation:
 
     @torch.no_grad()
     def remove(self, rounded: bool) -> None:
-        """End it; the parameters are left at their quantised values or as they are."""
+        """End it; the parameters are left at their quantized values or as they are."""
         assert self.chain is not None
         if rounded:
             weights = self.chain.values(before=self)
@@ -180,8 +180,8 @@ class Quantisation:
         return tuple((r.data_ptr(), r._version) for r in ranges)
 
     def __call__(self, weights: dict[str, Tensor], /) -> dict[str, Tensor]:
-        """The quantised weights."""
-        return {name: self._quantised(name, weight) for name, weight in weights.items()}
+        """The quantized weights."""
+        return {name: self._quantized(name, weight) for name, weight in weights.items()}
 
     def _range(self, name: str) -> Tensor:
         slot = self._weights[name][0]
@@ -196,7 +196,7 @@ class Quantisation:
         rows = weight.float().reshape(len(range_), -1)
         _follow(range_, best_range(rows, rows.abs().amax(1), self._top(name)))
 
-    def _quantised(self, name: str, weight: Tensor) -> Tensor:
+    def _quantized(self, name: str, weight: Tensor) -> Tensor:
         range_ = self._range(name)
         if not range_.any():
             self._follow(name, weight.detach())
@@ -210,7 +210,7 @@ class Quantisation:
 
 
 class _Inputs:
-    """Forward pre-hook that quantises the input of a layer."""
+    """Forward pre-hook that quantizes the input of a layer."""
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
@@ -219,10 +219,10 @@ class _Inputs:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
-            return (self.quantised(module, args[0]), *args[1:]), kwargs
-        return args, kwargs | {"input": self.quantised(module, kwargs["input"])}
+            return (self.quantized(module, args[0]), *args[1:]), kwargs
+        return args, kwargs | {"input": self.quantized(module, kwargs["input"])}
 
-    def quantised(self, module: nn.Module, x: Tensor) -> Tensor:
+    def quantized(self, module: nn.Module, x: Tensor) -> Tensor:
         range_ = module.get_buffer("input_range")  # lowest (0 or -highest), highest
         half = 2 ** (self.bits - 1)
         if (module.training and not _computes_again()) or not range_.any():

@@ -1,4 +1,4 @@
-"""Quantisation: codes, gradients, ranges, and that it goes together with noise and pruning.
+"""Quantization: codes, gradients, ranges, and that it goes together with noise and pruning.
 
 Seeds are fixed; nothing here is judged by statistics.
 """
@@ -23,7 +23,7 @@ from torch.nn.utils import parametrizations  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import noisycells.torch as nct  # noqa: E402
-from noisycells.torch.noise.quantise import best_range  # noqa: E402
+from noisycells.torch.noise.quantize import best_range  # noqa: E402
 
 
 def network() -> Any:
@@ -60,7 +60,7 @@ def rounded(x: Any, step: Any, low: int, high: int) -> Any:
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, 12, 16])
 @pytest.mark.parametrize("per", ["tensor", "channel"])
 def test_codes_of_weights(bits: int, per: str) -> None:
-    model = nct.quantise(network(), bits, None, per).eval()
+    model = nct.quantize(network(), bits, None, per).eval()
     top = 2 ** (bits - 1) - 1
     for layer in (model[0], model[2], model[4]):
         _, weight = seen(model, layer, images())
@@ -79,7 +79,7 @@ def test_codes_of_weights(bits: int, per: str) -> None:
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 def test_codes_of_inputs(bits: int) -> None:
-    model = nct.quantise(network(), 8, bits).eval()
+    model = nct.quantize(network(), 8, bits).eval()
     plain = copy.deepcopy(model)
     x = images()
     found, _ = seen(model, model[0], x)
@@ -100,7 +100,7 @@ def test_codes_of_inputs(bits: int) -> None:
 
 
 def test_inputs_that_turn_negative() -> None:
-    model = nct.quantise(nn.Linear(3, 2), 8, 4)
+    model = nct.quantize(nn.Linear(3, 2), 8, 4)
     model(torch.rand(9, 3))
     assert model.input_range[0] == 0
     model(-torch.rand(9, 3))
@@ -125,7 +125,7 @@ def test_the_range_is_the_best_of_its_candidates(levels: int) -> None:
 
 
 def test_zeros() -> None:
-    model = nct.quantise(nn.Linear(3, 2), 4, 4)
+    model = nct.quantize(nn.Linear(3, 2), 4, 4)
     with torch.no_grad():
         model.weight.zero_()
     assert torch.equal(model(torch.zeros(5, 3)), model.bias.expand(5, 2))
@@ -135,7 +135,7 @@ def test_zeros() -> None:
 
 
 def test_gradients_go_straight_through_and_stop_where_clipped() -> None:
-    model = nct.quantise(nn.Linear(40, 30, bias=False), 3, 3).eval()
+    model = nct.quantize(nn.Linear(40, 30, bias=False), 3, 3).eval()
     nn.init.normal_(model.weight)
     x = torch.randn(20, 40, requires_grad=True)
     y = model(x)
@@ -153,7 +153,7 @@ def test_gradients_go_straight_through_and_stop_where_clipped() -> None:
 
 
 def test_ranges_follow_in_training_only() -> None:
-    model = nct.quantise(network(), 4, 4)
+    model = nct.quantize(network(), 4, 4)
     model(images())
     first = {name: b.clone() for name, b in model.named_buffers()}
     assert set(first) == {f"{i}.{k}_range" for i in (0, 2, 4) for k in ("weight", "input")}
@@ -171,7 +171,7 @@ def test_ranges_follow_in_training_only() -> None:
 
 def test_the_first_forward_sets_ranges_also_in_eval() -> None:
     """So that weights can be loaded before."""
-    model = nct.quantise(network(), 4, 4).eval()
+    model = nct.quantize(network(), 4, 4).eval()
     trained = network()
     with torch.no_grad():
         trained[2].weight *= 10
@@ -179,7 +179,7 @@ def test_the_first_forward_sets_ranges_also_in_eval() -> None:
     with torch.inference_mode():
         model(images())
     assert model[2].weight_range > 0.5 * model[2].weight.abs().max()
-    other = nct.quantise(network(), 4, 4).eval()
+    other = nct.quantize(network(), 4, 4).eval()
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(images()), model(images()))
 
@@ -202,7 +202,7 @@ def test_retraining_recovers_accuracy() -> None:
         return accuracy
 
     clean = fit(100)
-    nct.quantise(model, 2, 2)
+    nct.quantize(model, 2, 2)
     before = fit(0)
     after = fit(100)
     assert clean > 0.95 and before < 0.8 and after > before + 0.1
@@ -213,7 +213,7 @@ def test_checkpoints_compute_with_the_ranges_of_their_forward(reentrant: bool) -
     found = []
     x = images().requires_grad_()
     for use in (False, True):
-        model = nct.quantise(network(), 4, 4)
+        model = nct.quantize(network(), 4, 4)
         model(images())
         y = checkpoint(model, 2 * x, use_reentrant=reentrant) if use else model(2 * x)
         y.square().sum().backward()
@@ -224,7 +224,7 @@ def test_checkpoints_compute_with_the_ranges_of_their_forward(reentrant: bool) -
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_models() -> None:
     torch._dynamo.reset()
-    model = nct.quantise(network(), 4, 4)
+    model = nct.quantize(network(), 4, 4)
     other = copy.deepcopy(model)
     compiled = torch.compile(model, backend="aot_eager")
     for training in (True, True, False):
@@ -240,11 +240,11 @@ def test_compiled_models() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_dtypes_and_autocast(dtype: Any) -> None:
-    model = nct.quantise(network(), 4, 4).to(dtype)
+    model = nct.quantize(network(), 4, 4).to(dtype)
     y = model(images().to(dtype))
     y.sum().backward()
     assert y.dtype == dtype and all(p.grad.isfinite().all() for p in model.parameters())
-    model = nct.quantise(network(), 4, 4)
+    model = nct.quantize(network(), 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
         y = model(images())
     y.sum().backward()
@@ -253,13 +253,13 @@ def test_other_dtypes_and_autocast(dtype: Any) -> None:
 
 def test_recurrent_layers() -> None:
     """Their weights; not their inputs."""
-    model = nct.quantise(nn.LSTM(3, 4), 4, 4).eval()
+    model = nct.quantize(nn.LSTM(3, 4), 4, 4).eval()
     x = torch.randn(5, 2, 3)
     y = model(x)[0]
     assert {name for name, _ in model.named_buffers()} == {
         "weight_ih_l0_range", "weight_hh_l0_range"
     }  # fmt: skip
-    nct.dequantise(model, rounded=True)
+    nct.dequantize(model, rounded=True)
     assert torch.equal(model(x)[0], y) and len(model.weight_ih_l0.unique()) <= 15
 
 
@@ -267,11 +267,11 @@ def test_recurrent_layers() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_noise_is_on_the_quantised_weights(first: bool) -> None:
+def test_noise_is_on_the_quantized_weights(first: bool) -> None:
     model = network().eval()
     if first:
         noise = nct.inject_noise(model, 0.1, seed=7)
-    nct.quantise(model, 4, None)
+    nct.quantize(model, 4, None)
     if not first:
         noise = nct.inject_noise(model, 0.1, seed=7)
     with noise.pause():
@@ -288,7 +288,7 @@ def test_noise_is_on_the_quantised_weights(first: bool) -> None:
         y = model(images())
         with torch.inference_mode():
             assert torch.equal(model(images()), y) and torch.equal(model(images()), y)
-    nct.dequantise(model)
+    nct.dequantize(model)
     with noise.pause():
         _, plain = seen(model, model[2], images())
     assert torch.equal(plain, model[2].weight)
@@ -296,7 +296,7 @@ def test_noise_is_on_the_quantised_weights(first: bool) -> None:
 
 
 def test_reports_change_no_range() -> None:
-    model = nct.quantise(network(), 4, 4)
+    model = nct.quantize(network(), 4, 4)
     noise = nct.inject_noise(model, 0.1)
     model(images())
     with torch.no_grad():
@@ -309,7 +309,7 @@ def test_reports_change_no_range() -> None:
 def test_pruned_weights_stay_away() -> None:
     model = network()
     masks = nct.magnitude_prune(model, 0.6)
-    nct.quantise(model, 4, 4)
+    nct.quantize(model, 4, 4)
     model(images()).square().sum().backward()
     inside = {}
     for i in (0, 2, 4):
@@ -319,15 +319,15 @@ def test_pruned_weights_stay_away() -> None:
         assert not weight[~mask].any() and weight[mask].any()
         assert not model[i].weight_orig.grad[~mask].any()
     model.eval()
-    nct.dequantise(model, rounded=True)
+    nct.dequantize(model, rounded=True)
     nct.make_permanent(model)
     assert len(model[2].weight.unique()) <= 15
 
 
 def test_rounded_weights_go_on_to_crossbars_and_cells() -> None:
-    model = nct.quantise(network(), 4, None).eval()
+    model = nct.quantize(network(), 4, None).eval()
     y = model(images())
-    nct.dequantise(model, rounded=True)
+    nct.dequantize(model, rounded=True)
     assert torch.equal(model(images()), y)
     assert not list(model.buffers()) and not model[2]._forward_pre_hooks
     stored = nct.store(model, nc.Codec(nc.Channel.gaussian(0.0)))
@@ -338,30 +338,30 @@ def test_rounded_weights_go_on_to_crossbars_and_cells() -> None:
 
 
 def test_first_and_last_layer_and_filter() -> None:
-    model = nct.quantise(network(), 2, 2, first_last_bits=8).eval()
+    model = nct.quantize(network(), 2, 2, first_last_bits=8).eval()
     counts = [len(seen(model, model[i], images())[1].unique()) for i in (0, 2, 4)]
     assert counts[0] > 3 and counts[1] <= 3 < counts[2]
     assert len(seen(model, model[2], images())[0].unique()) <= 4
     assert len(seen(model, model[0], images())[0].unique()) > 50
-    model = nct.quantise(network(), 2, 2, filter_fn=lambda m, name: name == "2.weight")
+    model = nct.quantize(network(), 2, 2, filter_fn=lambda m, name: name == "2.weight")
     assert {name for name, _ in model.named_buffers()} == {"2.weight_range", "2.input_range"}
 
 
 def test_tied_weights() -> None:
     model = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
     model["head"].weight = model["embed"].weight
-    nct.quantise(model, 2, None)
+    nct.quantize(model, 2, None)
     used = model["embed"](torch.arange(5))
     assert len(used.unique()) <= 3
     torch.testing.assert_close(model["head"](torch.eye(4)).T, used)
 
 
-def test_copies_and_pickles_are_quantised_too() -> None:
-    model = nct.quantise(network(), 3, 3).eval()
+def test_copies_and_pickles_are_quantized_too() -> None:
+    model = nct.quantize(network(), 3, 3).eval()
     y = model(images())
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(images()), y)
-        nct.dequantise(other)
+        nct.dequantize(other)
         assert not torch.equal(other(images()), y)
     assert torch.equal(model(images()), y)
 
@@ -370,7 +370,7 @@ def test_copies_and_pickles_are_quantised_too() -> None:
 
 
 def twice() -> Any:
-    return nct.quantise(network())
+    return nct.quantize(network())
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def twice() -> Any:
         (network, {"first_last_bits": 0}, "first_last_bits: expected an int"),
         (network, {"per": "row"}, "per: expected one of 'tensor', 'channel', got 'row'"),
         (network, {"filter_fn": lambda *_: False}, "model: expected at least one weight"),
-        (twice, {}, "model: expected one that is not quantised"),
+        (twice, {}, "model: expected one that is not quantized"),
         (lambda: parametrizations.weight_norm(nn.Linear(3, 3)), {}, "expected ordinary weights"),
     ],
 )
@@ -390,20 +390,20 @@ def test_bad_arguments(model: Callable[[], Any], arguments: dict[str, Any], mess
     hooks = sum(len(m._forward_pre_hooks) for m in made.modules())
     buffers = len(list(made.buffers()))
     with pytest.raises(ValueError, match=message):
-        nct.quantise(made, **arguments)
+        nct.quantize(made, **arguments)
     assert sum(len(m._forward_pre_hooks) for m in made.modules()) == hooks
     assert len(list(made.buffers())) == buffers
 
 
 def test_wrong_types() -> None:
     with pytest.raises(TypeError, match="weight_bits: expected an int"):
-        nct.quantise(network(), 4.5)
-    with pytest.raises(ValueError, match="model: expected a quantised one"):
-        nct.dequantise(network())
+        nct.quantize(network(), 4.5)
+    with pytest.raises(ValueError, match="model: expected a quantized one"):
+        nct.dequantize(network())
 
 
-def test_parts_of_a_quantised_model() -> None:
-    model = nct.quantise(network())
+def test_parts_of_a_quantized_model() -> None:
+    model = nct.quantize(network())
     with pytest.raises(ValueError, match="expected the Sequential that is already"):
         nct.inject_noise(model[2], 0.1)
     with pytest.raises(ValueError, match="expected the Sequential that is already"):
