@@ -7,6 +7,7 @@ void register_channel(pybind11::module_& m);
 void register_codec(pybind11::module_& m);
 void register_bitpack(pybind11::module_& m);
 void register_crossbar(pybind11::module_& m);
+void register_ldpc(pybind11::module_& m);
 }  // namespace noisycells::bindings
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -19,4 +20,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   register_codec(m);
   register_bitpack(m);
   register_crossbar(m);
+  register_ldpc(m);
 }
