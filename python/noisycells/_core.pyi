@@ -290,3 +290,27 @@ def weight_gradient(
     inside: _U8 | None,
     num_threads: int = 0,
 ) -> None: ...
+
+class LdpcCode:
+    """A code of storage.ldpc.Code; edges (n, 3) of row, column, shift. Bits are one a byte."""
+
+    def __init__(self, rows: int, columns: int, lanes: int, middle: int, edges: _I32) -> None: ...
+    def encode(self, information: _U8, words: _U8, num_threads: int = 0) -> None: ...
+    def decode(
+        self, llr: _F32, most: int, words: _U8, rounds: _I32, num_threads: int = 0
+    ) -> None: ...
+
+def entropy_encode(
+    values: _I32, rows: int, columns: int, group: int, kept: _U8 | None, classes: _U8 | None
+) -> bytes:
+    """storage.entropy.encode; values, kept and classes (rows columns,)."""
+
+def entropy_decode(
+    code: _U8,
+    rows: int,
+    columns: int,
+    group: int,
+    kept: _U8 | None,
+    classes: _U8 | None,
+    values: _I32,
+) -> None: ...

@@ -101,7 +101,7 @@ class Code(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def make_code(rows: int, information: int, lanes: int, heavy: float = 0.0) -> Code:
+def make_code(rows: int, information: int, lanes: int, heavy: float = 0.0, light: int = 3) -> Code:
     """A code of `rows` parity and `information` further columns, the same every time.
 
     Information columns have 3 entries; a share `heavy` of them has more, up to 12, which helps
@@ -121,7 +121,7 @@ def make_code(rows: int, information: int, lanes: int, heavy: float = 0.0) -> Co
     table.add_parity(information)
     many = min(12, rows)
     for column in range(information):
-        degree = many if column < round(heavy * information) else 3
+        degree = many if column < round(heavy * information) else light
         table.add(column, degree)
     edges = np.array(sorted(table.edges), np.int32)
     if np.bincount(edges[:, 0]).max() > MAX_DEGREE:
