@@ -1,0 +1,114 @@
+"""Rounding with error feedback: each weight's rounding error goes into those not yet rounded.
+
+With H = E[a a^T] the second moments of a layer's inputs, an error e of a row of weights changes its
+output by e^T H e on average. Rounding one weight after the other, the best change of those still
+free is read off the Cholesky factor of the inverse of H (E. Frantar, S. Ashkboos, T. Hoefler,
+D. Alistarh, "GPTQ", ICLR 2023; B. Hassibi and D. G. Stork, "Optimal brain surgeon", 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+Rounding = Callable[[F64, NDArray[np.intp]], F64]
+"""Takes values and their flat positions in the matrix, gives what they are rounded to."""
+
+DAMPING = 0.02
+"""What is added to the diagonal of the moments, as a share of its mean (coding.md's value)."""
+
+
+def round_matrix(
+    weights: F64, rounding: Rounding, moments: F64 | None = None, mask: NDArray[np.bool_] | None = None
+) -> F64:
+    """Round a matrix, feeding errors back along each row.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (rows, columns)
+    rounding : callable
+        What each weight may become.
+    moments : ndarray of float64, shape (columns, columns), optional
+        Second moments of the inputs. None: weights are rounded each for itself.
+    mask : ndarray of bool, shape (rows, columns), optional
+        Weights to round; the others are 0 and stay so.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+    """
+    at = np.arange(weights.size).reshape(weights.shape)
+    if moments is None:
+        rounded = rounding(weights, at)
+        return rounded if mask is None else np.where(mask, rounded, 0.0)
+    order = np.argsort(-np.diag(moments), kind="stable")
+    if mask is None:
+        out = np.empty_like(weights)
+        factor = _factor(moments[np.ix_(order, order)])
+        out[:, order] = _sweep(weights[:, order], at[:, order], factor, rounding)
+        return out
+    out = np.zeros_like(weights)
+    for row in range(len(weights)):
+        kept = order[mask[row, order]]
+        if len(kept):
+            factor = _factor(moments[np.ix_(kept, kept)])
+            values = weights[row : row + 1, kept]
+            out[row, kept] = _sweep(values, at[row : row + 1, kept], factor, rounding)[0]
+    return out
+
+
+def _factor(moments: F64) -> F64:
+    """Upper triangular U with U^T U the inverse of the damped moments."""
+    damped = moments.copy()
+    diagonal = np.diag_indices(len(moments))
+    damped[diagonal] += DAMPING * float(np.diag(moments).mean()) + 1e-12
+    return np.linalg.cholesky(np.linalg.inv(damped)).T
+
+
+BLOCK = 64
+"""Columns after which the errors are fed to the columns beyond them, in one product."""
+
+
+def _sweep(weights: F64, at: NDArray[np.intp], factor: F64, rounding: Rounding) -> F64:
+    values, out = weights.copy(), np.empty_like(weights)
+    columns = weights.shape[1]
+    for start in range(0, columns, BLOCK):
+        stop = min(start + BLOCK, columns)
+        errors = np.empty((len(weights), stop - start))
+        for j in range(start, stop):
+            out[:, j] = rounding(values[:, j], at[:, j])
+            error = (values[:, j] - out[:, j]) / factor[j, j]
+            values[:, j + 1 : stop] -= np.outer(error, factor[j, j + 1 : stop])
+            errors[:, j - start] = error
+        values[:, stop:] -= errors @ factor[start:stop, stop:]
+    return out
+
+
+def uniform(step: float | F64, dead_zone: float = 0.5) -> Rounding:
+    """Multiples of `step`; of magnitudes below a step, those up to `dead_zone` steps become 0.
+
+    `step` may be an array, one for each position of the matrix.
+    """
+
+    def rounding(values: F64, at: NDArray[np.intp]) -> F64:
+        size = step if isinstance(step, float) else step[at]
+        scaled = values / size
+        rounded = np.rint(scaled)
+        rounded[np.abs(scaled) <= dead_zone] = 0.0
+        return np.asarray(rounded * size)
+
+    return rounding
+
+
+def nearest(levels: F64, scale: F64) -> Rounding:
+    """The nearest of some ascending levels, times the scale at each position of the matrix."""
+    middle = (levels[1:] + levels[:-1]) / 2
+
+    def rounding(values: F64, at: NDArray[np.intp]) -> F64:
+        size = scale[at]
+        return np.asarray(levels[np.searchsorted(middle, values / size)] * size)
+
+    return rounding
