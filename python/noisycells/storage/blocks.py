@@ -27,6 +27,8 @@ U8 = NDArray[np.uint8]
 CRC_BITS = 32
 LONGEST = 61_440
 """Bits of information in a block at most, about."""
+AT_ONCE = 64
+"""Blocks decoded together, for memory's sake."""
 HEADER_BITS = 96
 """Bits of a layout: 4 bytes for the bytes, 2 each for blocks, rows, columns and lanes."""
 
@@ -102,7 +104,7 @@ def plan(size: int, information: float, failure: float) -> Layout:
     rate = 0.5
     for _ in range(8):
         rate = best_rate(information, math.ceil(used / max(rate, 0.1)), failure / blocks)
-    if rate < 0.1:
+    if not rate >= 0.1:
         raise ValueError(
             "channel: expected noise at which bits can be read, got one that leaves "
             f"{information:.3f} of each bit"
@@ -141,10 +143,13 @@ Read = Callable[[int], tuple[NDArray[np.float32], Constellation]]
 """Gives the outputs of all cells in the mean of so many reads, and what they mean."""
 
 
-def read(layout: Layout, look: Read, reads: int, name: str) -> bytes:
+def read(
+    layout: Layout, look: Read, reads: int, name: str, num_threads: int | None = None
+) -> bytes:
     """The content, after up to `reads` reads of the cells.
 
-    Blocks that one read leaves in doubt are tried again in the mean of two, four, and more.
+    Blocks that one read leaves in doubt are tried again with means and spreads of the levels as
+    the read itself shows them; then in the mean of two reads, of four, and more.
 
     Raises
     ------
@@ -155,15 +160,19 @@ def read(layout: Layout, look: Read, reads: int, name: str) -> bytes:
     pieces: list[bytes | None] = [None] * layout.blocks
     count = 1
     while True:
-        outputs, constellation = look(count)
-        doubtful = [b for b, piece in enumerate(pieces) if piece is None]
-        soft = _soft_bits(outputs, layout, constellation, doubtful, code)
-        words, rounds = code.decode(soft)
-        for b, word, taken in zip(doubtful, words, rounds, strict=True):
-            pieces[b] = _checked(word[: layout.used]) if taken >= 0 else None
+        outputs, expected = look(count)
+        for refit in (False, True):
+            doubtful = [b for b, piece in enumerate(pieces) if piece is None]
+            constellation = expected.refit(outputs) if refit else expected
+            for start in range(0, len(doubtful), AT_ONCE):
+                some = doubtful[start : start + AT_ONCE]
+                soft = _soft_bits(outputs, layout, constellation, some, code)
+                words, rounds = code.decode(soft, num_threads=num_threads)
+                for b, word, taken in zip(some, words, rounds, strict=True):
+                    pieces[b] = _checked(word[: layout.used]) if taken >= 0 else None
+            if None not in pieces:
+                return b"".join(piece for piece in pieces if piece is not None)[: layout.size]
         failed = [b for b, piece in enumerate(pieces) if piece is None]
-        if not failed:
-            return b"".join(piece for piece in pieces if piece is not None)[: layout.size]
         if count >= reads:
             raise DecodeError(
                 f"{name}: block {failed[0]} of {layout.blocks} cannot be decoded after {count} "

@@ -20,6 +20,9 @@ from ..channel import Channel
 F64 = NDArray[np.float64]
 
 CHUNK = 1 << 15
+SAMPLE = 1 << 16
+"""Outputs that levels are estimated from, about."""
+PASSES = 5
 FAR = 30.0
 """Largest magnitude of a log-likelihood ratio, in nats."""
 
@@ -132,6 +135,28 @@ class Constellation:
         """The same levels with `factor` times the noise."""
         stuck = tuple((p, m, factor * s) for p, m, s in self.stuck)
         return replace(self, std=factor * self.std, stuck=stuck)
+
+    def refit(self, outputs: NDArray[np.float32]) -> Constellation:
+        """The levels as some outputs show them, which hold all of them equally often.
+
+        Means and standard deviations by expectation maximization, from those expected.
+        """
+        y = outputs[:: max(1, len(outputs) // SAMPLE)].astype(np.float64)
+        found = self
+        for _ in range(PASSES):
+            score = found._scores(y)
+            share = np.exp(score - score.max(axis=1, keepdims=True))
+            share /= share.sum(axis=1, keepdims=True)
+            count = share.sum(axis=0) + 1e-9
+            mean = (share * y[:, None]).sum(axis=0) / count
+            std = np.sqrt((share * (y[:, None] - mean) ** 2).sum(axis=0) / count)
+            enough = count > 20
+            found = replace(
+                found,
+                mean=np.where(enough, mean, found.mean),
+                std=np.where(enough, np.maximum(std, 0.2 * self.std), found.std),
+            )
+        return found
 
     def write(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Level of each cell from its bits, uint8 (cells, bits)."""
