@@ -1,5 +1,3 @@
-#include <pybind11/stl.h>
-
 #include <algorithm>
 
 #include "checks.h"
@@ -8,22 +6,10 @@
 namespace noisycells::bindings {
 namespace {
 
-using Bytes = std::optional<Array<std::uint8_t>>;
-
-SymbolTable make_table(std::int64_t rows, std::int64_t columns, std::int64_t group,
-                       const Bytes& kept, const Bytes& classes) {
+SymbolTable make_table(std::int64_t rows, std::int64_t columns, std::int64_t group) {
   require(rows >= 0 && columns >= 0 && group >= 1, "rows, columns, group: expected sizes");
   require(columns == 0 || rows <= (std::int64_t{1} << 46) / columns, "rows: expected fewer");
-  const std::int64_t n = rows * columns;
-  if (kept) require_length(*kept, "kept", n);
-  if (classes) {
-    require_length(*classes, "classes", n);
-    require(std::all_of(classes->data(), classes->data() + n,
-                        [](std::uint8_t c) { return c < kClasses; }),
-            "classes: expected numbers below " + std::to_string(kClasses));
-  }
-  return {rows, columns, group, kept ? kept->data() : nullptr,
-          classes ? classes->data() : nullptr};
+  return {rows, columns, group};
 }
 
 }  // namespace
@@ -32,8 +18,8 @@ void register_entropy(py::module_& m) {
   m.def(
       "entropy_encode",
       [](const Array<std::int32_t>& values, std::int64_t rows, std::int64_t columns,
-         std::int64_t group, const Bytes& kept, const Bytes& classes) {
-        const SymbolTable table = make_table(rows, columns, group, kept, classes);
+         std::int64_t group) {
+        const SymbolTable table = make_table(rows, columns, group);
         require_length(values, "values", rows * columns);
         const auto* from = values.data();
         require(std::all_of(from, from + rows * columns,
@@ -48,14 +34,12 @@ void register_entropy(py::module_& m) {
         }
         return py::bytes(reinterpret_cast<const char*>(out.data()), out.size());
       },
-      py::arg("values").noconvert(), py::arg("rows"), py::arg("columns"), py::arg("group"),
-      py::arg("kept").noconvert(), py::arg("classes").noconvert());
+      py::arg("values").noconvert(), py::arg("rows"), py::arg("columns"), py::arg("group"));
   m.def(
       "entropy_decode",
       [](const Array<std::uint8_t>& code, std::int64_t rows, std::int64_t columns,
-         std::int64_t group, const Bytes& kept, const Bytes& classes,
-         Array<std::int32_t>& values) {
-        const SymbolTable table = make_table(rows, columns, group, kept, classes);
+         std::int64_t group, Array<std::int32_t>& values) {
+        const SymbolTable table = make_table(rows, columns, group);
         require_length(values, "values", rows * columns);
         const auto bytes = static_cast<std::size_t>(length(code, "code"));
         auto* to = values.mutable_data();
@@ -63,7 +47,7 @@ void register_entropy(py::module_& m) {
         entropy_decode(table, code.data(), bytes, to);
       },
       py::arg("code").noconvert(), py::arg("rows"), py::arg("columns"), py::arg("group"),
-      py::arg("kept").noconvert(), py::arg("classes").noconvert(), py::arg("values").noconvert());
+      py::arg("values").noconvert());
 }
 
 }  // namespace noisycells::bindings

@@ -151,15 +151,14 @@ class Model {
         columns_(static_cast<std::size_t>(table.columns) * kSteps),
         groups_(static_cast<std::size_t>(table.columns / table.group + 1) * kSteps),
         around_(kNeighbors * kSteps),
-        overall_(kClasses * 2 * kSteps),
+        overall_(2 * kSteps),
         joint_(64 * kSteps),
-        signs_(kClasses),
         rest_(2 * kBits) {
     for (auto& set : weights_) set.fill(kOne * 3 / 10);
   }
 
-  std::int32_t code(std::int32_t value, std::int64_t row, std::int64_t column, int neighbors,
-                    int group) {
+  std::int32_t code(std::int32_t value, std::int64_t row, std::int64_t column,
+                    int neighbors) {
     std::int32_t size = std::abs(value), step = 0;
     int sign = value < 0;
     for (; step < kSteps - 1; ++step) {
@@ -167,15 +166,15 @@ class Model {
       const auto c = static_cast<std::size_t>(column * kSteps + step);
       const auto g = static_cast<std::size_t>(column / table_.group * kSteps + step);
       const int joint = (rows_[r].p >> 13) * 8 + (columns_[c].p >> 13);
-      const int kind = (group * 2 + (step > 0 ? sign : 0)) * kSteps + step;
+      const int kind = (step > 0 ? sign : 0) * kSteps + step;
       Estimate* const from[kInputs] = {&rows_[r],
                                        &columns_[c],
                                        &groups_[g],
                                        &around_[neighbors * kSteps + step],
                                        &overall_[kind],
                                        &joint_[joint * kSteps + step]};
-      if (!decide(size > step, from, std::min(step, 2) * kClasses + group)) break;
-      if (step == 0) sign = simple(sign, signs_[group]);
+      if (!decide(size > step, from, std::min(step, 2))) break;
+      if (step == 0) sign = simple(sign, sign_);
     }
     if (step == kSteps - 1) step += binary(size - step);
     return sign ? -step : step;
@@ -199,7 +198,7 @@ class Model {
       weights[k] += static_cast<std::int32_t>(logits[k] * error / (1 << (8 + slow / 256)));
       from[k]->update(bit, tables_);
     }
-    slow += slow < 8 * 256;  // a rate of 1, at first, to 1/256
+    slow += slow < 8 * 256;  // ever slower
     return bit;
   }
 
@@ -222,13 +221,10 @@ class Model {
   const Tables tables_;
   const SymbolTable& table_;
   Coder& coder_;
-  std::vector<Estimate> rows_, columns_, groups_, around_, overall_, joint_, signs_, rest_;
-  std::array<std::array<std::int32_t, kInputs>, 3 * kClasses> weights_;
-  std::array<std::int32_t, 3 * kClasses> pace_ = [] {
-    std::array<std::int32_t, 3 * kClasses> paces{};
-    paces.fill(5 * 256);
-    return paces;
-  }();
+  std::vector<Estimate> rows_, columns_, groups_, around_, overall_, joint_, rest_;
+  Estimate sign_;
+  std::array<std::array<std::int32_t, kInputs>, 3> weights_;
+  std::array<std::int32_t, 3> pace_{5 * 256, 5 * 256, 5 * 256};
 };
 
 template <class Coder>
@@ -239,10 +235,8 @@ void run(const SymbolTable& table, Coder& coder, const std::int32_t* in, std::in
   for (std::int64_t row = 0; row < table.rows; ++row) {
     int left = 0;
     for (std::int64_t column = 0; column < table.columns; ++column, ++i) {
-      std::int32_t value = 0;
-      if (!table.kept || table.kept[i])
-        value = model.code(in ? in[i] : 0, row, column, 4 * left + above[column],
-                           table.classes ? table.classes[i] : 0);
+      const std::int32_t value =
+          model.code(in ? in[i] : 0, row, column, 4 * left + above[column]);
       left = std::min(std::abs(value), 3);
       above[column] = static_cast<std::uint8_t>(left);
       if (out) out[i] = value;

@@ -300,17 +300,7 @@ class LdpcCode:
         self, llr: _F32, most: int, words: _U8, rounds: _I32, num_threads: int = 0
     ) -> None: ...
 
-def entropy_encode(
-    values: _I32, rows: int, columns: int, group: int, kept: _U8 | None, classes: _U8 | None
-) -> bytes:
-    """storage.entropy.encode; values, kept and classes (rows columns,)."""
+def entropy_encode(values: _I32, rows: int, columns: int, group: int) -> bytes:
+    """storage.entropy.encode; values (rows columns,)."""
 
-def entropy_decode(
-    code: _U8,
-    rows: int,
-    columns: int,
-    group: int,
-    kept: _U8 | None,
-    classes: _U8 | None,
-    values: _I32,
-) -> None: ...
+def entropy_decode(code: _U8, rows: int, columns: int, group: int, values: _I32) -> None: ...

@@ -7,13 +7,10 @@
 
 namespace noisycells {
 
-// What coder and decoder both know of a table of rows x columns: element i is in row i / columns.
+// A table of rows x columns; columns c and d are of one group where c / group == d / group.
 struct SymbolTable {
-  std::int64_t rows, columns, group;  // columns c and d are of one group where c / group == d / group
-  const std::uint8_t* kept;           // per element: whether it has a value; null: all have
-  const std::uint8_t* classes;        // per element: below kClasses, known on both sides; or null
+  std::int64_t rows, columns, group;
 };
-constexpr int kClasses = 8;
 constexpr std::int32_t kLargestSymbol = 1 << 20;
 
 // Appends the code of `values`, of magnitudes up to kLargestSymbol.

@@ -33,6 +33,35 @@ from .options import (
 @click.option("-o", "--output", type=OUT_FILE, required=True, help="File to write.")
 @device_option
 @click.option(
+    "--mode",
+    type=click.Choice(["paper", "coded", "levels"]),
+    default="paper",
+    show_default=True,
+    help="Analog values, as in the paper; or quantized: entropy-coded behind an error-correcting "
+    "code, or straight in cells of a few levels.",
+)
+@click.option(
+    "--step",
+    type=float,
+    metavar="X",
+    help="Mode coded: distance of neighboring values, in units of each tensor's root mean square. "
+    "Default: 0.25.",
+)
+@click.option(
+    "--radices",
+    type=Numbers(int),
+    metavar="N,N,...",
+    help="Mode levels: levels of the cells that share each weight, the most significant digit "
+    "first. Default: 4.",
+)
+@click.option(
+    "--noise-margin",
+    type=float,
+    metavar="X",
+    help="Modes coded and levels: how many times the device's noise the code is made for. "
+    "Default: 1.1.",
+)
+@click.option(
     "--cells",
     type=Numbers(int),
     default="1",
@@ -86,6 +115,10 @@ def store(
     model: Path,
     output: Path,
     channel: Channel,
+    mode: Literal["paper", "coded", "levels"],
+    step: float | None,
+    radices: tuple[int, ...] | None,
+    noise_margin: float | None,
     cells: tuple[int, ...],
     mean_cells: float | None,
     sign_protection: bool,
@@ -104,16 +137,26 @@ def store(
     Tied weights are stored once and keep all their names.
     """
     check_output(output, model)
-    codec = storage.Codec(
-        channel,
-        sign_protection=sign_protection,
-        adaptive_mapping=adaptive_mapping,
-        thresholds="auto" if thresholds is None else thresholds,
-        cells=cells[0] if len(cells) == 1 else cells,
-        mean_cells=mean_cells,
-        scope=scope,
-        write_bits=_write_bits(write_bits),
-    )
+    codec: storage.Codec | storage.Coded | storage.Levels
+    coded = {"step": step, "radices": radices, "noise_margin": noise_margin}
+    if mode == "paper":
+        _refuse(mode, coded)
+        codec = storage.Codec(
+            channel,
+            sign_protection=sign_protection,
+            adaptive_mapping=adaptive_mapping,
+            thresholds="auto" if thresholds is None else thresholds,
+            cells=cells[0] if len(cells) == 1 else cells,
+            mean_cells=mean_cells,
+            scope=scope,
+            write_bits=_write_bits(write_bits),
+        )
+    else:
+        analog = {"mean_cells": mean_cells, "thresholds": thresholds, "write_bits": write_bits}
+        _refuse(mode, analog | {"cells": None if cells == (1,) else cells})
+        _refuse(mode, {"radices": radices} if mode == "coded" else {"step": step})
+        given = {name: value for name, value in coded.items() if value is not None}
+        codec = (storage.Coded if mode == "coded" else storage.Levels)(channel, **given)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     if model.suffix == ".safetensors":
         with Reader(model, checked=False) as reader:
@@ -140,6 +183,13 @@ def store(
     click.echo(to_json(cost.to_dict()) if as_json else cost)
 
 
+def _refuse(mode: str, options: dict[str, Any]) -> None:
+    """Refuse options that are given and mean nothing in this mode."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"--{name.replace('_', '-')}: expected none with --mode {mode}")
+
+
 @click.command()
 @click.argument("file", type=IN_FILE)
 @click.option("-o", "--output", type=OUT_FILE, required=True, help="Safetensors file to write.")
@@ -162,9 +212,7 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
     FILE was written by `noisycells store`. The output is a plain safetensors file with the names,
     shapes and dtypes of the model. The same seed and chip give the same weights.
     """
-    with storage.StoredFile(file) as stored:
-        tensors = len(stored.names) + len(stored.digital_names)
-    with progress("read", tensors) as step:
+    with progress("read", storage.count_tensors(file)) as step:
         storage.read_file(
             file, output, seed, chip, side_errors=side_errors, progress=lambda name: step()
         )
@@ -176,6 +224,9 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
 def inspect(file: Path, as_json: bool) -> None:
     """Show what a file of `noisycells store` holds, and every cell it takes."""
     loaded = storage.load(file)
+    if isinstance(loaded, storage.CodedModel):
+        _inspect_coded(loaded, as_json)
+        return
     model = (
         storage.StoredModel({loaded.name: loaded})
         if isinstance(loaded, storage.StoredTensor)
@@ -193,6 +244,38 @@ def inspect(file: Path, as_json: bool) -> None:
         click.echo(f"{name}: {shape}, digital")
     for alias, name in model.aliases.items():
         click.echo(f"{alias}: the same as {name}")
+    click.echo(model.cost)
+
+
+def _inspect_coded(model: storage.CodedModel, as_json: bool) -> None:
+    layout, codec = model.layout, model.codec
+    if as_json:
+        tensors = {name: {"shape": t.shape, "stored": t.stored} for name, t in model.items()}
+        described = {
+            "mode": codec.NAME,
+            "channel": codec.channel.name,
+            "options": codec.options(),
+            "layout": layout._asdict(),
+            "tensors": tensors,
+            "digital": {name: list(array.shape) for name, array in model.digital.items()},
+            "aliases": model.aliases,
+            "cost": model.cost.to_dict(),
+        }
+        click.echo(to_json(described))
+        return
+    for name, tensor in model.items():
+        shape = " x ".join(map(str, tensor.shape)) or "scalar"
+        click.echo(f"{name}: {shape}, {tensor.stored:,} weights stored")
+    for name, array in model.digital.items():
+        shape = " x ".join(map(str, array.shape)) or "scalar"
+        click.echo(f"{name}: {shape}, digital")
+    for alias, name in model.aliases.items():
+        click.echo(f"{alias}: the same as {name}")
+    levels = len(codec.constellation.inputs)
+    click.echo(
+        f"mode {codec.NAME}, {codec.channel.name}: {layout.size:,} bytes in {layout.blocks} blocks "
+        f"of {levels} levels a cell, {8 * layout.size / max(1, len(model.cells)):.3f} bits a cell"
+    )
     click.echo(model.cost)
 
 

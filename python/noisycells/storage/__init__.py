@@ -2,7 +2,8 @@
 
 from .codec import Codec
 from .cost import Cost
-from .files import StoredFile, encode_file, load, read_file, save
+from .files import StoredFile, count_tensors, encode_file, load, read_file, save
+from .modes import Coded, CodedModel, CodedTensor, Levels
 from .ranges import Range
 from .redundancy import Redundancy
 from .selection import belongs_in_cells
@@ -10,13 +11,18 @@ from .stored import StoredModel, StoredTensor
 
 __all__ = [
     "Codec",
+    "Coded",
+    "CodedModel",
+    "CodedTensor",
     "Cost",
+    "Levels",
     "Range",
     "Redundancy",
     "StoredFile",
     "StoredModel",
     "StoredTensor",
     "belongs_in_cells",
+    "count_tensors",
     "encode_file",
     "load",
     "read_file",

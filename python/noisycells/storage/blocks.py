@@ -89,7 +89,7 @@ def best_rate(information: float, length: int, failure: float) -> float:
     """
     spread = math.sqrt(information * (1 - information) / length)
     margin = -NormalDist().inv_cdf(failure) * spread
-    return information - 0.012 - 0.05 * (1 - information) - 1.2 * margin
+    return information - 0.012 - 0.05 * (1 - information) - 1.6 * margin
 
 
 def plan(size: int, information: float, failure: float) -> Layout:
@@ -111,7 +111,7 @@ def plan(size: int, information: float, failure: float) -> Layout:
         )
     parity = used * (1 - rate) / rate
     best: tuple[int, int, int] | None = None
-    for rows in range(6, 33):
+    for rows in range(min(12, max(6, math.ceil(parity / LANES))), 33):
         lanes = LANES * max(1, math.ceil(parity / rows / LANES))
         columns = -(-used // lanes)
         # A row of the table has at most so many entries.

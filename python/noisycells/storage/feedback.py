@@ -18,11 +18,18 @@ Rounding = Callable[[F64, NDArray[np.intp]], F64]
 """Takes values and their flat positions in the matrix, gives what they are rounded to."""
 
 DAMPING = 0.02
-"""What is added to the diagonal of the moments, as a share of its mean (coding.md's value)."""
+"""What is added to the diagonal of the moments, as a share of its mean."""
+BLOCK = 64
+"""Columns whose errors reach those beyond them together."""
+ROOM = 1 << 22
+"""Numbers of the factors of the rows that are rounded together."""
 
 
 def round_matrix(
-    weights: F64, rounding: Rounding, moments: F64 | None = None, mask: NDArray[np.bool_] | None = None
+    weights: F64,
+    rounding: Rounding,
+    moments: F64 | None = None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> F64:
     """Round a matrix, feeding errors back along each row.
 
@@ -50,29 +57,21 @@ def round_matrix(
         factor = _factor(moments[np.ix_(order, order)])
         out[:, order] = _sweep(weights[:, order], at[:, order], factor, rounding)
         return out
-    out = np.zeros_like(weights)
-    for row in range(len(weights)):
-        kept = order[mask[row, order]]
-        if len(kept):
-            factor = _factor(moments[np.ix_(kept, kept)])
-            values = weights[row : row + 1, kept]
-            out[row, kept] = _sweep(values, at[row : row + 1, kept], factor, rounding)[0]
-    return out
+    return _round_masked(weights, at, rounding, moments, mask, order)
 
 
 def _factor(moments: F64) -> F64:
-    """Upper triangular U with U^T U the inverse of the damped moments."""
+    """Upper triangular U with U^T U the inverse of the damped moments; of a matrix or a stack."""
     damped = moments.copy()
-    diagonal = np.diag_indices(len(moments))
-    damped[diagonal] += DAMPING * float(np.diag(moments).mean()) + 1e-12
-    return np.linalg.cholesky(np.linalg.inv(damped)).T
-
-
-BLOCK = 64
-"""Columns after which the errors are fed to the columns beyond them, in one product."""
+    count = moments.shape[-1]
+    mean = np.trace(moments, axis1=-2, axis2=-1) / max(1, count)
+    diagonal = np.arange(count)
+    damped[..., diagonal, diagonal] += (DAMPING * mean + 1e-12)[..., None]
+    return np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
 
 
 def _sweep(weights: F64, at: NDArray[np.intp], factor: F64, rounding: Rounding) -> F64:
+    """Round column after column; errors reach the columns beyond a block in one product."""
     values, out = weights.copy(), np.empty_like(weights)
     columns = weights.shape[1]
     for start in range(0, columns, BLOCK):
@@ -84,6 +83,40 @@ def _sweep(weights: F64, at: NDArray[np.intp], factor: F64, rounding: Rounding) 
             values[:, j + 1 : stop] -= np.outer(error, factor[j, j + 1 : stop])
             errors[:, j - start] = error
         values[:, stop:] -= errors @ factor[start:stop, stop:]
+    return out
+
+
+def _round_masked(
+    weights: F64,
+    at: NDArray[np.intp],
+    rounding: Rounding,
+    moments: F64,
+    mask: NDArray[np.bool_],
+    order: NDArray[np.intp],
+) -> F64:
+    """Each row with the moments of its own weights, some rows of like length at a time."""
+    out = np.zeros_like(weights)
+    counts = mask.sum(axis=1)
+    rows = np.argsort(counts, kind="stable")
+    rows = rows[counts[rows] > 0]
+    while len(rows):
+        longest = int(counts[rows[-1]])
+        some, rows = rows[-max(1, ROOM // longest**2) :], rows[: -max(1, ROOM // longest**2)]
+        kept = np.argsort(~mask[some][:, order], axis=1, kind="stable")[:, :longest]
+        columns = order[kept]
+        real = np.take_along_axis(mask[some], columns, axis=1)
+        pair = real[:, :, None] & real[:, None, :]
+        stack = np.where(pair, moments[columns[:, :, None], columns[:, None, :]], 0.0)
+        diagonal = np.arange(longest)
+        stack[:, diagonal, diagonal] += np.where(real, 0.0, np.diag(moments).mean())
+        factor = _factor(stack)
+        values = np.take_along_axis(weights[some], columns, axis=1)
+        places = np.take_along_axis(at[some], columns, axis=1)
+        for j in range(longest):
+            rounded = rounding(values[:, j], places[:, j])
+            out[some[real[:, j]], columns[real[:, j], j]] = rounded[real[:, j]]
+            error = np.where(real[:, j], (values[:, j] - rounded) / factor[:, j, j], 0.0)
+            values[:, j + 1 :] -= error[:, None] * factor[:, j, j + 1 :]
     return out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NoReturn, TypeVar
@@ -138,25 +138,27 @@ def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Descriptio
     if newer:
         optional |= metadata.keys()
     fields = Field("metadata", dict(metadata)).members(required | own, optional)
-    codecs = [_codec(field) for field in _json(fields["codecs"]).items()]
+    codecs = [_codec(field) for field in json_field(fields["codecs"]).items()]
     kind = fields["kind"].one_of("tensor", "model")
     records: dict[str, Record] = {}
-    for field in _json(fields["tensors"]).items():
+    for field in json_field(fields["tensors"]).items():
         record = _record(field, codecs, major)
         if record.name in records:
             field.fail(f"a name of its own, got {record.name!r} again")
         records[record.name] = record
-    digital = _digital(_json(fields["digital"]), records)
+    digital = described_digital(json_field(fields["digital"]), records)
     if kind == "tensor" and (len(records) != 1 or digital):
         fields["kind"].fail("'model' where there is not one tensor in cells alone")
     names = {*records, *digital}
     return Description(
         kind,
-        _stream_version(fields["stream_version"]),
+        stream_version(fields["stream_version"]),
         records,
         digital,
-        _aliases(_json(fields["aliases"]), names) if "aliases" in fields else {},
-        _texts(_json(fields["source_metadata"])) if "source_metadata" in fields else {},
+        described_aliases(json_field(fields["aliases"]), names) if "aliases" in fields else {},
+        described_texts(json_field(fields["source_metadata"]))
+        if "source_metadata" in fields
+        else {},
     )
 
 
@@ -230,7 +232,7 @@ class Field:
         return None if self.value is None else check(self)
 
 
-def _json(field: Field) -> Field:
+def json_field(field: Field) -> Field:
     """The content of a field of the metadata that holds JSON text."""
     place = field.place.removeprefix("metadata.")
     try:
@@ -239,13 +241,15 @@ def _json(field: Field) -> Field:
         raise ValueError(f"{place}: {error}") from None
 
 
-def _stream_version(field: Field) -> int:
+def stream_version(field: Field) -> int:
+    """The version of the random streams."""
     if not re.fullmatch("[1-9][0-9]{0,8}", field.text(), re.ASCII):
         field.fail("a positive integer of at most 9 digits")
     return int(field.value)
 
 
-def _texts(field: Field) -> dict[str, str]:
+def described_texts(field: Field) -> dict[str, str]:
+    """An object of strings."""
     if not isinstance(field.value, dict):
         field.fail("an object")
     return {
@@ -254,7 +258,8 @@ def _texts(field: Field) -> dict[str, str]:
     }
 
 
-def _digital(field: Field, records: Mapping[str, Record]) -> list[str]:
+def described_digital(field: Field, records: Collection[str]) -> list[str]:
+    """Names of digital tensors, which none of those in cells has."""
     names: dict[str, None] = {}
     for item in field.items():
         if item.text() in names or item.value in records:
@@ -263,8 +268,9 @@ def _digital(field: Field, records: Mapping[str, Record]) -> list[str]:
     return list(names)
 
 
-def _aliases(field: Field, names: set[str]) -> dict[str, str]:
-    found = _texts(field)
+def described_aliases(field: Field, names: set[str]) -> dict[str, str]:
+    """Further names of tensors."""
+    found = described_texts(field)
     for alias, name in found.items():
         if alias in names or name not in names:
             field.fail(f"further names of tensors, got {alias!r} for {name!r}")
@@ -277,7 +283,7 @@ def _aliases(field: Field, names: set[str]) -> dict[str, str]:
 def _record(field: Field, codecs: list[Codec], major: int) -> Record:
     names = {"name", "shape", "stored", "masked", "codec", "ranges"}
     fields = field.members(names | {"dtype"} if major > 1 else names)
-    shape = _shape(fields["shape"])
+    shape = check_shape(fields["shape"])
     masked = fields["masked"].boolean()
     size = math.prod(shape)
     codec = codecs[fields["codec"].integer(0, len(codecs) - 1)]
@@ -292,7 +298,8 @@ def _record(field: Field, codecs: list[Codec], major: int) -> Record:
     )
 
 
-def _shape(field: Field) -> tuple[int, ...]:
+def check_shape(field: Field) -> tuple[int, ...]:
+    """The shape of a tensor that an array can have."""
     shape = tuple(item.integer(0, MAX_INDEX) for item in field.items())
     if math.prod(shape) > MAX_INDEX:
         field.fail(f"at most {MAX_INDEX} weights")
@@ -312,7 +319,7 @@ def _ranges(field: Field, codec: Codec) -> tuple[Range, ...]:
         _check_converter(items[k], r.write, codec, k)
     if any(a.threshold > b.threshold for a, b in pairwise(ranges)):
         field.fail("thresholds in ascending order")
-    _computed(field, lambda: codec.tables(ranges))
+    computed(field, lambda: codec.tables(ranges))
     return ranges
 
 
@@ -429,7 +436,7 @@ def _codec(field: Field) -> Codec:
         fields["cells"].integer(1, 1)
     if fields["write_bits"].value != "auto":
         fields["write_bits"].or_null(lambda bits: [n.integer(1, 16) for n in bits.items()])
-    codec = _computed(field, lambda: Codec.from_dict(_arguments(fields)))
+    codec = computed(field, lambda: Codec.from_dict(_arguments(fields)))
     _check_unchanged(fields, codec.to_dict(), {"channel", "inverse"})
     return codec
 
@@ -463,8 +470,8 @@ def _channel(field: Field) -> None:
     for name in ("write_bits", "read_bits"):
         fields[name].or_null(lambda bits: bits.integer(1, 16))
     fields["goodness"].or_null(_goodness)
-    channel = _computed(field, lambda: Channel.from_dict(field.value))
-    _computed(field, lambda: (channel.tables, channel.inverse_table()))
+    channel = computed(field, lambda: Channel.from_dict(field.value))
+    computed(field, lambda: (channel.tables, channel.inverse_table()))
     _check_unchanged(fields, channel.to_dict(), set())
 
 
@@ -487,7 +494,7 @@ def _check_unchanged(fields: Mapping[str, Field], made: Mapping[str, Any], but: 
             fields[name].fail(f"{_brief.repr(made[name])} with the other fields")
 
 
-def _computed(field: Field, compute: Callable[[], _T]) -> _T:
+def computed(field: Field, compute: Callable[[], _T]) -> _T:
     """What is made of a field whose parts are in order but may not go together."""
     try:
         with np.errstate(all="ignore"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +13,56 @@ from torch import Tensor, nn
 
 from ..io import widen
 from ..io.dtypes import WITHOUT_NUMPY
-from ..storage import Codec, StoredModel
+from ..storage import Codec, CodedModel, StoredModel
+from ..storage.modes.mode import Mode
 from ..storage.selection import belongs_in_cells
 from .crossbar.layers import CrossbarLayer
 
 __all__ = ["load", "store"]
 
 Masks = Mapping[str, npt.NDArray[np.bool_]] | str | None
+Numbers = Mapping[str, npt.NDArray[np.floating[Any]]] | None
 
 _WITHOUT_NUMPY = {getattr(torch, usual): name for name, usual in WITHOUT_NUMPY.items()}
 """What safetensors calls the dtypes that numpy does not have."""
 
 
+@overload
 def store(
     model: nn.Module | Mapping[str, Tensor],
     codec: Codec,
     *,
     masks: Masks = None,
-    sensitivity: Mapping[str, npt.NDArray[np.floating[Any]]] | None = None,
+    sensitivity: Numbers = None,
+    moments: Numbers = None,
     overrides: Mapping[str, Codec] | None = None,
     store_biases: bool = False,
-) -> StoredModel:
+) -> StoredModel: ...
+
+
+@overload
+def store(
+    model: nn.Module | Mapping[str, Tensor],
+    codec: Mode,
+    *,
+    masks: Masks = None,
+    sensitivity: Numbers = None,
+    moments: Numbers = None,
+    overrides: Mapping[str, Mode] | None = None,
+    store_biases: bool = False,
+) -> CodedModel: ...
+
+
+def store(
+    model: nn.Module | Mapping[str, Tensor],
+    codec: Codec | Mode,
+    *,
+    masks: Masks = None,
+    sensitivity: Numbers = None,
+    moments: Numbers = None,
+    overrides: Mapping[str, Any] | None = None,
+    store_biases: bool = False,
+) -> StoredModel | CodedModel:
     """Encode the weights of a model into cells.
 
     Weights are the floating-point parameters with two dimensions or more. Biases, normalization
@@ -48,7 +77,7 @@ def store(
     model : torch.nn.Module or mapping of str to Tensor
         A model or its state dict. In a state dict buffers cannot be told from parameters, so
         floating-point buffers with two dimensions or more are taken for weights.
-    codec : Codec
+    codec : Codec, storage.Coded or storage.Levels
         How the weights are stored.
     masks : mapping of str to ndarray of bool, "nonzero" or None
         The weights to store, by parameter name, as :func:`magnitude_prune` returns them; the
@@ -57,6 +86,9 @@ def store(
     sensitivity : mapping of str to ndarray, optional
         How much a squared error of each weight counts when thresholds and cells are chosen, by
         parameter name, such as :func:`sensitivity` returns; what is no weight is ignored.
+    moments : mapping of str to ndarray, optional
+        Second moments of layer inputs, such as :func:`input_moments` returns, with which the
+        coded modes feed rounding errors back; :class:`noisycells.Codec` takes none.
     overrides : mapping of str to Codec, optional
         Codecs for the parameters whose names match a pattern, as in :meth:`Codec.encode`.
     store_biases : bool
@@ -64,12 +96,12 @@ def store(
 
     Returns
     -------
-    StoredModel
+    StoredModel, or CodedModel of the coded modes
 
     Raises
     ------
     TypeError
-        If a tensor is sparse, on the meta device, or of a dtype that numpy and safetensors do
+        If `moments` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta device, or of a dtype that numpy and safetensors do
         not have.
     ValueError
         If the model holds no weights or is still being pruned, a mask names no weight, or a
@@ -82,29 +114,43 @@ def store(
         raise ValueError("model: expected at least one weight to store, got none")
     if sensitivity is not None:
         sensitivity = {name: sensitivity[name] for name in names if name in sensitivity}
+    if moments is not None:
+        moments = {name: moments[name] for name in names if name in moments}
     arrays = {name: _to_numpy(name, tensor) for name, tensor in state.items()}
-    encoded = codec.encode(
-        {name: arrays[name] for name in names}, masks, sensitivity, overrides=overrides
-    )
     dtypes = {
         name: _WITHOUT_NUMPY[tensor.dtype]
         for name, tensor in state.items()
         if tensor.dtype in _WITHOUT_NUMPY
     }
+    weights = {name: arrays[name] for name in names}
+    # copies: later training must not change them
+    digital = {name: array.copy() for name, array in arrays.items() if name not in names}
+    if isinstance(codec, Mode):
+        coded = codec.encode(
+            weights, masks, sensitivity, moments=moments, overrides=overrides, digital=digital
+        )
+        return replace(coded.with_dtypes(dtypes), aliases=aliases)
+    if moments is not None:
+        raise TypeError("moments: expected none with a Codec, which does not feed errors back")
+    encoded = codec.encode(weights, masks, sensitivity, overrides=overrides)
     return StoredModel(
         {
             name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
             for name, tensor in encoded.items()
         },
-        # copies: later training must not change them
-        {name: array.copy() for name, array in arrays.items() if name not in names},
+        digital,
         {name: dtype for name, dtype in dtypes.items() if name not in names},
         aliases,
     )
 
 
 def load(
-    stored: StoredModel, model: nn.Module, seed: int, chip: int = 0, *, side_errors: bool = False
+    stored: StoredModel | CodedModel,
+    model: nn.Module,
+    seed: int,
+    chip: int = 0,
+    *,
+    side_errors: bool = False,
 ) -> nn.Module:
     """Read a stored model once and put the noisy weights into `model`, in place.
 
@@ -112,7 +158,7 @@ def load(
 
     Parameters
     ----------
-    stored : StoredModel
+    stored : StoredModel or CodedModel
         What :func:`store` returned, or such a model loaded from a file.
     model : torch.nn.Module
         A model of the same architecture; dtype and device of its parameters are kept.
@@ -130,6 +176,8 @@ def load(
 
     Raises
     ------
+    DecodeError
+        If a block of a coded model cannot be decoded.
     ValueError
         If names or shapes of `stored` and `model` differ, tensors that `model` ties are stored
         apart, or a number is beyond the range of the parameter's dtype; the model is then left

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import _arguments, _core, random
+from ... import _arguments
 from ...channel import Channel
 from .. import entropy, feedback
-from .mode import F64, U8, Matrix, Mode
+from .mode import U8, Matrix, Mode
 from .model import CodedTensor
 
-DITHERED = 1
-_HEADER = struct.Struct("<fB")
+_STEP = struct.Struct("<f")
 
 
 class Coded(Mode):
@@ -38,10 +37,6 @@ class Coded(Mode):
     step : float
         Distance of neighboring values, in units of the root mean square of each tensor's weights;
         with sensitivities, of the model's, more where errors count less.
-    dither : bool
-        Shift the values of each weight by a pseudo-random share of a step, which both sides know
-        (L. Roberts, IRE Trans. Inf. Theory 8, 1962): errors of a coarse step no longer depend on
-        the weight. Then the mask takes bits of its own.
     levels : {"auto", 2, 4, 8}
         Levels of a cell; "auto" takes what carries most bits.
     noise_margin : float
@@ -76,7 +71,6 @@ class Coded(Mode):
         learnt: Channel | None = None,
         *,
         step: float = 0.25,
-        dither: bool = False,
         levels: int | str = "auto",
         noise_margin: float = 1.1,
         failure: float = 1e-3,
@@ -84,7 +78,6 @@ class Coded(Mode):
     ) -> None:
         super().__init__(channel, learnt, levels, noise_margin, failure, reads)
         self.step = _arguments.number("step", step, above=0)
-        self.dither = _arguments.flag("dither", dither)
 
     @property
     def plain_inputs(self) -> NDArray[np.float32]:
@@ -95,75 +88,40 @@ class Coded(Mode):
         """None."""
         return 0
 
-    def encode_tensor(self, matrix: Matrix, scale: float, number: int) -> tuple[list[bytes], U8]:
-        """The mask, where it has to be known before; then step and values."""
-        step = float(np.float32(self.step * scale))
-        shape, group = matrix.entry.table, matrix.entry.group
-        shift = _dither(number, shape) if self.dither and step else None
-        sections, kept = [_HEADER.pack(step, DITHERED if shift is not None else 0)], matrix.mask
-        if step == 0:
-            return sections, np.empty(0, np.uint8)
-
-        def rounding(values: F64, at: NDArray[np.intp]) -> F64:
-            moved = 0.0 if shift is None else shift.reshape(-1)[at]
-            return np.asarray((np.rint(values / step + moved) - moved) * step)
-
-        rounded = feedback.round_matrix(matrix.weights, rounding, matrix.moments, kept)
-        values = rounded / step if shift is None else rounded / step + shift
-        if kept is not None:
-            values = np.where(kept, values, 0)
-        if np.abs(values).max(initial=0) > entropy.LARGEST:
-            raise _arguments.wrong_value(
-                "step", f"one that weights are at most {entropy.LARGEST} times", self.step
-            )
-        whole = np.rint(values).astype(np.int32)
-        if shift is None:
-            sections.append(entropy.encode(whole, group))
-            return sections, np.empty(0, np.uint8)
-        mask = np.ones(shape, bool) if kept is None else kept
-        sections.append(entropy.encode(mask.astype(np.int32), group))
-        sections.append(entropy.encode(whole, group, mask, _classes(shift)))
-        return sections, np.empty(0, np.uint8)
+    def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
+        """Multiples of the step."""
+        return pack_multiples(matrix, self.step * scale), np.empty(0, np.uint8)
 
     def decode_tensor(
-        self,
-        tensor: CodedTensor,
-        number: int,
-        sections: Iterator[bytes],
-        outputs: NDArray[np.float32],
+        self, tensor: CodedTensor, sections: Iterator[bytes], outputs: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Multiples of the step."""
-        step, flags = _HEADER.unpack(next(sections))
-        shape, group = tensor.table, tensor.group
-        if step == 0:
-            return np.zeros(tensor.shape, np.float32)
-        if not flags & DITHERED:
-            values = entropy.decode(next(sections), shape, group).astype(np.float64)
-            return (values * step).astype(np.float32).reshape(tensor.shape)
-        shift = _dither(number, shape)
-        kept = entropy.decode(next(sections), shape, group) != 0
-        whole = entropy.decode(next(sections), shape, group, kept, _classes(shift))
-        read = np.where(kept, (whole - shift) * step, 0.0)
-        return read.astype(np.float32).reshape(tensor.shape)
+        """Multiples of the step again."""
+        return unpack_multiples(tensor, sections)
 
     def options(self) -> dict[str, Any]:
         """The arguments besides the channels, as JSON knows them."""
-        return {
-            "step": self.step,
-            "dither": self.dither,
-            "levels": self.levels,
-            "noise_margin": self.noise_margin,
-            "failure": self.failure,
-            "reads": self.reads,
-        }
+        return {"step": self.step, **self.code_options()}
 
 
-def _dither(number: int, shape: tuple[int, int]) -> F64:
-    """Shifts in (-1/2, 1/2) of tensor `number`."""
-    words = np.empty(shape[0] * shape[1], np.uint32)
-    _core.random_words(words, random.key(number, "dither"), 0, 0)
-    return ((words + 0.5) / 2**32 - 0.5).reshape(shape)
+def pack_multiples(matrix: Matrix, step: float) -> list[bytes]:
+    """The step as float32, and where it is not 0 the code of the multiples of it."""
+    step = float(np.float32(step))
+    if step == 0:
+        return [_STEP.pack(step)]
+    rounding = feedback.uniform(step)
+    rounded = feedback.round_matrix(matrix.weights, rounding, matrix.moments, matrix.mask)
+    values = np.rint(rounded / step)
+    if np.abs(values).max(initial=0) > entropy.LARGEST:
+        raise _arguments.wrong_value(
+            "step", f"one that weights are at most {entropy.LARGEST} times", step
+        )
+    return [_STEP.pack(step), entropy.encode(values.astype(np.int32), matrix.entry.group)]
 
 
-def _classes(shift: F64) -> U8:
-    return ((shift + 0.5) * 8).astype(np.uint8)
+def unpack_multiples(tensor: CodedTensor, sections: Iterator[bytes]) -> NDArray[np.float32]:
+    """The tensor of :func:`pack_multiples`."""
+    (step,) = _STEP.unpack(next(sections))
+    if step == 0:
+        return np.zeros(tensor.shape, np.float32)
+    values = entropy.decode(next(sections), tensor.table, tensor.group)
+    return (values.astype(np.float64) * step).astype(np.float32).reshape(tensor.shape)

@@ -90,9 +90,7 @@ class Mode(ABC):
         each = self.seen(constellation, 1, self.noise_margin).information / bits
         return bits * blocks.best_rate(each, blocks.LONGEST, self.failure)
 
-    def seen(
-        self, constellation: Constellation, reads: int, noise: float = 1.0
-    ) -> Constellation:
+    def seen(self, constellation: Constellation, reads: int, noise: float = 1.0) -> Constellation:
         """What the levels are expected to read as, in the mean of some reads."""
         inputs = constellation.inputs.astype(np.float64)
         return Constellation.at(self.assumed, inputs, reads, noise)
@@ -144,9 +142,8 @@ class Mode(ABC):
         codecs = self._assign(list(weights), overrides or {})
         sections: list[bytes] = []
         plain = []
-        for number, (matrix, scale) in enumerate(zip(matrices, _scales(matrices), strict=True)):
-            codec = codecs[matrix.entry.name]
-            made, levels = codec.encode_tensor(matrix, scale, number)
+        for matrix, scale in zip(matrices, _scales(matrices), strict=True):
+            made, levels = codecs[matrix.entry.name].encode_tensor(matrix, scale)
             sections += made
             plain.append(levels)
         content = join(sections)
@@ -187,25 +184,27 @@ class Mode(ABC):
         """Cells without a code of each stored weight."""
 
     @abstractmethod
-    def encode_tensor(self, matrix: Matrix, scale: float, number: int) -> tuple[list[bytes], U8]:
-        """Sections of the content, and levels of plain cells.
-
-        `scale` is what steps are in units of, `number` the tensor's place in the model.
-        """
+    def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
+        """Sections of the content, and levels of plain cells; `scale` is the unit of steps."""
 
     @abstractmethod
     def decode_tensor(
-        self,
-        tensor: CodedTensor,
-        number: int,
-        sections: Iterator[bytes],
-        outputs: NDArray[np.float32],
+        self, tensor: CodedTensor, sections: Iterator[bytes], outputs: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """The tensor from its sections and the outputs of its plain cells."""
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """The arguments besides the channels, as JSON knows them."""
+
+    def code_options(self) -> dict[str, Any]:
+        """The arguments of the cells behind the code."""
+        return {
+            "levels": self.levels,
+            "noise_margin": self.noise_margin,
+            "failure": self.failure,
+            "reads": self.reads,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters, channels and levels included, as JSON knows them."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import random
+from ...io.dtypes import WITHOUT_NUMPY
 from .. import blocks, cost
 from ..blocks import Layout
 from ..constellation import Constellation
@@ -100,6 +101,15 @@ class CodedModel(Mapping[str, CodedTensor]):
     def __len__(self) -> int:
         return len(self.tensors)
 
+    def with_dtypes(self, dtypes: Mapping[str, str]) -> CodedModel:
+        """The same model with the dtypes that its tensors came in, as safetensors calls them."""
+        tensors = {
+            name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
+            for name, tensor in self.items()
+        }
+        digital = {n: d for n, d in dtypes.items() if n in self.digital and d in WITHOUT_NUMPY}
+        return replace(self, tensors=tensors, digital_dtypes=digital)
+
     @property
     def cost(self) -> Cost:
         """Cells and bits the model takes; all cells are data cells, mask and scales in them."""
@@ -175,10 +185,10 @@ class CodedModel(Mapping[str, CodedTensor]):
         )
         sections = split(content)
         read, start = {}, 0
-        for number, (key, tensor) in enumerate(self.items()):
+        for key, tensor in self.items():
             count = tensor.stored * self.codec.plain_cells(tensor)
             part = outputs[start : start + count]
-            read[key] = self.codec.decode_tensor(tensor, number, sections, part)
+            read[key] = self.codec.decode_tensor(tensor, sections, part)
             start += count
         return read | {a: read[name] for a, name in self.aliases.items() if name in read}
 

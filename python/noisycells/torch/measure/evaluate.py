@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ... import _arguments as arguments
 from ...intervals import mean_and_interval, student_t
 from ...random import check_seed, fold_in
-from ...storage import StoredModel
+from ...storage import CodedModel, StoredModel
 from ..checks import check_count, check_module
 from ..crossbar.convert import program
 from ..crossbar.layers import CrossbarLayer
@@ -80,7 +80,7 @@ def evaluate(
     metric: Metric = "accuracy",
     seed: int = 0,
     confidence: float = 0.95,
-    stored: StoredModel | None = None,
+    stored: StoredModel | CodedModel | None = None,
 ) -> Evaluation:
     """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
@@ -106,7 +106,7 @@ def evaluate(
     seed : int in [0, 2**64)
     confidence : float
         Of the interval of the mean, in (0, 1).
-    stored : StoredModel, optional
+    stored : StoredModel or CodedModel, optional
         Read for each realization from another chip and put into the model (:func:`load`).
 
     Returns
@@ -156,7 +156,9 @@ def _losses(metric: Metric, outputs: Tensor, labels: Tensor) -> tuple[float, ...
 
 
 @contextmanager
-def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterator[Realization]:
+def realizations(
+    model: nn.Module, stored: StoredModel | CodedModel | None = None
+) -> Iterator[Realization]:
     """Gives a function: within ``with realization(seed):`` the model has one draw of its noise.
 
     Meanwhile the model is in ``eval()`` and without gradients; afterwards it is as it was.
@@ -164,7 +166,7 @@ def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
     Parameters
     ----------
     model : torch.nn.Module
-    stored : StoredModel, optional
+    stored : StoredModel or CodedModel, optional
         As for :func:`evaluate`.
 
     Raises
