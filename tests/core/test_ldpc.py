@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from noisycells import _core
 from noisycells.reference import ldpc as reference
 from noisycells.storage.ldpc import Code, make_code
 
-CODES = [(4, 4, 16, 0.0), (5, 12, 48, 0.0), (8, 40, 32, 0.2), (16, 250, 16, 0.0)]
+CODES = [(4, 4, 16, 0.0), (5, 12, 48, 0.0), (8, 40, 32, 0.2), (12, 120, 16, 0.0)]
 codes = pytest.mark.parametrize("arguments", CODES, ids=str)
 
 
@@ -43,15 +42,18 @@ def test_encoding(arguments: tuple[int, int, int, float]) -> None:
         assert np.array_equal(words[0], reference.encode(information[0], matrix))
 
 
-@codes
-def test_no_two_checks_share_two_bits(arguments: tuple[int, int, int, float]) -> None:
-    """Where there is room for it, that is: the smallest table is too full."""
-    if arguments[3] or arguments[1] * 3 > arguments[0] * (arguments[0] - 1) / 2 * arguments[2] / 3:
-        pytest.skip("too full to be free of short cycles")
-    matrix = matrix_of(make_code(*arguments)).astype(np.float32)
-    shared = matrix @ matrix.T
-    np.fill_diagonal(shared, 0)
-    assert shared.max() <= 1
+@pytest.mark.parametrize("arguments", [(5, 12, 48), (12, 100, 96), (16, 300, 256)], ids=str)
+def test_no_two_checks_share_two_bits(arguments: tuple[int, int, int]) -> None:
+    """No cycle of length 4: two rows never have the same difference of shifts in two columns."""
+    code = make_code(*arguments)
+    seen = set()
+    for column in range(code.columns):
+        entries = code.edges[code.edges[:, 1] == column]
+        for i, (row, _, shift) in enumerate(entries):
+            for other, _, beside in entries[i + 1 :]:
+                difference = (int(row), int(other), int(shift - beside) % code.lanes)
+                assert difference not in seen
+                seen.add(difference)
 
 
 @codes
@@ -59,15 +61,15 @@ def test_no_two_checks_share_two_bits(arguments: tuple[int, int, int, float]) ->
 def test_decoding_is_the_definition(arguments: tuple[int, int, int, float], level: str) -> None:
     code = make_code(*arguments)
     rate = code.information / code.length
-    words, llr = noisy(code, 6, 0.75 if rate < 0.6 else 0.55 if rate < 0.9 else 0.4, 2)
+    words, llr = noisy(code, 4, 0.75 if rate < 0.6 else 0.55 if rate < 0.9 else 0.4, 2)
     llr[0, :5] = [0.0, -0.0, 1e-30, 500.0, -500.0]
     before = nc.simd_level()
     try:
         assert _core.set_simd_level(level)
+        expected = [reference.decode(one, code.edges, code.columns, code.lanes, 12) for one in llr]
         for threads in THREADS:
             decoded, taken = code.decode(llr, 12, threads)
-            for b in range(len(llr)):
-                bits, rounds = reference.decode(llr[b], code.edges, code.columns, code.lanes, 12)
+            for b, (bits, rounds) in enumerate(expected):
                 assert taken[b] == rounds
                 assert np.array_equal(decoded[b], bits)
     finally:
@@ -76,24 +78,18 @@ def test_decoding_is_the_definition(arguments: tuple[int, int, int, float], leve
     assert all(np.array_equal(decoded[b], words[b]) for b in np.flatnonzero(taken > 0))
 
 
-@cache
-def failures(std: float) -> tuple[int, int]:
-    """Blocks of 400 that the core and the textbook decoder fail on."""
-    code = make_code(8, 24, 64)
-    words, llr = noisy(code, 400, std, 3)
-    ours, _ = code.decode(llr, 60)
-    theirs, _ = reference.sum_product(llr.astype(np.float64), matrix_of(code), 60)
-    return int((ours != words).any(axis=1).sum()), int((theirs != words).any(axis=1).sum())
-
-
 def test_waterfall_is_within_a_tenth_of_a_decibel() -> None:
-    """At 0.1 dB less noise the core fails no more often than the textbook decoder did; at 0.1 dB
-    more, no less often. Between the two the rate of failures changes by a factor of about two."""
-    std = 0.515
-    _, theirs = failures(std)
-    assert 20 < theirs < 200
-    assert failures(std * 10 ** (-0.1 / 20))[0] <= theirs
-    assert failures(std * 10 ** (0.1 / 20))[0] >= theirs
+    """The core fails on no more of the blocks than the textbook decoder does on the same ones
+    with 0.1 dB more noise, in the middle of the waterfall."""
+    code = make_code(8, 24, 16)
+    std = 0.60
+    louder, llr = noisy(code, 300, std, 3)
+    theirs, _ = reference.sum_product(llr.astype(np.float64), matrix_of(code), 40)
+    failed = int((theirs != louder).any(axis=1).sum())
+    assert 20 < failed < 200
+    words, llr = noisy(code, 300, std * 10 ** (-0.1 / 20), 3)
+    ours, _ = code.decode(llr, 40)
+    assert 0 < (ours != words).any(axis=1).sum() <= failed
 
 
 def test_what_cannot_be_decoded_is_said() -> None:

@@ -139,6 +139,8 @@ def store(
     check_output(output, model)
     codec: storage.Codec | storage.Coded | storage.Levels
     coded = {"step": step, "radices": radices, "noise_margin": noise_margin}
+    analog = {"mean_cells": mean_cells, "thresholds": thresholds, "write_bits": write_bits}
+    margin = 1.1 if noise_margin is None else noise_margin
     if mode == "paper":
         _refuse(mode, coded)
         codec = storage.Codec(
@@ -151,24 +153,25 @@ def store(
             scope=scope,
             write_bits=_write_bits(write_bits),
         )
+    elif mode == "coded":
+        _refuse(mode, analog | {"radices": radices, "cells": None if cells == (1,) else cells})
+        step = 0.25 if step is None else step
+        codec = storage.Coded(channel, step=step, noise_margin=margin)
     else:
-        analog = {"mean_cells": mean_cells, "thresholds": thresholds, "write_bits": write_bits}
-        _refuse(mode, analog | {"cells": None if cells == (1,) else cells})
-        _refuse(mode, {"radices": radices} if mode == "coded" else {"step": step})
-        given = {name: value for name, value in coded.items() if value is not None}
-        codec = (storage.Coded if mode == "coded" else storage.Levels)(channel, **given)
+        _refuse(mode, analog | {"step": step, "cells": None if cells == (1,) else cells})
+        codec = storage.Levels(channel, radices=radices or (4,), noise_margin=margin)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     if model.suffix == ".safetensors":
         with Reader(model, checked=False) as reader:
             tensors = len(reader.entries)
-        with progress("store", tensors) as step:
+        with progress("store", tensors) as advance:
             cost = storage.encode_file(
                 model,
                 output,
                 codec,
                 mask=mask,
                 store_biases=store_biases,
-                progress=lambda name: step(),
+                progress=lambda name: advance(),
             )
     else:
         from .. import torch as nct

@@ -109,18 +109,14 @@ def plan(size: int, information: float, failure: float) -> Layout:
             "channel: expected noise at which bits can be read, got one that leaves "
             f"{information:.3f} of each bit"
         )
-    parity = used * (1 - rate) / rate
-    best: tuple[int, int, int] | None = None
+    # A row of the table has at most so many entries, 4 in a column.
+    parity = max(used * (1 - rate) / rate, used * 4 / (0.8 * MAX_DEGREE))
+    found = []
     for rows in range(min(12, max(6, math.ceil(parity / LANES))), 33):
         lanes = LANES * max(1, math.ceil(parity / rows / LANES))
-        columns = -(-used // lanes)
-        # A row of the table has at most so many entries.
-        if 4 * columns / rows + 3 > 0.8 * MAX_DEGREE:
-            continue
-        cost = (rows * lanes, abs(rows - 16), rows)
-        if best is None or cost < best:
-            best, found = cost, Layout(size, blocks, rows, columns, lanes)
-    return found
+        layout = Layout(size, blocks, rows, -(-used // lanes), lanes)
+        found.append((rows * lanes, abs(rows - 16), layout))
+    return min(found)[-1]
 
 
 def write(content: bytes, layout: Layout, constellation: Constellation) -> U8:

@@ -134,7 +134,7 @@ def _read(reader: Reader) -> CodedModel:
         arrays[name], dtype = _digital(reader, f"{name}.digital")
         if dtype in WITHOUT_NUMPY:
             dtypes[name] = dtype
-    cells = unpack_bits(reader.read("cells"), bits, count)
+    cells = unpack_bits(reader.read("cells"), bits, count).astype(np.uint8)
     return CodedModel(tensors, codec, layout, cells, levels, arrays, dtypes, aliases)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,19 +94,7 @@ class Constellation:
             raise _arguments.wrong_value(
                 "levels", f"at most the write converter's {1 << channel.write_bits}", levels
             )
-        grid = np.linspace(*channel.branch, _GRID)
-        scale = 1e-6 * (channel.range[1] - channel.range[0])
-        std = np.maximum(np.hypot(channel.std_at(grid), channel.d2d_std), scale)
-        steps = np.abs(np.diff(channel.mean_at(grid))) * (1 / std[1:] + 1 / std[:-1])
-        apart = np.concatenate([[0.0], np.cumsum(steps)])
-
-        def place(where: F64) -> Constellation:
-            return cls.at(channel, np.interp(where * apart[-1], apart, grid))
-
-        found = place(_climb(lambda where: place(where).information, levels))
-        if len(np.unique(found.inputs)) < levels:
-            found = place(np.linspace(0, 1, levels))
-        return found
+        return _design(channel, levels)
 
     @property
     def bits(self) -> int:
@@ -199,6 +188,23 @@ class Constellation:
             zeros, ones = density[:, ~one].sum(axis=1), density[:, one].sum(axis=1)
             ratios[:, bit] = np.log(zeros + floor[:, 0]) - np.log(ones + floor[:, 0])
         return np.clip(ratios, -FAR, FAR)
+
+
+@lru_cache(maxsize=64)
+def _design(channel: Channel, levels: int) -> Constellation:
+    grid = np.linspace(*channel.branch, _GRID)
+    scale = 1e-6 * (channel.range[1] - channel.range[0])
+    std = np.maximum(np.hypot(channel.std_at(grid), channel.d2d_std), scale)
+    steps = np.abs(np.diff(channel.mean_at(grid))) * (1 / std[1:] + 1 / std[:-1])
+    apart = np.concatenate([[0.0], np.cumsum(steps)])
+
+    def place(where: F64) -> Constellation:
+        return Constellation.at(channel, np.interp(where * apart[-1], apart, grid))
+
+    found = place(_climb(lambda where: place(where).information, levels))
+    if len(np.unique(found.inputs)) < levels:  # of a coarse write converter
+        found = place(np.linspace(0, 1, levels))
+    return found
 
 
 def _climb(gain: Callable[[F64], float], levels: int) -> F64:

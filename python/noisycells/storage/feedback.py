@@ -108,7 +108,8 @@ def _round_masked(
         pair = real[:, :, None] & real[:, None, :]
         stack = np.where(pair, moments[columns[:, :, None], columns[:, None, :]], 0.0)
         diagonal = np.arange(longest)
-        stack[:, diagonal, diagonal] += np.where(real, 0.0, np.diag(moments).mean())
+        mean = np.trace(stack, axis1=1, axis2=2) / real.sum(axis=1)  # so fill does not change it
+        stack[:, diagonal, diagonal] += np.where(real, 0.0, mean[:, None])
         factor = _factor(stack)
         values = np.take_along_axis(weights[some], columns, axis=1)
         places = np.take_along_axis(at[some], columns, axis=1)
@@ -120,28 +121,25 @@ def _round_masked(
     return out
 
 
-def uniform(step: float | F64, dead_zone: float = 0.5) -> Rounding:
-    """Multiples of `step`; of magnitudes below a step, those up to `dead_zone` steps become 0.
-
-    `step` may be an array, one for each position of the matrix.
-    """
+def uniform(step: float) -> Rounding:
+    """Multiples of a step."""
 
     def rounding(values: F64, at: NDArray[np.intp]) -> F64:
-        size = step if isinstance(step, float) else step[at]
-        scaled = values / size
-        rounded = np.rint(scaled)
-        rounded[np.abs(scaled) <= dead_zone] = 0.0
-        return np.asarray(rounded * size)
+        return np.asarray(np.rint(values / step) * step)
 
     return rounding
 
 
 def nearest(levels: F64, scale: F64) -> Rounding:
     """The nearest of some ascending levels, times the scale at each position of the matrix."""
-    middle = (levels[1:] + levels[:-1]) / 2
 
     def rounding(values: F64, at: NDArray[np.intp]) -> F64:
         size = scale[at]
-        return np.asarray(levels[np.searchsorted(middle, values / size)] * size)
+        return np.asarray(levels[nearest_index(levels, values / size)] * size)
 
     return rounding
+
+
+def nearest_index(levels: F64, values: F64) -> NDArray[np.intp]:
+    """Which of some ascending levels is nearest."""
+    return np.searchsorted((levels[1:] + levels[:-1]) / 2, values)

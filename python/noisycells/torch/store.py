@@ -101,7 +101,8 @@ def store(
     Raises
     ------
     TypeError
-        If `moments` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta device, or of a dtype that numpy and safetensors do
+        If `moments` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta
+        device, or of a dtype that numpy and safetensors do
         not have.
     ValueError
         If the model holds no weights or is still being pruned, a mask names no weight, or a

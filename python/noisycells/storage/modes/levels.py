@@ -88,7 +88,7 @@ class Levels(Mode):
     @property
     def _values(self) -> F64:
         count = math.prod(self.radices)
-        return np.arange(count) - (count - 1) / 2
+        return np.arange(count, dtype=np.float64) - (count - 1) / 2
 
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
         """Scales and mask; the digits of what is kept."""
@@ -122,6 +122,8 @@ class Levels(Mode):
         mask = None
         if tensor.stored < tensor.size:
             mask = entropy.decode(next(sections), tensor.table, tensor.group) != 0
+        if base == 0:
+            return np.zeros(tensor.shape, np.float32)
         y = outputs.reshape(tensor.stored, len(self.radices))
         digits = [np.searchsorted(d.thresholds, y[:, k]) for k, d in enumerate(self._digits)]
         values = self._values[np.ravel_multi_index(tuple(digits), self.radices)]
@@ -146,8 +148,8 @@ class Levels(Mode):
         best = unit.copy()
         for spread in SPREADS:
             size = np.where(unit > 0, unit * spread, 1.0)[:, None]
-            rounded = feedback.nearest(self._values, size)(blocks, np.arange(len(blocks))[:, None])
-            error = ((rounded - blocks) ** 2 * real).sum(axis=1)
+            index = feedback.nearest_index(self._values, blocks / size)
+            error = ((self._values[index] * size - blocks) ** 2 * real).sum(axis=1)
             better = error < least
             least, best = np.where(better, error, least), np.where(better, size[:, 0], best)
         best = np.where(unit > 0, best, 0)

@@ -78,11 +78,11 @@ class Mode(ABC):
     @cached_property
     def constellation(self) -> Constellation:
         """The levels of the cells behind the code."""
-        counts = (2, 4, 8) if self.levels == "auto" else (self.levels,)
-        bits = self.assumed.write_bits
-        if self.levels == "auto" and bits is not None:
-            counts = tuple(count for count in counts if count <= 1 << bits)
-        return max((Constellation.design(self.assumed, int(n)) for n in counts), key=self._rate)
+        if self.levels != "auto":
+            return Constellation.design(self.assumed, int(self.levels))
+        most = 8 if self.assumed.write_bits is None else 1 << self.assumed.write_bits
+        counts = [count for count in (2, 4, 8) if count <= most]
+        return max((Constellation.design(self.assumed, n) for n in counts), key=self._rate)
 
     def _rate(self, constellation: Constellation) -> float:
         """Bits a cell of a long block."""
