@@ -1,4 +1,4 @@
-"""The range coder: exact round trips, rates near the entropy, nothing that a damaged code crashes."""
+"""The range coder: exact round trips, rates near the entropy, no crash from damaged codes."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_refit_finds_moved_levels() -> None:
     found = Constellation.design(PCM, 4)
     rng = np.random.default_rng(2)
     level = rng.integers(0, 4, 100_000)
-    moved = found.mean + [0.03, 0.05, -0.05, 0.02]
+    moved = found.mean + np.array([0.03, 0.05, -0.05, 0.02])
     y = moved[level] + 1.2 * found.std[level] * rng.standard_normal(len(level))
     refit = found.refit(y.astype(np.float32))
     assert np.allclose(refit.mean, moved, atol=0.01)

@@ -16,6 +16,7 @@ from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Reader, check_output, replacing, usual_name
 from ..io.dtypes import WITHOUT_NUMPY
+from .coded import coded_codec, inspect_coded, refuse
 from .options import (
     IN_FILE,
     OUT_FILE,
@@ -137,12 +138,15 @@ def store(
     Tied weights are stored once and keep all their names.
     """
     check_output(output, model)
+    analog = {
+        "cells": None if cells == (1,) else cells,
+        "mean_cells": mean_cells,
+        "thresholds": thresholds,
+        "write_bits": write_bits,
+    }
     codec: storage.Codec | storage.Coded | storage.Levels
-    coded = {"step": step, "radices": radices, "noise_margin": noise_margin}
-    analog = {"mean_cells": mean_cells, "thresholds": thresholds, "write_bits": write_bits}
-    margin = 1.1 if noise_margin is None else noise_margin
     if mode == "paper":
-        _refuse(mode, coded)
+        refuse(mode, {"step": step, "radices": radices, "noise_margin": noise_margin})
         codec = storage.Codec(
             channel,
             sign_protection=sign_protection,
@@ -153,13 +157,9 @@ def store(
             scope=scope,
             write_bits=_write_bits(write_bits),
         )
-    elif mode == "coded":
-        _refuse(mode, analog | {"radices": radices, "cells": None if cells == (1,) else cells})
-        step = 0.25 if step is None else step
-        codec = storage.Coded(channel, step=step, noise_margin=margin)
     else:
-        _refuse(mode, analog | {"step": step, "cells": None if cells == (1,) else cells})
-        codec = storage.Levels(channel, radices=radices or (4,), noise_margin=margin)
+        refuse(mode, analog)
+        codec = coded_codec(mode, channel, step, radices, noise_margin)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     if model.suffix == ".safetensors":
         with Reader(model, checked=False) as reader:
@@ -184,13 +184,6 @@ def store(
         storage.save(output, stored)
         cost = stored.cost
     click.echo(to_json(cost.to_dict()) if as_json else cost)
-
-
-def _refuse(mode: str, options: dict[str, Any]) -> None:
-    """Refuse options that are given and mean nothing in this mode."""
-    for name, value in options.items():
-        if value is not None:
-            raise ValueError(f"--{name.replace('_', '-')}: expected none with --mode {mode}")
 
 
 @click.command()
@@ -228,7 +221,7 @@ def inspect(file: Path, as_json: bool) -> None:
     """Show what a file of `noisycells store` holds, and every cell it takes."""
     loaded = storage.load(file)
     if isinstance(loaded, storage.CodedModel):
-        _inspect_coded(loaded, as_json)
+        inspect_coded(loaded, as_json)
         return
     model = (
         storage.StoredModel({loaded.name: loaded})
@@ -247,38 +240,6 @@ def inspect(file: Path, as_json: bool) -> None:
         click.echo(f"{name}: {shape}, digital")
     for alias, name in model.aliases.items():
         click.echo(f"{alias}: the same as {name}")
-    click.echo(model.cost)
-
-
-def _inspect_coded(model: storage.CodedModel, as_json: bool) -> None:
-    layout, codec = model.layout, model.codec
-    if as_json:
-        tensors = {name: {"shape": t.shape, "stored": t.stored} for name, t in model.items()}
-        described = {
-            "mode": codec.NAME,
-            "channel": codec.channel.name,
-            "options": codec.options(),
-            "layout": layout._asdict(),
-            "tensors": tensors,
-            "digital": {name: list(array.shape) for name, array in model.digital.items()},
-            "aliases": model.aliases,
-            "cost": model.cost.to_dict(),
-        }
-        click.echo(to_json(described))
-        return
-    for name, tensor in model.items():
-        shape = " x ".join(map(str, tensor.shape)) or "scalar"
-        click.echo(f"{name}: {shape}, {tensor.stored:,} weights stored")
-    for name, array in model.digital.items():
-        shape = " x ".join(map(str, array.shape)) or "scalar"
-        click.echo(f"{name}: {shape}, digital")
-    for alias, name in model.aliases.items():
-        click.echo(f"{alias}: the same as {name}")
-    levels = len(codec.constellation.inputs)
-    click.echo(
-        f"mode {codec.NAME}, {codec.channel.name}: {layout.size:,} bytes in {layout.blocks} blocks "
-        f"of {levels} levels a cell, {8 * layout.size / max(1, len(model.cells)):.3f} bits a cell"
-    )
     click.echo(model.cost)
 
 

@@ -14,10 +14,7 @@ from ..io import DTYPES, DecodeError, Reader, Writer, dumps, narrow, widen
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .blocks import Layout
-from .ldpc import LANES, MAX_DEGREE
-from .modes import Coded, CodedModel, CodedTensor, Levels
-from .modes.mode import Mode
-from .schema import (
+from .fields import (
     Field,
     check_shape,
     computed,
@@ -27,6 +24,9 @@ from .schema import (
     json_field,
     stream_version,
 )
+from .ldpc import LANES, MAX_DEGREE
+from .modes import Coded, CodedModel, CodedTensor, Levels
+from .modes.mode import Mode
 from .stored import StoredTensor
 
 KIND = "coded"
