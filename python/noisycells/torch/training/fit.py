@@ -170,23 +170,23 @@ def fit(
         raise ValueError("autocast: expected a type whose gradients need no scaling, got float16")
     loss = loss or _cross_entropy
     validate = validate or measure
-    optimizer = (optimizer or _adam)(model.parameters())
+    stepper = (optimizer or _adam)(model.parameters())
     steps = epochs * len(loader) if scheduler is not None else 0  # type: ignore[arg-type]
-    schedule = None if scheduler is None else scheduler(optimizer, steps)
+    schedule = None if scheduler is None else scheduler(stepper, steps)
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     settings = {"seed": check_seed("seed", seed), "steps": steps, "autocast": str(autocast)}
-    state = TrainingState(inner, optimizer, schedule, device, settings)
+    state = TrainingState(inner, stepper, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
     def learn(*batch: Tensor) -> None:
-        optimizer.zero_grad()
+        stepper.zero_grad()
         with mixed_precision(device, autocast):
             value = loss(model, *batch)
         value.backward()
         if clip_gradient is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
-        optimizer.step()
+        stepper.step()
         if schedule is not None:
             schedule.step()
 
