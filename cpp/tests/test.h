@@ -19,6 +19,7 @@ void channel_tests();
 void codec_tests();
 void bitpack_tests();
 void crossbar_tests();
+void coding_tests();
 void parallel_tests();
 
 extern int failures;
