@@ -151,7 +151,7 @@ class Constellation:
         """Level of each cell from its bits, uint8 (cells, bits)."""
         rank = np.argsort(self.labels).astype(np.uint8)
         code = (bits << np.arange(self.bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
-        return rank[code]
+        return np.asarray(rank[code], np.uint8)
 
     def soft_bits(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-likelihood ratios, positive for 0, of the bits of each output; (cells, bits)."""
