@@ -145,6 +145,13 @@ def test_overrides() -> None:
         Coded(PCM).encode(weights, overrides={"c.*": Coded(PCM)})
 
 
+def test_levels_of_other_digits_are_no_override() -> None:
+    """Which digits a tensor has is not in its cells: it would be read wrong."""
+    for other in (Levels(PCM, radices=(3, 4)), Levels(PCM, block=8)):
+        with pytest.raises(ValueError, match="overrides: expected cells as of this codec"):
+            Levels(PCM).encode({"w": DENSE}, overrides={"w": other})
+
+
 def test_what_is_lost_is_an_error_and_never_weights() -> None:
     loud = nc.Channel(PCM.x, PCM.mean, 1.4 * PCM.std, name="loud")
     stored = Coded(loud, learnt=PCM, step=0.1).encode(WEIGHTS, MASKS)

@@ -72,6 +72,10 @@ class Levels(Mode):
         self.radices = tuple(_arguments.integer("radices", r, 2, 8) for r in radices)
         self.block = None if block is None else _arguments.integer("block", block, 1)
 
+    def can_read(self, other: Levels) -> bool:
+        """Whether digits and blocks are the same: they are not in the cells."""
+        return self.radices == other.radices and self.block == other.block
+
     @cached_property
     def _digits(self) -> tuple[SideLevels, ...]:
         return tuple(design_levels(self.assumed, radix) for radix in self.radices)

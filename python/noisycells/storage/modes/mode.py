@@ -169,6 +169,8 @@ class Mode(ABC):
             found[name] = overrides[matching[0]] if matching else self
             if type(found[name]) is not type(self):
                 raise _arguments.wrong_type("overrides", type(self).__name__, found[name])
+            if not self.can_read(found[name]):
+                raise _arguments.wrong_value("overrides", "cells as of this codec", found[name])
         if unused:
             expected = "patterns that match a tensor"
             raise _arguments.wrong_value("overrides", expected, sorted(unused))
@@ -196,6 +198,10 @@ class Mode(ABC):
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """The arguments besides the channels, as JSON knows them."""
+
+    def can_read(self, other: Any) -> bool:
+        """Whether this codec reads what `other`, of its class, has encoded."""
+        return True
 
     def code_options(self) -> dict[str, Any]:
         """The arguments of the cells behind the code."""
