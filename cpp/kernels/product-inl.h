@@ -1,5 +1,5 @@
 // Tiled products of input codes and packed weights, their noise, ADC and digital accumulation
-// (reference/crossbar.py). The driver, crossbar.cpp, cuts the work into panels and row blocks.
+// (reference/crossbar.py). The driver, product.cpp, cuts the work into panels and row blocks.
 #pragma once
 
 #include "rng-inl.h"

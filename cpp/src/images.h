@@ -1,5 +1,4 @@
-// What the drivers of products and of their gradients share: shares of threads, and patches of
-// images.
+// Patches of a convolution's images, for products and for their gradients.
 #pragma once
 
 #include <algorithm>
@@ -9,17 +8,9 @@
 
 #include "noisycells/crossbar.h"
 #include "noisycells/parallel.h"
+#include "shares.h"
 
 namespace noisycells {
-
-// Sleeping threads take some 50 us to wake: a share that is worth it, in ns, and what things take,
-// about, at 3 GHz.
-inline constexpr double kShare = 60'000;
-inline constexpr double kDevice = 1, kCopied = 0.3, kInput = 0.25, kPatchInput = 0.8, kOutput = 0.3;
-
-inline std::ptrdiff_t grain(double each) {
-  return std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(kShare / std::max(each, 1e-3)));
-}
 
 inline constexpr std::ptrdiff_t kGathered = 8;  // patches at once
 

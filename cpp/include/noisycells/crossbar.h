@@ -85,16 +85,32 @@ class CrossbarArray {
 
  private:
   struct Work;
+  struct Chunk;
   struct Block;
+  struct Pass;
   int tile_rows(int tile) const;
   int padded_rows(int tile) const;
   // A group's panels lie together: those of all planes and tiles.
   char* panel(std::ptrdiff_t group, int plane, int tile, bool variance) const;
   float* peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const;
-  void prepare(const float* input, std::ptrdiff_t row, const Product& how, const Block& block,
-               std::int64_t* clipped, bool* finite) const;
-  // Vectors begin .. end.
+  // Products of the vectors begin .. end, chunk by chunk.
   void multiply(const Work& work, std::ptrdiff_t begin, std::ptrdiff_t end, int threads) const;
+  // Room for the codes of as many vectors as are converted at once.
+  Chunk layout(const Product& how, std::ptrdiff_t vectors, int threads) const;
+  void convert(const Work& work, const Chunk& chunk, int threads) const;
+  // Of one input vector; counts what the DAC clips.
+  float full_scale(const float* input, const Product& how, std::int64_t& clipped,
+                   bool& finite) const;
+  void encode(const float* input, std::ptrdiff_t row, const Product& how,
+              const Chunk& chunk) const;
+  void multiply_chunk(const Work& work, const Chunk& chunk, int threads) const;
+  void multiply_block(const Work& work, const Chunk& chunk, Block& block) const;
+  // The analog sums of one pass, and where weights are noisy those of the squares.
+  void multiply_tile(const Product& how, const Chunk& chunk, const Pass& pass,
+                     Block& block) const;
+  // Their noise and ADC; adds them to the block's total.
+  void read(const Work& work, const Chunk& chunk, const Pass& pass, Block& block) const;
+  Read read_of(const Product& how, const Pass& pass) const;
 
   std::ptrdiff_t n_, k_, groups_, padded_k_;
   int rows_, planes_, tiles_;
