@@ -63,7 +63,7 @@ def test_listing_devices_is_light() -> None:
 
 # Data flows one way; a room may import itself and what stands before it.
 ROOMS = [
-    {"_float32", "_types", "_arguments", "_core", "runtime"},
+    {"_float32", "_types", "_analog", "_arguments", "_core", "runtime"},
     {"reference"},
     {"random", "bits"},
     {"channel"},
@@ -97,17 +97,28 @@ def imports_of(path: Path, name: str) -> set[str]:
     return {m.split(".")[1] for m in found if m.startswith("noisycells.")}
 
 
-def test_rooms_only_import_lower_rooms() -> None:
-    rank = {module: i for i, room in enumerate(ROOMS) for module in room}
+def imports_of_modules() -> Iterator[tuple[str, str, set[str]]]:
+    """(name, room, rooms it imports) of each module but the package itself."""
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts == ("__init__",):
-            continue
-        own = parts[0]
+        if parts != ("__init__",):
+            name = ".".join(("noisycells", *(p for p in parts if p != "__init__")))
+            yield name, parts[0], imports_of(path, name)
+
+
+def test_rooms_only_import_lower_rooms() -> None:
+    rank = {module: i for i, room in enumerate(ROOMS) for module in room}
+    for name, own, imported in imports_of_modules():
         assert own in rank, f"{own}: a module of no room; name its room in ROOMS"
-        name = ".".join(("noisycells", *(p for p in parts if p != "__init__")))
-        for other in imports_of(path, name) & rank.keys():
+        for other in imported & rank.keys():
             assert rank[other] <= rank[own], f"{name} imports {other}, of a higher room"
+
+
+def test_only_tests_import_the_reference() -> None:
+    """It specifies; what the package computes with stands below it."""
+    found = [n for n, room, used in imports_of_modules() if "reference" in used - {room}]
+    assert found == []
+    assert "reference" not in imports_of(PACKAGE / "__init__.py", "noisycells")
 
 
 # --------------------------------------------------------------------------- names

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core, random
+from .._analog import Plane, dac, input_ranges, plane_values
 from .._types import F32, tiles
 from ..devices.device import Device
-from ..reference.crossbar import Plane, dac, input_ranges, plane_values
 from ..runtime import simd_level, threads_argument
 from . import irdrop
 from .mapping import Scales, slice_factors
