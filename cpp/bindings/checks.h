@@ -26,8 +26,8 @@ inline void require(bool ok, const std::string& message) {
 
 template <class T>
 std::int64_t length(const Array<T>& a, const char* name) {
-  require(a.ndim() == 1, std::string(name) + ": expected 1 dimension, got " +
-                             std::to_string(a.ndim()));
+  require(a.ndim() == 1,
+          std::string(name) + ": expected 1 dimension, got " + std::to_string(a.ndim()));
   return a.shape(0);
 }
 
@@ -46,8 +46,8 @@ void require_rows(const Array<T>& a, const char* name, std::int64_t columns) {
 
 inline void require_matrix(const Floats& a, const char* name, std::int64_t n, std::int64_t k) {
   require(a.ndim() == 2 && a.shape(0) == n && a.shape(1) == k,
-          std::string(name) + ": expected shape (" + std::to_string(n) + ", " +
-              std::to_string(k) + ")");
+          std::string(name) + ": expected shape (" + std::to_string(n) + ", " + std::to_string(k) +
+              ")");
 }
 
 inline const std::uint8_t* mask_data(const std::optional<Array<std::uint8_t>>& mask,

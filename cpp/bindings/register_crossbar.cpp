@@ -48,9 +48,9 @@ void check(const ProductSettings& s) {
   const Product& how = s.how;
   require(how.dac_levels >= 0 && how.dac_levels <= 32767,
           "dac_levels: expected 0 to 32767, got " + std::to_string(how.dac_levels));
-  require(how.slice_bits >= 0 && how.slice_bits <= 15 &&
-              (how.slice_bits == 0 || how.dac_levels > 0),
-          "slice_bits: expected 0 to 15, with a DAC, got " + std::to_string(how.slice_bits));
+  require(
+      how.slice_bits >= 0 && how.slice_bits <= 15 && (how.slice_bits == 0 || how.dac_levels > 0),
+      "slice_bits: expected 0 to 15, with a DAC, got " + std::to_string(how.slice_bits));
   require(how.adc_levels >= 0 && how.adc_levels <= 32767,
           "adc_levels: expected 0 to 32767, got " + std::to_string(how.adc_levels));
   require(std::isfinite(how.output_noise) && how.output_noise >= 0,
@@ -63,11 +63,13 @@ void check(const ProductSettings& s) {
     require(std::isfinite(scale), "row_scale: expected finite values");
 }
 
-std::unique_ptr<ProductSettings> make_settings(
-    int dac_levels, int slice_bits, int adc_levels, const Floats& steps,
-    const Floats& plane_factors, float output_noise, bool weight_noise,
-    std::optional<float> fixed_range, const Floats& scale, const MaybeFloats& bias,
-    const MaybeFloats& row_scale, std::uint64_t seed, std::uint64_t stream) {
+std::unique_ptr<ProductSettings> make_settings(int dac_levels, int slice_bits, int adc_levels,
+                                               const Floats& steps, const Floats& plane_factors,
+                                               float output_noise, bool weight_noise,
+                                               std::optional<float> fixed_range,
+                                               const Floats& scale, const MaybeFloats& bias,
+                                               const MaybeFloats& row_scale, std::uint64_t seed,
+                                               std::uint64_t stream) {
   require_range(fixed_range);
   auto s = std::make_unique<ProductSettings>();
   s->steps = copied(steps, "steps");
@@ -172,10 +174,9 @@ Floats pack(CrossbarArray& array, int plane, const MaybeFloats& positive,
 // Refuses settings that are not for this array; returns its passes under them.
 std::int64_t checked_passes(const CrossbarArray& array, const ProductSettings& s) {
   const int most = array.integer() ? 127 : 32767;
-  require(s.how.dac_levels <= most, "dac_levels: expected 0 to " + std::to_string(most) +
-                                        ", got " + std::to_string(s.how.dac_levels));
-  require(!array.integer() || s.how.dac_levels > 0,
-          "dac_levels: the integer kernel needs a DAC");
+  require(s.how.dac_levels <= most, "dac_levels: expected 0 to " + std::to_string(most) + ", got " +
+                                        std::to_string(s.how.dac_levels));
+  require(!array.integer() || s.how.dac_levels > 0, "dac_levels: the integer kernel needs a DAC");
   require(!s.how.weight_noise || array.has_variance(),
           "weight_noise: the array was packed without variances");
   const std::int64_t passes = static_cast<std::int64_t>(array.planes()) * array.tiles() *
@@ -244,8 +245,7 @@ std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
 void bound_weight_gradient(const Floats& x, const Floats& grad, Floats& total,
                            const Convolution& convolution, int rows, int dac_levels, int shift,
                            int digit, std::optional<float> fixed_range,
-                           const MaybeFloats& row_scale, const MaybeBits& inside,
-                           int num_threads) {
+                           const MaybeFloats& row_scale, const MaybeBits& inside, int num_threads) {
   require(total.ndim() == 2 && total.shape(0) >= 1 && total.shape(1) >= 1,
           "total: expected shape (out, inputs)");
   const std::int64_t n = total.shape(0), k = total.shape(1);
@@ -260,7 +260,10 @@ void bound_weight_gradient(const Floats& x, const Floats& grad, Floats& total,
   require_range(fixed_range);
   if (row_scale) require_length(*row_scale, "row_scale", k);
   if (inside) require_inside(*inside, (k + rows - 1) / rows, batch, n);
-  const WeightGradient how{dac_levels, shift, digit, fixed_range.value_or(0.0f),
+  const WeightGradient how{dac_levels,
+                           shift,
+                           digit,
+                           fixed_range.value_or(0.0f),
                            row_scale ? row_scale->data() : nullptr,
                            inside ? inside->data() : nullptr};
   float* to = total.mutable_data();
@@ -274,10 +277,9 @@ void register_crossbar(py::module_& m) {
   py::class_<ProductSettings>(m, "ProductSettings")
       .def(py::init(&make_settings), py::kw_only(), py::arg("dac_levels"), py::arg("slice_bits"),
            py::arg("adc_levels"), py::arg("steps").noconvert(),
-           py::arg("plane_factors").noconvert(), py::arg("output_noise"),
-           py::arg("weight_noise"), py::arg("fixed_range"), py::arg("scale").noconvert(),
-           py::arg("bias").noconvert(), py::arg("row_scale").noconvert(), py::arg("seed"),
-           py::arg("stream"));
+           py::arg("plane_factors").noconvert(), py::arg("output_noise"), py::arg("weight_noise"),
+           py::arg("fixed_range"), py::arg("scale").noconvert(), py::arg("bias").noconvert(),
+           py::arg("row_scale").noconvert(), py::arg("seed"), py::arg("stream"));
   py::class_<Convolution>(m, "Convolution")
       .def(py::init(&make_convolution), py::arg("kernel"), py::arg("stride"), py::arg("padding"),
            py::arg("dilation"));
@@ -294,9 +296,9 @@ void register_crossbar(py::module_& m) {
            py::arg("convolution") = py::none(), py::arg("num_threads") = 0);
   m.def("weight_gradient", &bound_weight_gradient, py::arg("x").noconvert(),
         py::arg("grad").noconvert(), py::arg("total").noconvert(), py::arg("convolution"),
-        py::kw_only(), py::arg("rows"), py::arg("dac_levels"), py::arg("shift"),
-        py::arg("digit"), py::arg("fixed_range"), py::arg("row_scale").noconvert(),
-        py::arg("inside").noconvert(), py::arg("num_threads") = 0);
+        py::kw_only(), py::arg("rows"), py::arg("dac_levels"), py::arg("shift"), py::arg("digit"),
+        py::arg("fixed_range"), py::arg("row_scale").noconvert(), py::arg("inside").noconvert(),
+        py::arg("num_threads") = 0);
 }
 
 }  // namespace noisycells::bindings

@@ -26,8 +26,11 @@ Limits make_limits(float low, float high, Pair stuck, Ends conductances) {
   require(low <= high, "low: expected at most high");
   constexpr std::uint64_t top = 0xFFFFFFFFu;
   const std::uint64_t off = std::min(stuck.first, top), on = std::min(stuck.second, top);
-  return {low, high, static_cast<std::uint32_t>(off),
-          static_cast<std::uint32_t>(std::min(off + on, top)), conductances.first,
+  return {low,
+          high,
+          static_cast<std::uint32_t>(off),
+          static_cast<std::uint32_t>(std::min(off + on, top)),
+          conductances.first,
           conductances.second};
 }
 
@@ -43,8 +46,8 @@ std::unique_ptr<BoundProgramming> make_programming(const Floats& table, float x0
 }
 
 std::unique_ptr<BoundAging> make_aging(const MaybeFloats& relaxation, const MaybeFloats& drift,
-                                         const MaybeFloats& flicker, float x0, float inv_dx,
-                                         float low, float high, Pair stuck, Ends conductances) {
+                                       const MaybeFloats& flicker, float x0, float inv_dx,
+                                       float low, float high, Pair stuck, Ends conductances) {
   auto b = std::make_unique<BoundAging>();
   const auto bind = [](const MaybeFloats& table, const char* name, int columns,
                        std::vector<float>& memory, const float*& data, std::int32_t& n) {
@@ -110,8 +113,8 @@ void bound_program_pair(const Floats& w, const Floats& inverse, float g_min, flo
 }
 
 void bound_age(const Floats& w, const Floats& inverse, int sign, float g_min, float span,
-               const Floats& programmed, Floats& out, const BoundAging& device,
-               std::uint64_t seed, std::uint64_t stream, std::int64_t cell, int num_threads) {
+               const Floats& programmed, Floats& out, const BoundAging& device, std::uint64_t seed,
+               std::uint64_t stream, std::int64_t cell, int num_threads) {
   require(w.ndim() == 2, "weights: expected 2 dimensions");
   const std::int64_t n = w.shape(0), k = w.shape(1);
   require_matrix(programmed, "programmed", n, k);
@@ -120,8 +123,8 @@ void bound_age(const Floats& w, const Floats& inverse, int sign, float g_min, fl
   const Draw draw = checked_draw(seed, stream, cell);
   float* to = out.mutable_data();
   py::gil_scoped_release release;
-  age(w.data(), inverse.data(), stride, static_cast<float>(sign), g_min, span, programmed.data(),
-      n, k, to, device.device, draw, num_threads);
+  age(w.data(), inverse.data(), stride, static_cast<float>(sign), g_min, span, programmed.data(), n,
+      k, to, device.device, draw, num_threads);
 }
 
 }  // namespace
@@ -134,10 +137,9 @@ void register_devices(py::module_& m) {
            py::arg("inv_dx"), py::arg("low"), py::arg("high"), py::arg("stuck") = stuck(),
            py::arg("stuck_conductances") = ends());
   py::class_<BoundAging>(m, "Aging")
-      .def(py::init(&make_aging), py::arg("relaxation").noconvert(),
-           py::arg("drift").noconvert(), py::arg("flicker").noconvert(), py::arg("x0"),
-           py::arg("inv_dx"), py::arg("low"), py::arg("high"), py::arg("stuck") = stuck(),
-           py::arg("stuck_conductances") = ends());
+      .def(py::init(&make_aging), py::arg("relaxation").noconvert(), py::arg("drift").noconvert(),
+           py::arg("flicker").noconvert(), py::arg("x0"), py::arg("inv_dx"), py::arg("low"),
+           py::arg("high"), py::arg("stuck") = stuck(), py::arg("stuck_conductances") = ends());
   m.def("program", &bound_program, py::arg("weights").noconvert(), py::arg("inverse").noconvert(),
         py::arg("sign"), py::arg("g_min"), py::arg("span"), py::arg("out").noconvert(),
         py::arg("device"), py::arg("seed"), py::arg("stream"), py::arg("cell"),

@@ -17,10 +17,9 @@ void in_blocks(const float* inverse, int inverse_stride, float sign, std::ptrdif
     for (std::ptrdiff_t i = begin; i < end; i += kBlock) f(i, std::min(i + kBlock, end), scale);
   };
   if (inverse_stride == 0) {
-    parallel_for(n * k, grain(kDevice) / kBlock * kBlock, threads,
-                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                   piece(begin, end, sign * inverse[0]);
-                 });
+    parallel_for(
+        n * k, grain(kDevice) / kBlock * kBlock, threads,
+        [&](std::ptrdiff_t begin, std::ptrdiff_t end) { piece(begin, end, sign * inverse[0]); });
     return;
   }
   parallel_for(n, grain(kDevice * static_cast<double>(k)), threads,
@@ -42,14 +41,14 @@ void program(const float* w, const float* inverse, int inverse_stride, float sig
             });
 }
 
-void program_pair(const float* w, const float* inverse, int inverse_stride, float g_min,
-                  float span, std::ptrdiff_t n, std::ptrdiff_t k, float* positive,
-                  float* negative, const Programming& device, const Draw& draw, int threads) {
+void program_pair(const float* w, const float* inverse, int inverse_stride, float g_min, float span,
+                  std::ptrdiff_t n, std::ptrdiff_t k, float* positive, float* negative,
+                  const Programming& device, const Draw& draw, int threads) {
   const Kernels& kernel = kernels();
   in_blocks(inverse, inverse_stride, 1.0f, n, k, threads,
             [&](std::ptrdiff_t i, std::ptrdiff_t end, float scale) {
-              kernel.program_pair(w + i, positive + i, negative + i, end - i,
-                                  {scale, g_min, span}, device, draw, i);
+              kernel.program_pair(w + i, positive + i, negative + i, end - i, {scale, g_min, span},
+                                  device, draw, i);
             });
 }
 
@@ -59,8 +58,8 @@ void age(const float* w, const float* inverse, int inverse_stride, float sign, f
   const Kernels& kernel = kernels();
   in_blocks(inverse, inverse_stride, sign, n, k, threads,
             [&](std::ptrdiff_t i, std::ptrdiff_t end, float scale) {
-              kernel.age(w + i, programmed + i, g + i, end - i, {scale, g_min, span}, device,
-                         draw, i);
+              kernel.age(w + i, programmed + i, g + i, end - i, {scale, g_min, span}, device, draw,
+                         i);
             });
 }
 

@@ -1,11 +1,11 @@
 // Gradients of weights through a crossbar, in parallel over parts of the batch and groups of
 // outputs.
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <vector>
 
+#include "bits.h"
 #include "images.h"
 #include "noisycells/crossbar.h"
 #include "noisycells/parallel.h"
@@ -81,11 +81,9 @@ void convert(const Job& job, const float* driven, std::ptrdiff_t first, std::ptr
     input = room.gathered.data();
   }
   for (std::ptrdiff_t r = 0; r < rows; ++r, input += job.k) {
-    float range = how.fixed_range;
-    if (!(range > 0)) {
-      const std::int32_t top = job.kernel.peak(input, how.row_scale, job.k);
-      std::memcpy(&range, &top, sizeof range);
-    }
+    const float range = how.fixed_range > 0
+                            ? how.fixed_range
+                            : float_of(job.kernel.peak(input, how.row_scale, job.k));
     const auto levels = static_cast<float>(how.dac_levels);
     room.steps[r] = range / levels;
     const float inverse =
@@ -93,18 +91,16 @@ void convert(const Job& job, const float* driven, std::ptrdiff_t first, std::ptr
     // Driven inputs reach their vector's own range at most; others pass as they are.
     const Dac dac{inverse, how.fixed_range > 0 ? how.dac_levels : 1 << 24, how.shift, how.digit};
     for (std::ptrdiff_t t = 0; t < tiles; ++t)
-      job.kernel.input_values(input + t * job.tile_rows,
-                              driven ? driven + t * job.tile_rows : nullptr, job.rows_of(t),
-                              padded(job.rows_of(t)), dac,
-                              room.values.data() + r * width + t * tile_width);
+      job.kernel.input_values(
+          input + t * job.tile_rows, driven ? driven + t * job.tile_rows : nullptr, job.rows_of(t),
+          padded(job.rows_of(t)), dac, room.values.data() + r * width + t * tile_width);
   }
 }
 
 // A block of gradients of kGroup outputs, times the steps of the DAC, without those whose sums
 // the ADC cut off.
-void mask(const float* grad, std::ptrdiff_t n, int columns, std::ptrdiff_t rows,
-          const float* steps, const std::uint8_t* inside, std::ptrdiff_t inside_bytes,
-          float* out) {
+void mask(const float* grad, std::ptrdiff_t n, int columns, std::ptrdiff_t rows, const float* steps,
+          const std::uint8_t* inside, std::ptrdiff_t inside_bytes, float* out) {
   for (std::ptrdiff_t r = 0; r < rows; ++r, grad += n, out += kGroup) {
     for (int c = 0; c < columns; ++c) out[c] = grad[c] * steps[r];
     if (!inside) continue;
@@ -119,8 +115,8 @@ void mask(const float* grad, std::ptrdiff_t n, int columns, std::ptrdiff_t rows,
 }
 
 // Adds the products of the block's gradients, of outputs from `column` on, and its inputs.
-void add_products(const Job& job, std::ptrdiff_t first, std::ptrdiff_t rows,
-                  std::ptrdiff_t column, float* sum, Room& room) {
+void add_products(const Job& job, std::ptrdiff_t first, std::ptrdiff_t rows, std::ptrdiff_t column,
+                  float* sum, Room& room) {
   const std::ptrdiff_t tiles = job.tiles(), tile_width = job.tile_width(), width = job.width();
   const int columns = static_cast<int>(std::min<std::ptrdiff_t>(kGroup, job.n - column));
   const std::ptrdiff_t inside_bytes = job.inside_bytes();
@@ -143,17 +139,17 @@ void add_parts(const Job& job, const float* sums, float* total, int threads) {
   const std::ptrdiff_t tiles = job.tiles(), tile_width = job.tile_width();
   parallel_for(job.n, grain(kCopied * static_cast<double>(parts * job.k)), threads,
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    for (std::ptrdiff_t j = begin; j < end; ++j)
-      for (std::ptrdiff_t t = 0; t < tiles; ++t) {
-        float* to = total + j * job.k + t * job.tile_rows;
-        const std::ptrdiff_t count = job.rows_of(t);
-        for (std::ptrdiff_t part = 0; part < parts; ++part) {
-          const float* of_part = sums + (part * job.n + j) * width + t * tile_width;
-          for (std::ptrdiff_t i = 0; i < count; ++i)
-            to[i] = part == 0 ? of_part[i] : to[i] + of_part[i];
-        }
-      }
-  });
+                 for (std::ptrdiff_t j = begin; j < end; ++j)
+                   for (std::ptrdiff_t t = 0; t < tiles; ++t) {
+                     float* to = total + j * job.k + t * job.tile_rows;
+                     const std::ptrdiff_t count = job.rows_of(t);
+                     for (std::ptrdiff_t part = 0; part < parts; ++part) {
+                       const float* of_part = sums + (part * job.n + j) * width + t * tile_width;
+                       for (std::ptrdiff_t i = 0; i < count; ++i)
+                         to[i] = part == 0 ? of_part[i] : to[i] + of_part[i];
+                     }
+                   }
+               });
 }
 
 }  // namespace

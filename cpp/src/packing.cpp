@@ -9,8 +9,8 @@
 
 namespace noisycells {
 
-CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes,
-                             bool integer, bool narrow, bool variance)
+CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes, bool integer,
+                             bool narrow, bool variance)
     : n_(n), k_(k), groups_((n + kGroup - 1) / kGroup), rows_(rows), planes_(planes),
       tiles_(static_cast<int>((k + rows - 1) / rows)), integer_(integer), narrow_(narrow),
       variance_(variance), kernels_(&kernels()) {
@@ -22,8 +22,8 @@ CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int p
   group_bytes_ = planes * padded_k_ * (weight_bytes_ + variance_bytes_);
   memory_.reset(new char[static_cast<std::size_t>(groups_ * group_bytes_) + kAlign]);
   panels_ = aligned(memory_.get());
-  peaks_.reset(new float[static_cast<std::size_t>(groups_ * planes * tiles_ * kGroup *
-                                                  (variance ? 2 : 1))]);
+  peaks_.reset(
+      new float[static_cast<std::size_t>(groups_ * planes * tiles_ * kGroup * (variance ? 2 : 1))]);
   packed_.resize(static_cast<std::size_t>(planes));
 }
 
@@ -55,8 +55,7 @@ float* CrossbarArray::peaks(std::ptrdiff_t group, int plane, int tile, bool vari
 }
 
 void CrossbarArray::pack(int plane, const float* positive, const float* negative,
-                         float inverse_span, const float* variance, float* reach,
-                         int threads) {
+                         float inverse_span, const float* variance, float* reach, int threads) {
   if (!positive) {  // -(negative) inverse_span
     positive = negative;
     negative = nullptr;
@@ -67,21 +66,23 @@ void CrossbarArray::pack(int plane, const float* positive, const float* negative
   const double panel_weights = static_cast<double>(kGroup * tile_rows(0));
   parallel_for(groups_ * tiles_, grain(kInput * 2 * panel_weights), threads,
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    for (std::ptrdiff_t i = begin; i < end; ++i) {
-      const std::ptrdiff_t group = i / tiles_;
-      const int tile = static_cast<int>(i % tiles_);
-      const std::ptrdiff_t at = group * kGroup * k_ + static_cast<std::ptrdiff_t>(tile) * rows_;
-      const int columns = static_cast<int>(std::min<std::ptrdiff_t>(kGroup, n_ - group * kGroup));
-      each[static_cast<std::size_t>(i)] = kernels_->pack(
-          positive + at, negative ? negative + at : nullptr, k_, columns, tile_rows(tile),
-          inverse_span, levels, panel(group, plane, tile, false),
-          peaks(group, plane, tile, false));
-      if (variance_)
-        kernels_->pack(variance + at, nullptr, k_, columns, tile_rows(tile), 1.0f,
-                       integer_ ? kVarianceLevels : 0, panel(group, plane, tile, true),
-                       peaks(group, plane, tile, true));
-    }
-  });
+                 for (std::ptrdiff_t i = begin; i < end; ++i) {
+                   const std::ptrdiff_t group = i / tiles_;
+                   const int tile = static_cast<int>(i % tiles_);
+                   const std::ptrdiff_t at =
+                       group * kGroup * k_ + static_cast<std::ptrdiff_t>(tile) * rows_;
+                   const int columns =
+                       static_cast<int>(std::min<std::ptrdiff_t>(kGroup, n_ - group * kGroup));
+                   each[static_cast<std::size_t>(i)] = kernels_->pack(
+                       positive + at, negative ? negative + at : nullptr, k_, columns,
+                       tile_rows(tile), inverse_span, levels, panel(group, plane, tile, false),
+                       peaks(group, plane, tile, false));
+                   if (variance_)
+                     kernels_->pack(variance + at, nullptr, k_, columns, tile_rows(tile), 1.0f,
+                                    integer_ ? kVarianceLevels : 0, panel(group, plane, tile, true),
+                                    peaks(group, plane, tile, true));
+                 }
+               });
   std::fill(reach, reach + tiles_, 0.0f);
   for (std::ptrdiff_t i = 0; i < groups_ * tiles_; ++i)
     reach[i % tiles_] = std::max(reach[i % tiles_], each[static_cast<std::size_t>(i)]);

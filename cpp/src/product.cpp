@@ -2,10 +2,10 @@
 // group of outputs is multiplied with a block of vectors, pass after pass.
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <limits>
 
 #include "align.h"
+#include "bits.h"
 #include "images.h"
 #include "noisycells/crossbar.h"
 #include "noisycells/parallel.h"
@@ -100,9 +100,8 @@ std::int64_t CrossbarArray::product(const float* x, const Patches* patches, std:
   std::atomic<bool> finite{true};
   const Work work{x, images.get(), batch, y, &how, &clipped, &finite};
   if (batch >= parts * kOwnRows) {  // each thread its own vectors: they never wait for each other
-    parallel_for(batch, kRowBlock, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      multiply(work, begin, end, 1);
-    });
+    parallel_for(batch, kRowBlock, threads,
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) { multiply(work, begin, end, 1); });
   } else {
     multiply(work, 0, batch, threads);
   }
@@ -134,8 +133,7 @@ CrossbarArray::Chunk CrossbarArray::layout(const Product& how, std::ptrdiff_t ve
   chunk.part_stride = padded_k_ * chunk.code_bytes;
   chunk.code_stride = stride(chunk.part_stride * chunk.parts);
   if (how.weight_noise)
-    chunk.square_stride =
-        stride(integer_ ? padded_k_ * 2 : chunk.part_stride * chunk.square_parts);
+    chunk.square_stride = stride(integer_ ? padded_k_ * 2 : chunk.part_stride * chunk.square_parts);
   const std::ptrdiff_t bytes = chunk.slices * (chunk.code_stride + chunk.square_stride);
   const std::ptrdiff_t shares = threads > 0 ? threads : get_num_threads();
   chunk.most = std::max<std::ptrdiff_t>(1, shares * kChunkBytes / bytes);
@@ -151,8 +149,7 @@ CrossbarArray::Chunk CrossbarArray::layout(const Product& how, std::ptrdiff_t ve
 void CrossbarArray::convert(const Work& work, const Chunk& chunk, int threads) const {
   const double input =
       static_cast<double>(k_) * chunk.slices * (work.images ? kPatchInput : kInput);
-  parallel_for(chunk.vectors, grain(input), threads,
-               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(chunk.vectors, grain(input), threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     std::int64_t clipped = 0;
     bool finite = true;
     // Several patches before the first is looked at: its lines, just written, could not be read
@@ -177,17 +174,13 @@ void CrossbarArray::convert(const Work& work, const Chunk& chunk, int threads) c
 float CrossbarArray::full_scale(const float* input, const Product& how, std::int64_t& clipped,
                                 bool& finite) const {
   const std::int32_t top = kernels_->peak(input, how.row_scale, k_);
-  if (top >= 0x7F800000) finite = false;
+  if (top >= 0x7F800000) finite = false;  // the bits of infinity
   if (how.fixed_range > 0) {
-    std::int32_t limit;
-    std::memcpy(&limit, &how.fixed_range, sizeof limit);
-    if (how.dac_levels && top > limit)
+    if (how.dac_levels && top > bits_of(how.fixed_range))
       clipped += kernels_->count_beyond(input, how.row_scale, k_, how.fixed_range);
     return how.fixed_range;
   }
-  float range;
-  std::memcpy(&range, &top, sizeof range);
-  return range;
+  return float_of(top);
 }
 
 void CrossbarArray::encode(const float* input, std::ptrdiff_t row, const Product& how,
@@ -225,21 +218,22 @@ void CrossbarArray::multiply_chunk(const Work& work, const Chunk& chunk, int thr
   const double reads = rows * kGroup * kOutput * tiles_;
   const double sums = kGroup * static_cast<double>(padded_k_) *
                       (kernels_->per_weight + rows * kernels_->per_product);
-  parallel_for(groups_ * row_blocks, grain((reads + sums) * planes_ * chunk.slices), threads,
-               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    Block block;  // its sums are written before they are read
-    kernels_->enter();
-    for (std::ptrdiff_t i = begin; i < end; ++i) {
-      block.group = i / row_blocks;
-      block.columns =
-          static_cast<int>(std::min<std::ptrdiff_t>(kGroup, n_ - block.group * kGroup));
-      block.row = i % row_blocks * kRowBlock;
-      block.rows =
-          static_cast<int>(std::min<std::ptrdiff_t>(kRowBlock, chunk.vectors - block.row));
-      multiply_block(work, chunk, block);
-    }
-    kernels_->leave();
-  });
+  parallel_for(
+      groups_ * row_blocks, grain((reads + sums) * planes_ * chunk.slices), threads,
+      [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        Block block;  // its sums are written before they are read
+        kernels_->enter();
+        for (std::ptrdiff_t i = begin; i < end; ++i) {
+          block.group = i / row_blocks;
+          block.columns =
+              static_cast<int>(std::min<std::ptrdiff_t>(kGroup, n_ - block.group * kGroup));
+          block.row = i % row_blocks * kRowBlock;
+          block.rows =
+              static_cast<int>(std::min<std::ptrdiff_t>(kRowBlock, chunk.vectors - block.row));
+          multiply_block(work, chunk, block);
+        }
+        kernels_->leave();
+      });
 }
 
 void CrossbarArray::multiply_block(const Work& work, const Chunk& chunk, Block& block) const {
@@ -281,8 +275,8 @@ void CrossbarArray::multiply_tile(const Product& how, const Chunk& chunk, const 
     kernels_->multiply_float(codes, chunk.code_stride, chunk.part_stride, chunk.parts, block.rows,
                              weights, rows, block.columns, reinterpret_cast<float*>(block.sums));
     if (variances)
-      kernels_->multiply_float(squares, chunk.square_stride, chunk.part_stride,
-                               chunk.square_parts, block.rows, variances, rows, block.columns,
+      kernels_->multiply_float(squares, chunk.square_stride, chunk.part_stride, chunk.square_parts,
+                               block.rows, variances, rows, block.columns,
                                reinterpret_cast<float*>(block.squares));
   }
 }
@@ -316,13 +310,13 @@ void CrossbarArray::read(const Work& work, const Chunk& chunk, const Pass& pass,
   const std::ptrdiff_t inside_bytes = (n_ + 7) / 8;
   std::uint8_t* inside = nullptr;
   if (how.inside)
-    inside = how.inside + (pass.number * work.batch + row) * inside_bytes +
-             block.group * (kGroup / 8);
+    inside =
+        how.inside + (pass.number * work.batch + row) * inside_bytes + block.group * (kGroup / 8);
   const Draw draw{how.seed, how.stream, kMatmul, static_cast<std::uint32_t>(pass.number)};
   kernels_->read(block.sums, block.squares, integer_,
                  peaks(block.group, pass.plane, pass.tile, false),
-                 variance_ ? peaks(block.group, pass.plane, pass.tile, true) : nullptr,
-                 block.rows, block.columns, read_of(how, pass), draw, noise_width, patch * kPatch,
+                 variance_ ? peaks(block.group, pass.plane, pass.tile, true) : nullptr, block.rows,
+                 block.columns, read_of(how, pass), draw, noise_width, patch * kPatch,
                  groups_ * kPatch, block.total, inside, inside_bytes);
 }
 
