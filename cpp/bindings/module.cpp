@@ -6,6 +6,7 @@ void register_random(pybind11::module_& m);
 void register_channel(pybind11::module_& m);
 void register_codec(pybind11::module_& m);
 void register_bitpack(pybind11::module_& m);
+void register_devices(pybind11::module_& m);
 void register_crossbar(pybind11::module_& m);
 }  // namespace noisycells::bindings
 
@@ -18,5 +19,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   register_channel(m);
   register_codec(m);
   register_bitpack(m);
+  register_devices(m);
   register_crossbar(m);
 }

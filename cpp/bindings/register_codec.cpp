@@ -99,8 +99,8 @@ void register_for(py::module_& m) {
         std::copy(counts.begin(), counts.end(), out.mutable_data());
         return out;
       },
-      py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("top"),
-      py::arg("bins"), py::arg("num_threads") = 0);
+      py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("top"), py::arg("bins"),
+      py::arg("num_threads") = 0);
   m.def(
       "encode",
       [](const Array<T>& w, const Mask& mask, const BoundCodec& codec, py::array& levels,
@@ -131,15 +131,15 @@ void register_for(py::module_& m) {
   m.def(
       "transmit",
       [](const Array<T>& w, const Mask& mask, Array<float>& out, const BoundCodec& codec,
-         const BoundChannel& channel, std::uint64_t chip, std::uint64_t read,
-         std::uint64_t stream, bool literal, int num_threads) {
+         const BoundChannel& channel, std::uint64_t chip, std::uint64_t read, std::uint64_t stream,
+         bool literal, int num_threads) {
         const std::int64_t n = length(w, "weights");
         const auto* bits = mask_data(mask, n);
         require_length(out, "out", n);
         auto* to = out.mutable_data();
         py::gil_scoped_release release;
-        transmit(w.data(), n, bits, codec.tables, channel.tables, {chip, read, stream}, literal,
-                 to, num_threads);
+        transmit(w.data(), n, bits, codec.tables, channel.tables, {chip, read, stream}, literal, to,
+                 num_threads);
       },
       py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("out").noconvert(),
       py::arg("codec"), py::arg("channel"), py::arg("chip"), py::arg("read"), py::arg("stream"),
@@ -161,10 +161,9 @@ void register_for(py::module_& m) {
 
 void register_codec(py::module_& m) {
   py::class_<BoundCodec>(m, "CodecTables")
-      .def(py::init(&make_codec), py::arg("inverse").noconvert(), py::arg("y0"),
-           py::arg("inv_dy"), py::arg("ranges"), py::arg("sign"))
-      .def_property_readonly("side_width",
-                             [](const BoundCodec& c) { return c.tables.side_width; });
+      .def(py::init(&make_codec), py::arg("inverse").noconvert(), py::arg("y0"), py::arg("inv_dy"),
+           py::arg("ranges"), py::arg("sign"))
+      .def_property_readonly("side_width", [](const BoundCodec& c) { return c.tables.side_width; });
   m.def(
       "levels_capacity",
       [](std::int64_t stored, const BoundCodec& codec) {
@@ -207,13 +206,12 @@ void register_codec(py::module_& m) {
         }
         auto* to = out.mutable_data();
         py::gil_scoped_release release;
-        decode(floats, packed, size, side.data(), side_size, n, bits, codec.tables,
-               channel.tables, {chip, read, stream}, literal, to, num_threads);
+        decode(floats, packed, size, side.data(), side_size, n, bits, codec.tables, channel.tables,
+               {chip, read, stream}, literal, to, num_threads);
       },
       py::arg("levels"), py::arg("side").noconvert(), py::arg("mask").noconvert(),
       py::arg("out").noconvert(), py::arg("codec"), py::arg("channel"), py::arg("chip"),
-      py::arg("read"), py::arg("stream"), py::arg("literal") = false,
-      py::arg("num_threads") = 0);
+      py::arg("read"), py::arg("stream"), py::arg("literal") = false, py::arg("num_threads") = 0);
 }
 
 }  // namespace noisycells::bindings

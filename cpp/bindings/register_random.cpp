@@ -17,7 +17,8 @@ void register_random(py::module_& m) {
                 "key: expected shape (n, 2)");
         require(out.ndim() == 2 && out.shape(0) == n && out.shape(1) == 4,
                 "out: expected shape (n, 4)");
-        require(rounds >= 0 && rounds <= 64, "rounds: expected 0 to 64, got " + std::to_string(rounds));
+        require(rounds >= 0 && rounds <= 64,
+                "rounds: expected 0 to 64, got " + std::to_string(rounds));
         auto* to = out.mutable_data();
         py::gil_scoped_release release;
         kernels().philox(counter.data(), key.data(), rounds, n, to);

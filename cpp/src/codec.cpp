@@ -225,9 +225,8 @@ Extent scan(const T* w, std::int64_t n, const std::uint8_t* mask, int threads) {
 }
 
 template <class T>
-std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n,
-                                              const std::uint8_t* mask, float top, int bins,
-                                              int threads) {
+std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n, const std::uint8_t* mask,
+                                              float top, int bins, int threads) {
   const MaskIndex index(mask, n, threads);
   const std::int64_t stored = index.selected(), blocks = blocks_of(stored);
   const Kernels& k = kernels();
@@ -257,9 +256,9 @@ std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n,
 }
 
 template <class T>
-std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask,
-                    const CodecTables& codec, float* float_levels, std::uint8_t* packed_levels,
-                    std::uint8_t* side, int threads) {
+std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask, const CodecTables& codec,
+                    float* float_levels, std::uint8_t* packed_levels, std::uint8_t* side,
+                    int threads) {
   const MaskIndex index(mask, n, threads);
   const std::int64_t stored = index.selected(), blocks = blocks_of(stored);
   const Kernels& k = kernels();
@@ -290,7 +289,9 @@ std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask,
   if (!codec.packed) return stored;
   std::int64_t at = 0;
   for (std::int64_t b = 0; b < blocks; at += bytes[b], ++b)
-    if (at != b * capacity) std::memmove(packed_levels + at, packed_levels + b * capacity, static_cast<std::size_t>(bytes[b]));
+    if (at != b * capacity)
+      std::memmove(packed_levels + at, packed_levels + b * capacity,
+                   static_cast<std::size_t>(bytes[b]));
   return at;
 }
 
@@ -310,10 +311,9 @@ void decode(const float* float_levels, const std::uint8_t* packed_levels, std::i
     offsets = block_offsets(side, stored, codec, threads);
   const std::int64_t expected = codec.packed ? offsets.back() : stored;
   if (levels != expected)
-    throw std::invalid_argument("levels: expected " + std::to_string(expected) +
-                                (codec.packed ? " bytes" : " elements") + " for " +
-                                std::to_string(stored) + " stored weights, got " +
-                                std::to_string(levels));
+    throw std::invalid_argument(
+        "levels: expected " + std::to_string(expected) + (codec.packed ? " bytes" : " elements") +
+        " for " + std::to_string(stored) + " stored weights, got " + std::to_string(levels));
   const Kernels& k = kernels();
   const std::int64_t blocks = blocks_of(stored);
   if (blocks == 0) std::fill(out, out + n, 0.0f);
@@ -380,15 +380,14 @@ void side_bits(const T* w, std::int64_t n, const CodecTables& codec, std::uint8_
   });
 }
 
-#define NOISYCELLS_INSTANTIATE(T)                                                               \
-  template Extent scan<T>(const T*, std::int64_t, const std::uint8_t*, int);                    \
-  template std::vector<std::int64_t> magnitude_histogram<T>(                                    \
-      const T*, std::int64_t, const std::uint8_t*, float, int, int);                            \
-  template std::int64_t encode<T>(const T*, std::int64_t, const std::uint8_t*,                  \
-                                  const CodecTables&, float*, std::uint8_t*, std::uint8_t*,     \
-                                  int);                                                         \
-  template void transmit<T>(const T*, std::int64_t, const std::uint8_t*, const CodecTables&,    \
-                            const ChannelTables&, const Keys&, bool, float*, int);              \
+#define NOISYCELLS_INSTANTIATE(T)                                                                  \
+  template Extent scan<T>(const T*, std::int64_t, const std::uint8_t*, int);                       \
+  template std::vector<std::int64_t> magnitude_histogram<T>(const T*, std::int64_t,                \
+                                                            const std::uint8_t*, float, int, int); \
+  template std::int64_t encode<T>(const T*, std::int64_t, const std::uint8_t*, const CodecTables&, \
+                                  float*, std::uint8_t*, std::uint8_t*, int);                      \
+  template void transmit<T>(const T*, std::int64_t, const std::uint8_t*, const CodecTables&,       \
+                            const ChannelTables&, const Keys&, bool, float*, int);                 \
   template void side_bits<T>(const T*, std::int64_t, const CodecTables&, std::uint8_t*, int);
 NOISYCELLS_INSTANTIATE(float)
 NOISYCELLS_INSTANTIATE(double)

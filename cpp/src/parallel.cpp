@@ -75,7 +75,8 @@ void detail::parallel_run(std::ptrdiff_t n, std::ptrdiff_t grain, int threads,
   }
   // One contiguous share a thread, so that a thread seeks into its data once.
   const auto share = [&](int t) {
-    return std::min(n, pieces / threads * t * grain + std::min<std::ptrdiff_t>(t, pieces % threads) * grain);
+    return std::min(
+        n, pieces / threads * t * grain + std::min<std::ptrdiff_t>(t, pieces % threads) * grain);
   };
 #if defined(NOISYCELLS_OPENMP)
 #pragma omp parallel num_threads(threads)

@@ -69,9 +69,8 @@ void nested() {
   std::atomic<int> total{0};
   parallel_for(8, 1, 4, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t i = begin; i < end; ++i)
-      parallel_for(100, 1, 4, [&](std::ptrdiff_t b, std::ptrdiff_t e) {
-        total += static_cast<int>(e - b);
-      });
+      parallel_for(100, 1, 4,
+                   [&](std::ptrdiff_t b, std::ptrdiff_t e) { total += static_cast<int>(e - b); });
   });
   CHECK(total == 800, "nested");
 }

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
+from .. import _analog, _core, random
 from .._types import F32
 from ..devices.device import Device
 from ..devices.tables import bind_aging, bind_programming
-from ..reference import crossbar as reference
 from ..runtime import threads_argument
 from .spec import CrossbarSpec
 
@@ -133,7 +132,7 @@ def targets(layer: Layer, device: Device, spec: CrossbarSpec) -> F32:
     inverse, span = layer.inverse[:, None], device.g_max - device.g_min
     for s, weight in enumerate(layer.slices):
         for polarity, sign in enumerate((1, -1)):
-            g[s, :, polarity] = reference.targets(weight, inverse, sign, device.g_min, span)
+            g[s, :, polarity] = _analog.targets(weight, inverse, sign, device.g_min, span)
     return g
 
 

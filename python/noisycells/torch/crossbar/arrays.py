@@ -14,7 +14,7 @@ from ...crossbar import CrossbarSpec, Packed, Ranges, mapping
 from ...random import key, stream, unnamed
 from . import fallback
 from .circuit import Circuit
-from .patches import Geometry, blocks, cubic, patches
+from .patches import Geometry, blocks, core_convolution, patches
 
 __all__ = ["forget", "fresh_arrays", "outputs", "programmed_arrays"]
 
@@ -248,10 +248,8 @@ def _core_product(
         values, offset = x.contiguous().numpy(), None
         if bias is not None:
             offset = bias.contiguous().numpy()
-        if geometry is None:
-            packed.product(values, y.numpy(), seed, offset, inside)
-        else:
-            packed.convolve(values, y.numpy(), *cubic(geometry), seed, offset, inside)
+        convolution = None if geometry is None else core_convolution(geometry)
+        packed.product(values, y.numpy(), seed, offset, inside, convolution)
     if geometry is not None:
         y = y.reshape(-1, packed.n)
     return y, None if inside is None else torch.from_numpy(inside)

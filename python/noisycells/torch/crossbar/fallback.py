@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._analog import RANGE_SIGMAS
 from ..._types import tiles
 from ...crossbar import CrossbarSpec
 from ...crossbar.mapping import slice_factors
 from ...crossbar.packed import SMALLEST_RANGE
 from ...devices import Device
-from ...reference.crossbar import RANGE_SIGMAS
 from .gradient import input_codes, input_digits, input_slices, pack_mask, vector_scale
 
 __all__ = ["Array", "generator", "product", "programmed"]
