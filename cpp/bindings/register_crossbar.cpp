@@ -112,9 +112,6 @@ struct Arguments {
 
 std::int64_t multiply(const CrossbarArray& array, const Floats& x, const Patches* patches,
                       std::int64_t batch, Floats& y, Arguments& a) {
-  if (&array.level() != &kernels())
-    throw std::runtime_error(std::string("the array is packed for SIMD level ") +
-                             array.level().level + ", not " + kernels().level);
   const int most = array.integer() ? 127 : 32767;
   require(a.dac_levels == 0 || (a.dac_levels >= 1 && a.dac_levels <= most),
           "dac_levels: expected 0 to " + std::to_string(most) + ", got " +
@@ -159,7 +156,7 @@ std::int64_t multiply(const CrossbarArray& array, const Floats& x, const Patches
   float* out = y.mutable_data();
   std::int64_t clipped;
   {
-    py::gil_scoped_release release;
+    const Released released;
     clipped = array.product(x.data(), patches, batch, out, how, a.num_threads);
   }
   require(clipped >= 0, "x: expected finite values, got NaN or infinity");
@@ -217,7 +214,7 @@ void register_crossbar(py::module_& m) {
         const int stride = inverse_stride(inverse, n);
         const Draw draw = checked_draw(seed, stream, cell);
         float* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         program(w.data(), inverse.data(), stride, static_cast<float>(sign), g_min, span, n, k, to,
                 device.device, draw, num_threads);
       },
@@ -238,7 +235,7 @@ void register_crossbar(py::module_& m) {
         const Draw draw = checked_draw(seed, stream, cell);
         float* plus = positive.mutable_data();
         float* minus = negative.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         program_pair(w.data(), inverse.data(), stride, g_min, span, n, k, plus, minus,
                      device.device, draw, num_threads);
       },
@@ -258,7 +255,7 @@ void register_crossbar(py::module_& m) {
         const int stride = inverse_stride(inverse, n);
         const Draw draw = checked_draw(seed, stream, cell);
         float* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         age(w.data(), inverse.data(), stride, static_cast<float>(sign), g_min, span,
             programmed.data(), n, k, to, device.device, draw, num_threads);
       },
@@ -286,7 +283,6 @@ void register_crossbar(py::module_& m) {
           [](CrossbarArray& a, int plane, const MaybeFloats& positive,
              const MaybeFloats& negative, float inverse_span, const MaybeFloats& variance,
              int num_threads) {
-            require(&a.level() == &kernels(), "pack: expected the SIMD level of the array");
             require(plane >= 0 && plane < a.planes(), "plane: expected less than planes");
             require(positive || negative, "positive, negative: expected one or both");
             require(variance.has_value() == a.has_variance(),
@@ -302,7 +298,7 @@ void register_crossbar(py::module_& m) {
             Floats reach(a.tiles());
             float* to = reach.mutable_data();
             {
-              py::gil_scoped_release release;
+              const Released released;
               a.pack(plane, plus, minus, inverse_span, var, to, num_threads);
             }
             return reach;
@@ -393,7 +389,7 @@ void register_crossbar(py::module_& m) {
           how.inside = inside->data();
         }
         float* to = total.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         weight_gradient(x.data(), &p, batch, grad.data(), n, k, rows, how, to, num_threads);
       },
       py::arg("x").noconvert(), py::arg("grad").noconvert(), py::arg("total").noconvert(),

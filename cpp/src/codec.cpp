@@ -317,7 +317,7 @@ void decode(const float* float_levels, const std::uint8_t* packed_levels, std::i
   const Kernels& k = kernels();
   const std::int64_t blocks = blocks_of(stored);
   if (blocks == 0) std::fill(out, out + n, 0.0f);
-  parallel_for(blocks, kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(blocks, literal ? 1 : kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     Placement placement(out, n, mask, index.seek(begin * kBlock));
     for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
       alignas(64) std::uint8_t codes[kRoom] = {};
@@ -345,7 +345,7 @@ void transmit(const T* w, std::int64_t n, const std::uint8_t* mask, const CodecT
   const std::int64_t stored = index.selected(), blocks = blocks_of(stored);
   const Kernels& k = kernels();
   if (blocks == 0) std::fill(out, out + n, 0.0f);
-  parallel_for(blocks, kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(blocks, literal ? 1 : kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     StoredWeights<T> source(w, n, mask, index.seek(begin * kBlock));
     Placement placement(out, n, mask, index.seek(begin * kBlock));
     for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
