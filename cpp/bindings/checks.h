@@ -10,6 +10,8 @@
 #include <optional>
 #include <string>
 
+#include "noisycells/parallel.h"
+
 namespace noisycells::bindings {
 
 namespace py = pybind11;
@@ -19,6 +21,16 @@ using Array = py::array_t<T, py::array::c_style>;
 
 using Floats = Array<float>;
 using MaybeFloats = std::optional<Floats>;
+
+// Without the interpreter's lock, for as long as one lives. Signals are looked for meanwhile: where
+// a handler raises, as that of Ctrl-C does, the call ends with Interrupted and Python's error set.
+class Released {
+  py::gil_scoped_release release_;
+  Interruptible interruptible_{[] {
+    const py::gil_scoped_acquire lock;
+    return PyErr_CheckSignals() != 0;
+  }};
+};
 
 inline void require(bool ok, const std::string& message) {
   if (!ok) throw py::value_error(message);

@@ -85,7 +85,7 @@ void register_channel(py::module_& m) {
                                                               " at index " + std::to_string(i));
         }
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         sample(x.data(), to, n, counts, stride, channel.tables, {chip, read, stream}, offset,
                literal, num_threads);
       },

@@ -78,7 +78,7 @@ void register_for(py::module_& m) {
         const auto* bits = mask_data(mask, n);
         Extent e;
         {
-          py::gil_scoped_release release;
+          const Released released;
           e = scan(w.data(), n, bits, num_threads);
         }
         return py::make_tuple(e.stored, e.low, e.high, e.finite);
@@ -93,7 +93,7 @@ void register_for(py::module_& m) {
         Array<std::int64_t> out(bins);
         std::vector<std::int64_t> counts;
         {
-          py::gil_scoped_release release;
+          const Released released;
           counts = magnitude_histogram(w.data(), n, bits, top, bins, num_threads);
         }
         std::copy(counts.begin(), counts.end(), out.mutable_data());
@@ -123,7 +123,7 @@ void register_for(py::module_& m) {
           floats = a.mutable_data();
         }
         auto* to = side.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         return encode(w.data(), n, bits, codec.tables, floats, packed, to, num_threads);
       },
       py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("codec"),
@@ -137,7 +137,7 @@ void register_for(py::module_& m) {
         const auto* bits = mask_data(mask, n);
         require_length(out, "out", n);
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         transmit(w.data(), n, bits, codec.tables, channel.tables, {chip, read, stream}, literal, to,
                  num_threads);
       },
@@ -150,7 +150,7 @@ void register_for(py::module_& m) {
         const std::int64_t n = length(w, "weights");
         require_length(side, "side", side_bytes(n, codec.tables));
         auto* to = side.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         side_bits(w.data(), n, codec.tables, to, num_threads);
       },
       py::arg("weights").noconvert(), py::arg("codec"), py::arg("side").noconvert(),
@@ -175,7 +175,7 @@ void register_codec(py::module_& m) {
       "count_stored",
       [](const Array<std::uint8_t>& mask, std::int64_t n, int num_threads) {
         require_length(mask, "mask (packed bits)", (n + 7) / 8);
-        py::gil_scoped_release release;
+        const Released released;
         return count_stored(n, mask.data(), num_threads);
       },
       py::arg("mask").noconvert(), py::arg("n"), py::arg("num_threads") = 0);
@@ -205,7 +205,7 @@ void register_codec(py::module_& m) {
           floats = a.data();
         }
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         decode(floats, packed, size, side.data(), side_size, n, bits, codec.tables, channel.tables,
                {chip, read, stream}, literal, to, num_threads);
       },

@@ -150,7 +150,6 @@ std::unique_ptr<CrossbarArray> make_array(std::int64_t n, std::int64_t k, int ro
 Floats pack(CrossbarArray& array, int plane, const MaybeFloats& positive,
             const MaybeFloats& negative, float inverse_span, const MaybeFloats& variance,
             int num_threads) {
-  require(&array.level() == &kernels(), "pack: expected the SIMD level of the array");
   require(plane >= 0 && plane < array.planes(), "plane: expected less than planes");
   require(positive || negative, "positive, negative: expected one or both");
   require(variance.has_value() == array.has_variance(), "variance: expected as the array was made");
@@ -165,7 +164,7 @@ Floats pack(CrossbarArray& array, int plane, const MaybeFloats& positive,
   Floats reach(array.tiles());
   float* to = reach.mutable_data();
   {
-    py::gil_scoped_release release;
+    const Released released;
     array.pack(plane, plus, minus, inverse_span, var, to, num_threads);
   }
   return reach;
@@ -211,9 +210,6 @@ void require_inside(const Bits& inside, std::int64_t passes, std::int64_t batch,
 std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
                      const ProductSettings& settings, MaybeBits& inside,
                      const Convolution* convolution, int num_threads) {
-  if (&array.level() != &kernels())
-    throw std::runtime_error(std::string("the array is packed for SIMD level ") +
-                             array.level().level + ", not " + kernels().level);
   Patches patches{};
   if (convolution)
     patches = patches_of(x, *convolution, array.k());
@@ -233,7 +229,7 @@ std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
   float* out = y.mutable_data();
   std::int64_t clipped;
   {
-    py::gil_scoped_release release;
+    const Released released;
     clipped = array.product(x.data(), p, batch, out, how, num_threads);
   }
   require(clipped >= 0, "x: expected finite values, got NaN or infinity");
@@ -267,7 +263,7 @@ void bound_weight_gradient(const Floats& x, const Floats& grad, Floats& total,
                            row_scale ? row_scale->data() : nullptr,
                            inside ? inside->data() : nullptr};
   float* to = total.mutable_data();
-  py::gil_scoped_release release;
+  const Released released;
   weight_gradient(x.data(), &p, batch, grad.data(), n, k, rows, how, to, num_threads);
 }
 

@@ -89,7 +89,7 @@ void bound_program(const Floats& w, const Floats& inverse, int sign, float g_min
   const int stride = inverse_stride(inverse, n);
   const Draw draw = checked_draw(seed, stream, cell);
   float* to = out.mutable_data();
-  py::gil_scoped_release release;
+  const Released released;
   program(w.data(), inverse.data(), stride, static_cast<float>(sign), g_min, span, n, k, to,
           device.device, draw, num_threads);
 }
@@ -107,7 +107,7 @@ void bound_program_pair(const Floats& w, const Floats& inverse, float g_min, flo
   const Draw draw = checked_draw(seed, stream, cell);
   float* plus = positive.mutable_data();
   float* minus = negative.mutable_data();
-  py::gil_scoped_release release;
+  const Released released;
   program_pair(w.data(), inverse.data(), stride, g_min, span, n, k, plus, minus, device.device,
                draw, num_threads);
 }
@@ -122,7 +122,7 @@ void bound_age(const Floats& w, const Floats& inverse, int sign, float g_min, fl
   const int stride = inverse_stride(inverse, n);
   const Draw draw = checked_draw(seed, stream, cell);
   float* to = out.mutable_data();
-  py::gil_scoped_release release;
+  const Released released;
   age(w.data(), inverse.data(), stride, static_cast<float>(sign), g_min, span, programmed.data(), n,
       k, to, device.device, draw, num_threads);
 }

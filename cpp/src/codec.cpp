@@ -317,24 +317,25 @@ void decode(const float* float_levels, const std::uint8_t* packed_levels, std::i
   const Kernels& k = kernels();
   const std::int64_t blocks = blocks_of(stored);
   if (blocks == 0) std::fill(out, out + n, 0.0f);
-  parallel_for(blocks, kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    Placement placement(out, n, mask, index.seek(begin * kBlock));
-    for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
-      alignas(64) std::uint8_t codes[kRoom] = {};
-      alignas(64) float buffer[kRoom], weights[kRoom];
-      alignas(64) std::int32_t packed[kRoom] = {};
-      unpack_side(side, b, m, codec, k, codes);
-      const float* x = float_levels + (codec.packed ? 0 : b * kBlock);
-      if (codec.packed) {
-        unpack_levels(packed_levels + offsets[b], codes, m, codec, k, packed);
-        k.dequantize(packed, codes, m, codec, buffer);
-        x = buffer;
-      }
-      k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
-      placement.put(weights, m, k);
-    });
-    if (end == blocks) placement.finish();
-  });
+  parallel_for(blocks, literal ? 1 : kGrainBlocks, threads,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 Placement placement(out, n, mask, index.seek(begin * kBlock));
+                 for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
+                   alignas(64) std::uint8_t codes[kRoom] = {};
+                   alignas(64) float buffer[kRoom], weights[kRoom];
+                   alignas(64) std::int32_t packed[kRoom] = {};
+                   unpack_side(side, b, m, codec, k, codes);
+                   const float* x = float_levels + (codec.packed ? 0 : b * kBlock);
+                   if (codec.packed) {
+                     unpack_levels(packed_levels + offsets[b], codes, m, codec, k, packed);
+                     k.dequantize(packed, codes, m, codec, buffer);
+                     x = buffer;
+                   }
+                   k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
+                   placement.put(weights, m, k);
+                 });
+                 if (end == blocks) placement.finish();
+               });
 }
 
 template <class T>
@@ -345,25 +346,26 @@ void transmit(const T* w, std::int64_t n, const std::uint8_t* mask, const CodecT
   const std::int64_t stored = index.selected(), blocks = blocks_of(stored);
   const Kernels& k = kernels();
   if (blocks == 0) std::fill(out, out + n, 0.0f);
-  parallel_for(blocks, kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    StoredWeights<T> source(w, n, mask, index.seek(begin * kBlock));
-    Placement placement(out, n, mask, index.seek(begin * kBlock));
-    for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
-      alignas(64) std::uint8_t codes[kRoom];
-      alignas(64) float x[kRoom], weights[kRoom];
-      const float* v = source.next(m, k);
-      k.classify(v, m, codec, codes);
-      k.to_inputs(v, codes, m, codec, x);
-      if (codec.packed) {
-        alignas(64) std::int32_t levels[kRoom];
-        k.quantize(x, codes, m, codec, levels);
-        k.dequantize(levels, codes, m, codec, x);
-      }
-      k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
-      placement.put(weights, m, k);
-    });
-    if (end == blocks) placement.finish();
-  });
+  parallel_for(blocks, literal ? 1 : kGrainBlocks, threads,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 StoredWeights<T> source(w, n, mask, index.seek(begin * kBlock));
+                 Placement placement(out, n, mask, index.seek(begin * kBlock));
+                 for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
+                   alignas(64) std::uint8_t codes[kRoom];
+                   alignas(64) float x[kRoom], weights[kRoom];
+                   const float* v = source.next(m, k);
+                   k.classify(v, m, codec, codes);
+                   k.to_inputs(v, codes, m, codec, x);
+                   if (codec.packed) {
+                     alignas(64) std::int32_t levels[kRoom];
+                     k.quantize(x, codes, m, codec, levels);
+                     k.dequantize(levels, codes, m, codec, x);
+                   }
+                   k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
+                   placement.put(weights, m, k);
+                 });
+                 if (end == blocks) placement.finish();
+               });
 }
 
 template <class T>

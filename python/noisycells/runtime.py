@@ -32,6 +32,9 @@ def available_simd_levels() -> list[str]:
 def set_simd_level(level: str) -> None:
     """Use ``level`` from now on; results do not change, speed does.
 
+    Calls that are running end at the level that they began with, and arrays that are packed for
+    another are packed anew for their next product.
+
     The environment variable ``NOISYCELLS_SIMD_LEVEL`` does the same at import.
 
     Raises
