@@ -82,7 +82,7 @@ def products(shape: Shape, levels: Sequence[str]) -> Field:
 
     ideal = packed("float32", "ADC only")
     ranges = ideal.ranges  # found once for all
-    weights = ideal.weights()
+    weights = ideal.effective_weights()
     for level, kernel, mode in _ways(levels):
         array, y = packed(kernel, mode), np.empty((batch, n), np.float32)
         jobs.append(Job(

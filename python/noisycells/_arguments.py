@@ -23,6 +23,7 @@ __all__ = [
     "cells",
     "choice",
     "flag",
+    "instance",
     "integer",
     "names",
     "near",
@@ -33,6 +34,7 @@ __all__ = [
     "real",
     "seed",
     "text",
+    "wrong_state",
     "wrong_type",
     "wrong_value",
 ]
@@ -45,12 +47,20 @@ def wrong_value(name: str, expected: str, got: object) -> ValueError:
     return ValueError(f"{name}: expected {expected}, got {got}")
 
 
-def wrong_type(name: str, expected: str, got: object) -> TypeError:
-    """The error to raise for a value of another type; ``got`` is the value."""
-    shown = repr(got)
-    if len(shown) > 60 or "\n" in shown:
+def wrong_type(name: str, expected: str, got: object, said: str = "") -> TypeError:
+    """The error to raise for a value of another type; ``got`` is the value.
+
+    ``said`` is what to say of it; without it, the value if it is short, else its type.
+    """
+    shown = said or repr(got)
+    if not said and (len(shown) > 60 or "\n" in shown):
         shown = type(got).__name__
     return TypeError(f"{name}: expected {expected}, got {shown}")
+
+
+def wrong_state(name: str, expected: str, got: object) -> RuntimeError:
+    """The error to raise for what cannot be done now, but could be later."""
+    return RuntimeError(f"{name}: expected {expected}, got {got}")
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -124,6 +134,14 @@ def text(name: str, value: Any) -> str:
     """A string."""
     if not isinstance(value, str):
         raise wrong_type(name, "a string", value)
+    return value
+
+
+def instance(name: str, value: Any, kind: type[T]) -> T:
+    """An object of a class; the class itself is none."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise wrong_type(name, f"{article} {kind.__name__}", value)
     return value
 
 

@@ -169,7 +169,7 @@ def test_targets(kind: str) -> None:
     np.testing.assert_allclose(g[0], 2 + 10 * np.maximum(relative, 0), rtol=1e-6)
     np.testing.assert_allclose(g[1], 2 + 10 * np.maximum(-relative, 0), rtol=1e-6)
     ideal = nc.Crossbar(w, nc.devices.ideal(g_min=2.0), spec).program(1)
-    np.testing.assert_allclose(ideal.weights(), w, atol=1e-6)
+    np.testing.assert_allclose(ideal.effective_weights(), w, atol=1e-6)
     np.testing.assert_allclose(ideal.matmul(inputs(4, 9), 1), inputs(4, 9) @ w.T, atol=1e-5)
 
 
@@ -195,8 +195,8 @@ def test_weight_slices(bits: tuple[int, ...]) -> None:
         np.testing.assert_allclose(part, np.sign(w) * digit / (2**b - 1), atol=1e-6)
     ideal = nc.Crossbar(w, nc.devices.ideal(), spec).program(1)
     rounded = np.sign(w) * code / top * np.abs(w).max()
-    np.testing.assert_allclose(ideal.weights(), rounded, atol=1e-6)
-    assert np.abs(ideal.weights() - w).max() <= 0.5001 * np.abs(w).max() / top
+    np.testing.assert_allclose(ideal.effective_weights(), rounded, atol=1e-6)
+    assert np.abs(ideal.effective_weights() - w).max() <= 0.5001 * np.abs(w).max() / top
 
 
 def test_reset_is_for_zero_weights_only() -> None:
@@ -684,11 +684,13 @@ def test_bad_device_spec_name() -> None:
         TypeError, match=f"device: expected a Device, got the channel {cell.name!r}"
     ):
         nc.Crossbar(weights(), cell)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="device: expected a Device, got str"):
-        nc.Crossbar(weights(), "pcm")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="spec: expected a CrossbarSpec, got dict"):
+    with pytest.raises(ValueError, match="device: expected a file .*, got 'pcm'"):
+        nc.Crossbar(weights(), "pcm")
+    with pytest.raises(TypeError, match="device: expected a Device or the name of one, got 3"):
+        nc.Crossbar(weights(), 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="spec: expected a CrossbarSpec, got {'rows': 3}"):
         nc.Crossbar(weights(), PCM, {"rows": 3})  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="name: expected a str, got int"):
+    with pytest.raises(TypeError, match="name: expected a string, got 3"):
         nc.Crossbar(weights(), PCM, None, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="zero_weights: expected 'programmed' for 'pcm_joshi2020'"):
         nc.Crossbar(weights(), PCM, nc.CrossbarSpec(zero_weights="reset"))

@@ -144,7 +144,7 @@ def test_gradients_in_eval_reach_inputs_and_bias() -> None:
     a.program(5)
     a.eval()
     a(x).sum().backward()
-    want = torch.from_numpy(a.crossbars()[0].weights()).sum(0).expand(5, 30)
+    want = torch.from_numpy(a.crossbars()[0].effective_weights()).sum(0).expand(5, 30)
     torch.testing.assert_close(x.grad, want, rtol=1e-4, atol=1e-5)
     assert a.weight.grad is None
     torch.testing.assert_close(a.bias.grad, torch.full((8,), 5.0))

@@ -315,13 +315,27 @@ class Channel:
     # ----------------------------------------------------------------- sampling
 
     @property
-    def literal(self) -> bool:
-        """Whether averaging must draw every cell, for lack of an exact collapse to one draw.
+    def collapses(self) -> bool:
+        """Whether one draw has exactly the distribution of an average of cells.
 
-        So it is with a read converter or stuck cells; a device-to-device offset, common to the
+        Not so with a read converter or stuck cells; a device-to-device offset, common to the
         cells of a weight, leaves the average Gaussian.
         """
-        return self.read_bits is not None or any(self.stuck)
+        return self.read_bits is None and not any(self.stuck)
+
+    def check_collapse(self, collapse: bool | None) -> bool | None:
+        """``collapse`` as :meth:`sample` takes it; ValueError where True is not exact."""
+        if collapse is None:
+            return None
+        wanted = _arguments.flag("collapse", collapse)
+        if wanted and not self.collapses:
+            raise _arguments.wrong_value(
+                "collapse",
+                "False or None for a channel whose read converter or stuck cells act on every "
+                "cell before the average",
+                wanted,
+            )
+        return wanted
 
     def keys(self, seed: int, chip: int = 0) -> tuple[int, int]:
         """The seeds of what is frozen with ``chip`` and of what is drawn at a read.
@@ -385,11 +399,7 @@ class Channel:
             converter = self.write_converter(self.write_bits)
             assert self._write_levels is not None
             values = self._write_levels[converter.quantize(values)]
-        if collapse and self.literal:
-            raise ValueError(
-                "collapse: True is not exact for this channel, whose read converter or stuck cells "
-                "act on every cell before the average"
-            )
+        collapse = self.check_collapse(collapse)
         out = _arguments.output(out, inputs.shape, inputs)
         chip_key, read_key = self.keys(seed, chip)
         _core.sample(
@@ -401,7 +411,7 @@ class Channel:
             read_key,
             _arguments.seed("stream", stream),
             _arguments.offset("offset", offset, inputs.size),
-            self.literal if collapse is None else not collapse,
+            not (self.collapses if collapse is None else collapse),
             threads_argument(num_threads),
         )
         return out

@@ -132,7 +132,7 @@ def store(
 
         state = _state_dict(model)
         try:
-            stored = nct.store(state, codec, masks=mask, store_biases=store_biases)
+            stored = nct.store(state, codec, mask=mask, store_biases=store_biases)
         except TypeError as error:  # of a tensor in the file, so no programming error
             raise ValueError(f"{model}: {error}") from error
         storage.save(output, stored)

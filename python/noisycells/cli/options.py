@@ -72,10 +72,8 @@ class Device(ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Channel:
-        if isinstance(value, Channel):
-            return value
         try:
-            return devices.cell(value)
+            return devices.cell(value, "cell")
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
 
@@ -89,12 +87,9 @@ class ComputingDevice(ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> devices.Device:
         try:
-            device = devices.find(value)
+            return devices.computing(value)
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
-        if not isinstance(device, devices.Device):
-            self.fail(f"expected a device, got {value}, a cell that only stores", param, ctx)
-        return device
 
 
 class Words(ParamType):

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import devices, random
+from .. import _arguments, devices, random
 from .._types import F32
-from ..channel import Channel
-from ..devices.device import Device
+from ..devices import Device, DeviceLike
 from . import compensation, mapping, report
 from .packed import Packed, Ranges
 from .spec import CrossbarSpec
@@ -41,8 +40,9 @@ class Crossbar:
     ----------
     weight : array_like of float, shape (out, in)
         float16, float32 or float64, finite; kept in float32.
-    device : Device
-        Such as ``nc.devices.pcm_joshi2020()``. A cell that is known only as a storage channel
+    device : Device or str
+        Such as ``nc.devices.pcm_joshi2020()``, its name or a JSON file of one (see
+        :func:`noisycells.devices.computing`). A cell that is known only as a storage channel
         cannot compute.
     spec : CrossbarSpec, optional
         Default: ``CrossbarSpec()``.
@@ -80,14 +80,16 @@ class Crossbar:
     """
 
     def __init__(
-        self, weight: ArrayLike, device: Device, spec: CrossbarSpec | None = None, name: str = ""
+        self,
+        weight: ArrayLike,
+        device: DeviceLike,
+        spec: CrossbarSpec | None = None,
+        name: str = "",
     ) -> None:
         self.weight = _check_weight(weight)
         self.spec = _check_spec(spec)
         self.device = _check_device(device, self.spec)
-        if not isinstance(name, str):
-            raise TypeError(f"name: expected a str, got {type(name).__name__}")
-        self.name = name
+        self.name = _arguments.text("name", name)
         self.stream = random.stream(name or random.unnamed(self.weight), "crossbar")
         self.layer = mapping.Layer.of(self.weight, self.spec)
         self.programmed: F32 | None = None
@@ -101,7 +103,7 @@ class Crossbar:
 
     # ----------------------------------------------------------------- life cycle
 
-    def program(self, seed: int, num_threads: int | None = None) -> Crossbar:
+    def program(self, seed: int, *, num_threads: int | None = None) -> Crossbar:
         """Program the devices: one chip, a pure function of ``seed``.
 
         The array is then as it was written; :meth:`at` says what it is later.
@@ -123,11 +125,11 @@ class Crossbar:
         )
         self.seed, self.seconds = seed, None
         self._reference = None
-        self._packed = self._pack(self.programmed, self._calibration, num_threads)
+        self._packed = self._pack(self.programmed, self._calibration, num_threads=num_threads)
         return self
 
     def at(
-        self, seconds: float, extrapolate: bool = False, num_threads: int | None = None
+        self, seconds: float, extrapolate: bool = False, *, num_threads: int | None = None
     ) -> Crossbar:
         """The chip at a time after programming, before or after the present one.
 
@@ -164,14 +166,14 @@ class Crossbar:
             self.layer, self.device, self.programmed, seconds, self.seed, self.stream,
             extrapolate=extrapolate, num_threads=num_threads,
         )  # fmt: skip
-        packed = self._pack(aged, self._packed.ranges, num_threads)
+        packed = self._pack(aged, self._packed.ranges, num_threads=num_threads)
         seconds = float(seconds)
         if self.spec.drift_compensation != "none":
             packed.gain = self._gain(packed, seconds, num_threads)
         self.seconds, self._packed = seconds, packed
         return self
 
-    def _pack(self, conductances: F32, ranges: Ranges, num_threads: int | None = None) -> Packed:
+    def _pack(self, conductances: F32, ranges: Ranges, *, num_threads: int | None = None) -> Packed:
         conductances.flags.writeable = False
         return Packed(
             conductances, self.device, self.spec, self.layer.scales, ranges, stream=self.stream,
@@ -181,16 +183,18 @@ class Crossbar:
     def _gain(self, packed: Packed, seconds: float, num_threads: int | None) -> F32 | None:
         assert self.programmed is not None and self.seed is not None
         if self._reference is None:
-            fresh = self._pack(self.programmed, packed.ranges, num_threads)
+            fresh = self._pack(self.programmed, packed.ranges, num_threads=num_threads)
             seed = random.key(self.seed, "drift compensation", _time_bits(None))
             self._spacing = compensation.spacing(fresh)
             first, second = (
-                compensation.measure(fresh, random.fold_in(seed, i), self._spacing, num_threads)
+                compensation.measure(
+                    fresh, random.fold_in(seed, i), self._spacing, num_threads=num_threads
+                )
                 for i in range(2)
             )
             self._reference = first, second
         seed = random.key(self.seed, "drift compensation", _time_bits(seconds))
-        now = compensation.measure(packed, seed, self._spacing, num_threads)
+        now = compensation.measure(packed, seed, self._spacing, num_threads=num_threads)
         return compensation.gain(self._reference, now, self.spec)
 
     def calibrate(self, x: ArrayLike, quantile: float = 1.0) -> Crossbar:
@@ -237,7 +241,7 @@ class Crossbar:
 
     # ----------------------------------------------------------------- use
 
-    def matmul(self, x: ArrayLike, seed: int, num_threads: int | None = None) -> F32:
+    def matmul(self, x: ArrayLike, seed: int, *, num_threads: int | None = None) -> F32:
         """x @ weight.T as the chip computes it.
 
         Parameters
@@ -271,14 +275,14 @@ class Crossbar:
         """Present conductances, uS; float32 (slices, devices, 2, out, in), G+ before G-."""
         return self.packed.conductances
 
-    def weights(self) -> F32:
+    def effective_weights(self) -> F32:
         """The weights that the present conductances stand for, with all digital factors.
 
         Returns
         -------
         float32 (out, in)
         """
-        return self.packed.weights()
+        return self.packed.effective_weights()
 
     def _vectors(self, x: ArrayLike, empty: bool = False) -> tuple[F32, tuple[int, ...]]:
         """``x`` as float32 (batch, in), C-contiguous, and its shape without the last axis.
@@ -528,25 +532,16 @@ def _check_weight(weight: ArrayLike) -> F32:
 
 
 def _check_spec(spec: CrossbarSpec | None) -> CrossbarSpec:
-    if spec is None:
-        return CrossbarSpec()
-    if not isinstance(spec, CrossbarSpec):
-        raise TypeError(f"spec: expected a CrossbarSpec, got {type(spec).__name__}")
-    return spec
+    return CrossbarSpec() if spec is None else _arguments.instance("spec", spec, CrossbarSpec)
 
 
-def _check_device(device: Device, spec: CrossbarSpec) -> Device:
-    if isinstance(device, Channel):
-        raise TypeError(
-            f"device: expected a Device, got the channel {device.name!r}, which is known only "
-            "as a storage cell"
-        )
-    if not isinstance(device, Device):
-        raise TypeError(f"device: expected a Device, got {type(device).__name__}")
+def _check_device(given: DeviceLike, spec: CrossbarSpec) -> Device:
+    device = devices.computing(given)
     if spec.zero_weights == "reset" and device.reset is None:
-        raise ValueError(
-            f"zero_weights: expected 'programmed' for {device.name!r}, whose RESET state is not "
-            "known, got 'reset'"
+        raise _arguments.wrong_value(
+            "zero_weights",
+            f"'programmed' for {device.name!r}, whose RESET state is not known",
+            "'reset'",
         )
     return device
 

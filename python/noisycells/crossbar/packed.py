@@ -169,7 +169,7 @@ class Packed:
         for positive, negative, variance in self._planes():
             yield Plane(plane_values(positive, negative, self.inverse_span), variance)
 
-    def weights(self) -> F32:
+    def effective_weights(self) -> F32:
         """The weights that the conductances stand for, digital factors included; (out, in)."""
         total = np.zeros((self.n, self.k), np.float32)
         for plane, factor in zip(self.planes(), self.plane_factors, strict=True):
@@ -253,6 +253,7 @@ class Packed:
         seed: int,
         bias: F32 | None = None,
         inside: NDArray[np.uint8] | None = None,
+        *,
         num_threads: int | None = None,
     ) -> int:
         """Write x W^T + bias, as the crossbar computes it, to ``y``.
@@ -296,6 +297,7 @@ class Packed:
         seed: int,
         bias: F32 | None = None,
         inside: NDArray[np.uint8] | None = None,
+        *,
         num_threads: int | None = None,
     ) -> int:
         """As :meth:`product`, of the patches of ``x`` under a kernel.

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arguments
 from ..io import FORMAT, READ, DecodeError, Reader, Writer, check_output, dumps, narrow, widen
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
@@ -62,7 +63,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
         writer.alias(stored.aliases)
 
 
-def load(path: PathLike) -> StoredTensor | StoredModel:
+def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel:
     """Read what :func:`save` or :func:`encode_file` wrote; every byte and field is checked.
 
     Digital tensors of dtypes that numpy does not have become float32, and
@@ -82,7 +83,17 @@ def load(path: PathLike) -> StoredTensor | StoredModel:
         If it is damaged, cut off or inconsistent.
     OSError
         If it cannot be read.
+    TypeError
+        If ``path`` is none, or more is given: ``noisycells.torch.load(stored, model, seed)`` puts
+        what this returns into a model.
     """
+    if none_more or not isinstance(path, (str, os.PathLike)):
+        raise _arguments.wrong_type(
+            "path",
+            "a path and nothing more; noisycells.torch.load(stored, model, seed) puts what is "
+            "read into a model",
+            (path, *none_more),
+        )
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -240,7 +251,7 @@ def read_file(
 def _read_as_it_came(
     stored: StoredTensor, seed: int, chip: int, side_errors: bool
 ) -> tuple[NDArray[Any], str]:
-    read = stored.read(seed, chip, side_errors)
+    read = stored.read(seed, chip, side_errors=side_errors)
     if stored.dtype == "F32":
         return read, "F32"
     try:

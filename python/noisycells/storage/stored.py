@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
+from .. import _arguments, _core, random
 from .._types import BLOCK
 from ..runtime import threads_argument
 from . import cost, side
@@ -94,6 +94,7 @@ class StoredTensor:
         self,
         seed: int,
         chip: int = 0,
+        *,
         side_errors: bool = False,
         out: NDArray[np.float32] | None = None,
         num_threads: int | None = None,
@@ -147,7 +148,7 @@ class StoredTensor:
             self.codec.draws_every_cell,
             threads_argument(num_threads),
         )
-        if side_errors:
+        if _arguments.flag("side_errors", side_errors):
             self._misread_side(flat, seed, chip, num_threads)
         return out
 
@@ -243,6 +244,7 @@ class StoredModel(Mapping[str, StoredTensor]):
         self,
         seed: int,
         chip: int = 0,
+        *,
         side_errors: bool = False,
         num_threads: int | None = None,
     ) -> dict[str, NDArray[np.float32]]:
@@ -254,7 +256,7 @@ class StoredModel(Mapping[str, StoredTensor]):
             The tensors in cells, under all their names; ``digital`` holds the others.
         """
         read = {
-            name: tensor.read(seed, chip, side_errors, num_threads=num_threads)
+            name: tensor.read(seed, chip, side_errors=side_errors, num_threads=num_threads)
             for name, tensor in self.items()
         }
         return read | {a: read[name] for a, name in self.aliases.items() if name in read}

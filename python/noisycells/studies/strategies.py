@@ -185,7 +185,7 @@ def evaluate_strategies(
                 nct.store(
                     trained.model,
                     _codec(strategy, channel, inverse, cells, settings),
-                    masks=trained.masks,
+                    mask=trained.masks,
                 )
                 for inverse in (learnt if strategy.learnt_inverse else [None])
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .. import _arguments
 from ..io import widen
 from ..io.dtypes import WITHOUT_NUMPY
 from ..storage import Codec, StoredModel
 from ..storage.selection import belongs_in_cells
+from .checks import check_module
 from .crossbar.layers import CrossbarLayer
 
 __all__ = ["load", "store"]
@@ -29,7 +32,7 @@ def store(
     model: nn.Module | Mapping[str, Tensor],
     codec: Codec,
     *,
-    masks: Masks = None,
+    mask: Masks = None,
     sensitivity: Mapping[str, npt.NDArray[np.floating[Any]]] | None = None,
     overrides: Mapping[str, Codec] | None = None,
     store_biases: bool = False,
@@ -50,13 +53,14 @@ def store(
         floating-point buffers with two dimensions or more are taken for weights.
     codec : Codec
         How the weights are stored.
-    masks : mapping of str to ndarray of bool, "nonzero" or None
+    mask : mapping of str to ndarray of bool, "nonzero" or None
         The weights to store, by parameter name, as :func:`magnitude_prune` returns them; the
         others read back as zero. A parameter without a mask is stored whole. ``"nonzero"``
         stores what is not zero.
     sensitivity : mapping of str to ndarray, optional
         How much a squared error of each weight counts when thresholds and cells are chosen, by
-        parameter name, such as :func:`sensitivity` returns; what is no weight is ignored.
+        parameter name, such as :func:`sensitivity` returns. What it says of parameters that stay
+        digital does not matter; a name of no parameter is refused.
     overrides : mapping of str to Codec, optional
         Codecs for the parameters whose names match a pattern, as in :meth:`Codec.encode`.
     store_biases : bool
@@ -72,19 +76,27 @@ def store(
         If a tensor is sparse, on the meta device, or of a dtype that numpy and safetensors do
         not have.
     ValueError
-        If the model holds no weights or is still being pruned, a mask names no weight, or a
-        weight is not finite.
+        If the model holds no weights or is still being pruned, a mask names no weight, a
+        sensitivity no parameter, or a weight is not finite.
     """
+    _arguments.instance("codec", codec, Codec)
     state, aliases = _untied(_state(model))
     _check_finished(state)
     names = _names_in_cells(model, state, store_biases)
     if not names:
         raise ValueError("model: expected at least one weight to store, got none")
     if sensitivity is not None:
-        sensitivity = {name: sensitivity[name] for name in names if name in sensitivity}
+        if not isinstance(sensitivity, Mapping):
+            raise _arguments.wrong_type("sensitivity", "a mapping of parameter names", sensitivity)
+        _arguments.names("sensitivity", sensitivity, [*state, *aliases], "names of parameters")
+        sensitivity = {
+            aliases.get(name, name): value
+            for name, value in sensitivity.items()
+            if aliases.get(name, name) in names
+        }
     arrays = {name: _to_numpy(name, tensor) for name, tensor in state.items()}
     encoded = codec.encode(
-        {name: arrays[name] for name in names}, masks, sensitivity, overrides=overrides
+        {name: arrays[name] for name in names}, mask, sensitivity, overrides=overrides
     )
     dtypes = {
         name: _WITHOUT_NUMPY[tensor.dtype]
@@ -135,6 +147,10 @@ def load(
         apart, or a number is beyond the range of the parameter's dtype; the model is then left
         as it was.
     """
+    if not isinstance(stored, StoredModel):
+        hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""
+        raise _arguments.wrong_type("stored", "a StoredModel", stored, f"{stored!r:.60}{hint}")
+    check_module(model)
     names = {name: name for name in (*stored, *stored.digital)} | stored.aliases
     target, tied = _untied(_state(model))
     _check_names(names, target, tied)

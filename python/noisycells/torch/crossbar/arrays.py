@@ -178,7 +178,7 @@ def _core_takes(x: Tensor) -> bool:
 def _planes(array: Packed | fallback.Array) -> Tensor:
     """Noisy weights of each plane, (planes, out, in)."""
     if isinstance(array, fallback.Array):
-        return array.weights()
+        return array.effective_weights()
     scale = array.scales.output[:, None]
     if array.scales.row is not None:
         scale = scale * array.scales.row

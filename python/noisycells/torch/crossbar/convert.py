@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ... import _arguments as arguments
 from ...crossbar import CrossbarSpec
-from ...devices import Device
+from ...devices import Device, DeviceLike, computing
 from ...random import check_seed
 from ..checks import Filter, check_module
 from . import parts as linear_parts
@@ -33,7 +33,7 @@ __all__ = ["at", "convert", "program", "restore"]
 
 def convert(
     model: nn.Module,
-    device: Device,
+    device: DeviceLike,
     spec: Specs | None = None,
     filter_fn: Filter | None = None,
 ) -> nn.Module:
@@ -48,7 +48,8 @@ def convert(
     Parameters
     ----------
     model : torch.nn.Module
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, mapping or callable, optional
         One for all layers; or by the first pattern (as of a shell) that the layer's name
         matches, the others having the default (a pattern that matches none is refused); or what
@@ -74,6 +75,7 @@ def convert(
         raise ValueError(f"model: expected at least one layer to convert{wanted}, got none")
     layers = {candidate.name: candidate.layer for candidate in chosen}
     specs = specs_of(spec, layers)
+    device = computing(device)
     for name, one in specs.items():
         describe(device, one, name)  # checks all three
     _warn_digital(

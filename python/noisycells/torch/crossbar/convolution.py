@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...crossbar import CrossbarSpec
-from ...devices import Device
+from ...devices import DeviceLike
 from .layers import CrossbarLayer
 from .patches import Geometry
 
@@ -29,7 +29,7 @@ class _CrossbarConv(CrossbarLayer):
     def __init__(
         self,
         *arguments: Any,
-        device: Device,
+        device: DeviceLike,
         spec: CrossbarSpec | None = None,
         name: str = "",
         **keywords: Any,

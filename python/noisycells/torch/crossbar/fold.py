@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from ...crossbar import Crossbar, CrossbarSpec
-from ...devices import Device
+from ...devices import Device, DeviceLike, computing
 from ..checks import check_module
 from .layers import CrossbarLayer
 
@@ -26,7 +26,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 @torch.no_grad()
 def fold_batchnorm(
     model: nn.Module,
-    device: Device,
+    device: DeviceLike,
     spec: CrossbarSpec | None = None,
     pairs: Iterable[tuple[str, str]] | None = None,
     seed: int = 0,
@@ -43,7 +43,8 @@ def fold_batchnorm(
     Parameters
     ----------
     model : torch.nn.Module
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, optional
         That the noise is measured with.
     pairs : iterable of (str, str), optional
@@ -66,6 +67,7 @@ def fold_batchnorm(
         was.
     """
     check_module(model, to_change=True)
+    device = computing(device)
     found = _found_pairs(model) if pairs is None else list(pairs)
     modules = dict(model.named_modules())
     for layer, norm in found:
@@ -172,7 +174,10 @@ def _noise(
     weights = layer.weight.detach().flatten(1).float().cpu().numpy()
     groups = getattr(layer, "groups", 1)
     noisy = np.concatenate(
-        [Crossbar(w, device, spec, name).program(seed).weights() for w in np.split(weights, groups)]
+        [
+            Crossbar(w, device, spec, name).program(seed).effective_weights()
+            for w in np.split(weights, groups)
+        ]
     )
     scaled = factor.float().cpu().numpy()[:, None].astype(np.float64)
     signal = np.mean(np.square(weights * scaled))

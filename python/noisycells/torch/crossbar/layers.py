@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ...crossbar import Crossbar, CrossbarSpec
 from ...crossbar.array import STATE_VERSION
-from ...devices import Device
+from ...devices import Device, DeviceLike, computing
 from ...random import STREAM_VERSION, check_seed, unnamed
 from . import identity
 from .arrays import forget
@@ -129,8 +129,9 @@ class CrossbarLayer(nn.Module):
 
     # ----------------------------------------------------------------- making
 
-    def become(self, analog: Device, spec: CrossbarSpec | None, name: str) -> None:
+    def become(self, device: DeviceLike, spec: CrossbarSpec | None, name: str) -> None:
         """Set up a module of the digital class as a layer of this one."""
+        analog = computing(device)
         describe(analog, CrossbarSpec() if spec is None else spec, name)  # checks the three
         self.analog, self.spec = analog, CrossbarSpec() if spec is None else spec
         self._handle = _Handle()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ... import _arguments as arguments
 from ...crossbar import CrossbarSpec, mapping
-from ...devices import Device
+from ...devices import DeviceLike, computing
 from .arrays import fresh_arrays, outputs, programmed_arrays
 from .circuit import describe, parse
 from .gradient import Product, convolution_gradient, linear_gradient
@@ -59,7 +59,7 @@ def crossbar_linear(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    device: Device,
+    device: DeviceLike,
     spec: CrossbarSpec | None = None,
     key: Tensor | None = None,
 ) -> Tensor:
@@ -77,7 +77,8 @@ def crossbar_linear(
     weight : Tensor, shape (out, in)
     bias : Tensor, shape (out,), optional
         Added digitally.
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, optional
         Default: ``CrossbarSpec()``.
     key : Tensor of int64, shape (1,) or (2,), on the CPU, optional
@@ -110,8 +111,8 @@ def crossbar_linear(
 
 
 @torch.compiler.assume_constant_result
-def _described(device: Device, spec: CrossbarSpec) -> str:
-    return describe(device, spec)
+def _described(device: DeviceLike, spec: CrossbarSpec) -> str:
+    return describe(computing(device), spec)
 
 
 def fresh_product(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ... import random
 from ...crossbar import CrossbarSpec
-from ...devices import Device
+from ...devices import DeviceLike
 from ...storage import Codec
 from ..checks import Filter, check_module
 from .effective import Effective, Weights, find_transform, weights_of
@@ -31,7 +31,7 @@ def inject_noise(
     norm: str = "range",
     *,
     codec: Codec | None = None,
-    device: Device | None = None,
+    device: DeviceLike | None = None,
     spec: CrossbarSpec | None = None,
     seconds: float | None = None,
     filter_fn: Filter | None = None,
@@ -49,7 +49,7 @@ def inject_noise(
       "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
       numbers of the same distribution.
     - *Stored* with a `codec`: written and read back, on a new chip each draw,
-      ``codec.transmit(w, chip, w != 0, chip, name)``; zeros (pruned) are not stored. A codec of
+      ``codec.transmit(w, chip, w != 0, name=name, chip=chip)``; zeros (pruned) are not stored. A codec of
       scope "model" chooses for all of these parameters together.
     - *Programmed* on a `device`: what ``Crossbar(w, device, spec, name).program(chip)`` holds, a
       new chip each draw, and ``at(seconds)`` where given. Converters and the noise of reads are
@@ -74,7 +74,8 @@ def inject_noise(
         W_min (Zhou et al. 2020), max |W| (Joshi et al. 2020), the standard deviation of W, or 1
         (the N(0, s) of Isik et al. 2020 has eta s).
     codec : Codec
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, optional
         With `device`; its mapping, devices for each weight and drift compensation count.
     seconds : float, optional

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ... import random
+from ... import _arguments, random
 from ...crossbar import Crossbar, CrossbarSpec
-from ...devices import Device
+from ...devices import DeviceLike, computing
 from ...storage import Codec
 from ..checks import check_patterns
 
@@ -100,9 +100,7 @@ class Stored(_Measured):
     """Weights written through a storage codec and read back (Isik et al. 2020, section 2.3)."""
 
     def __init__(self, codec: Codec) -> None:
-        if not isinstance(codec, Codec):
-            raise TypeError(f"codec: expected a Codec, got {type(codec).__name__}")
-        self.codec = codec
+        self.codec = _arguments.instance("codec", codec, Codec)
 
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
         """What a new chip gives back of the weights."""
@@ -112,7 +110,7 @@ class Stored(_Measured):
             read = self.codec.encode(arrays, "nonzero").read(chip, chip=chip)
         else:
             read = {
-                name: self.codec.transmit(array, chip, array != 0, chip, name)
+                name: self.codec.transmit(array, chip, array != 0, name=name, chip=chip)
                 for name, array in arrays.items()
             }
         return {name: _like(read[name], weight) for name, weight in weights.items()}
@@ -121,8 +119,10 @@ class Stored(_Measured):
 class Programmed(_Measured):
     """Weights as the differential pairs of a crossbar hold them (Zhou et al. 2020, figure 1)."""
 
-    def __init__(self, device: Device, spec: CrossbarSpec | None, seconds: float | None) -> None:
-        self.device, self.spec, self.seconds = device, spec, seconds
+    def __init__(
+        self, device: DeviceLike, spec: CrossbarSpec | None, seconds: float | None
+    ) -> None:
+        self.device, self.spec, self.seconds = computing(device), spec, seconds
         self._weights("", np.ones((1, 1), np.float32), 0)  # checks all three
 
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ class Programmed(_Measured):
         crossbar = Crossbar(matrix, self.device, self.spec, name=name).program(seed)
         if self.seconds is not None:
             crossbar.at(self.seconds)
-        return crossbar.weights().reshape(weight.shape)
+        return crossbar.effective_weights().reshape(weight.shape)
 
 
 # --------------------------------------------------------------------------- tensors
