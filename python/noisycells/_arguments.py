@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._types import F32, F64, I32, MAX_CELLS, MAX_INDEX, MAX_SEED
+from ._types import F32, F64, I32, MAX_CELLS, MAX_COUNT, MAX_INDEX, MAX_SEED
 
 __all__ = [
     "array32",
     "array64",
     "cells",
     "choice",
+    "count",
     "flag",
     "instance",
     "integer",
@@ -34,6 +35,7 @@ __all__ = [
     "real",
     "seed",
     "text",
+    "wrong_kind",
     "wrong_state",
     "wrong_type",
     "wrong_value",
@@ -47,15 +49,17 @@ def wrong_value(name: str, expected: str, got: object) -> ValueError:
     return ValueError(f"{name}: expected {expected}, got {got}")
 
 
-def wrong_type(name: str, expected: str, got: object, said: str = "") -> TypeError:
-    """The error to raise for a value of another type; ``got`` is the value.
+def wrong_kind(name: str, expected: str, got: object) -> TypeError:
+    """The error to raise for a value of another type; ``got`` says what is wrong with it."""
+    return TypeError(f"{name}: expected {expected}, got {got}")
 
-    ``said`` is what to say of it; without it, the value if it is short, else its type.
-    """
-    shown = said or repr(got)
-    if not said and (len(shown) > 60 or "\n" in shown):
+
+def wrong_type(name: str, expected: str, got: object) -> TypeError:
+    """As :func:`wrong_kind`; ``got`` is the value itself, shown if it is short, else its type."""
+    shown = repr(got)
+    if len(shown) > 60 or "\n" in shown:
         shown = type(got).__name__
-    return TypeError(f"{name}: expected {expected}, got {shown}")
+    return wrong_kind(name, expected, shown)
 
 
 def wrong_state(name: str, expected: str, got: object) -> RuntimeError:
@@ -87,6 +91,11 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
         bounds = f"an int >= {least}" if most is None else f"an int in [{least}, {most}]"
         raise wrong_value(name, bounds, found)
     return found
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """An int from ``least`` to ``MAX_COUNT``: repeats, epochs and what else is counted."""
+    return integer(name, value, least, MAX_COUNT)
 
 
 def number(

@@ -27,6 +27,9 @@ MAX_INDEX = 1 << 46
 MAX_CELLS = 65_535
 """Most cells of a weight, and the largest number of a device among those of an element."""
 
+MAX_COUNT = (1 << 31) - 1
+"""Of repeats, epochs, batches and what else is counted; more would never end."""
+
 BLOCK = 1024
 """Stored weights per block of packed levels (see :func:`noisycells.reference.encode`)."""
 

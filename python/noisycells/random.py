@@ -15,18 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arguments, _core
-from ._arguments import output as output_array
-from ._arguments import seed as check_seed
 from ._types import STREAM_VERSION
 from .runtime import threads_argument
 
 __all__ = [
     "STREAM_VERSION",
-    "check_seed",
     "content",
     "fold_in",
     "key",
-    "output_array",
     "philox4x32",
     "standard_normal",
     "stream",
@@ -153,9 +149,9 @@ def standard_normal(
     sizes = (shape,) if isinstance(shape, (int, np.integer)) else shape
     shape = tuple(_arguments.integer("shape", n, 0) for n in sizes)
     first = _arguments.offset("offset", offset, math.prod(shape))
-    out = output_array(out, shape)
+    out = _arguments.output(out, shape)
     _core.standard_normal(
-        out.reshape(-1), check_seed("seed", seed), check_seed("stream", stream), first,
+        out.reshape(-1), _arguments.seed("seed", seed), _arguments.seed("stream", stream), first,
         threads_argument(num_threads),
     )  # fmt: skip
     return out

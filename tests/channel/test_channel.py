@@ -279,7 +279,7 @@ def test_equals_the_reference_bit_for_bit(configuration: dict[str, Any], literal
     keys = reference.Keys(chip_key, read_key, 11)
     if must and not literal:
         with pytest.raises(
-            ValueError, match="collapse: expected False or None for a channel whose .*, got True"
+            ValueError, match=r"collapse: expected False or None for a channel whose .*, got True"
         ):
             channel.sample(x, 7, cells, collapse=True)
         return

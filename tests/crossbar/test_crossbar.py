@@ -684,11 +684,11 @@ def test_bad_device_spec_name() -> None:
         TypeError, match=f"device: expected a Device, got the channel {cell.name!r}"
     ):
         nc.Crossbar(weights(), cell)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="device: expected a file .*, got 'pcm'"):
+    with pytest.raises(ValueError, match=r"device: expected a file .*, got 'pcm'"):
         nc.Crossbar(weights(), "pcm")
     with pytest.raises(TypeError, match="device: expected a Device or the name of one, got 3"):
         nc.Crossbar(weights(), 3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="spec: expected a CrossbarSpec, got {'rows': 3}"):
+    with pytest.raises(TypeError, match=r"spec: expected a CrossbarSpec, got {'rows': 3}"):
         nc.Crossbar(weights(), PCM, {"rows": 3})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="name: expected a string, got 3"):
         nc.Crossbar(weights(), PCM, None, 3)  # type: ignore[arg-type]

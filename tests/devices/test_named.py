@@ -181,5 +181,5 @@ def test_a_device_that_the_core_would_bypass_is_refused() -> None:
     leaky = object.__new__(Leaky)
     vars(leaky).update(vars(PCM))
     assert isinstance(leaky, Device) and leaky == PCM
-    with pytest.raises(TypeError, match="^device: .*, got a Leaky with its own program"):
+    with pytest.raises(TypeError, match=r"^device: .*, got a Leaky with its own program"):
         nc.Crossbar(WEIGHT, leaky)

@@ -70,17 +70,17 @@ def test_what_is_no_device_is_refused_by_name() -> None:
         lambda d: nct.fold_batchnorm(network(), d),
     ]
     for ask in asks:
-        with pytest.raises(ValueError, match="^device: .*; did you mean 'pcm_joshi2020'?"):
+        with pytest.raises(ValueError, match=r"^device: .*; did you mean 'pcm_joshi2020'?"):
             ask("pcm_joshi202")
-        with pytest.raises(TypeError, match="^device: expected a Device, got the channel 'pcm_ar"):
+        with pytest.raises(TypeError, match=r"^device: expected a Device, got the channel 'pcm_ar"):
             ask("pcm_array")
-        with pytest.raises(TypeError, match="^device: expected a Device, got the channel 'pcm_ar"):
+        with pytest.raises(TypeError, match=r"^device: expected a Device, got the channel 'pcm_ar"):
             ask(CELL)
 
 
 @pytest.mark.parametrize("ask", ["store", "inject_noise"])
 def test_a_codec_is_no_name(ask: str) -> None:
-    with pytest.raises(TypeError, match="^codec: expected a Codec, got 'pcm_array'"):
+    with pytest.raises(TypeError, match=r"^codec: expected a Codec, got 'pcm_array'"):
         if ask == "store":
             nct.store(network(), "pcm_array")  # type: ignore[arg-type]
         else:
@@ -101,7 +101,7 @@ def test_each_load_names_the_other(tmp_path: Path) -> None:
             TypeError, match=r"^stored: expected a StoredModel, .*; noisycells.load\(path\) reads"
         ):
             nct.load(path, model, 1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="^model: expected a torch.nn.Module, got 'm'"):
+    with pytest.raises(TypeError, match=r"^model: expected a torch.nn.Module, got 'm'"):
         nct.load(stored, "m", 1)  # type: ignore[arg-type]
 
 
@@ -113,7 +113,7 @@ def test_a_sensitivity_of_no_parameter_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^sensitivity: .*, got '0.weigth'; did you mean '0.wei"):
         nct.store(model, codec, sensitivity={"0.weigth": torch.ones(5, 6).numpy()})
     for wrong in ("abc", [1, 2], torch.ones(3)):
-        with pytest.raises(TypeError, match="^sensitivity: expected a mapping of parameter names"):
+        with pytest.raises(TypeError, match=r"^sensitivity: expected a mapping of parameter names"):
             nct.store(model, codec, sensitivity=wrong)  # type: ignore[arg-type]
 
 

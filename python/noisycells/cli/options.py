@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import devices
+from .._types import MAX_COUNT
 from ..channel import Channel
 from ..io import check_output
 
@@ -176,6 +177,32 @@ force_option = click.option(
     callback=lambda ctx, param, value: ctx.meta.update({_FORCE: value}),
     help="Write over files that are there.",
 )
+
+
+def directory_option(default: str, contents: str) -> Callable[[Any], Any]:
+    """Where a command writes several files."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default,
+        show_default=True,
+        help=f"Directory for {contents}.",
+    )
+
+
+def repeats_option(default: int | None, shown: str) -> Callable[[Any], Any]:
+    """How many noisy copies of a network are measured; an interval takes two."""
+    return click.option(
+        "--repeats",
+        type=click.IntRange(2, MAX_COUNT),
+        metavar="N",
+        default=default,
+        show_default=default is not None,
+        help=shown,
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 

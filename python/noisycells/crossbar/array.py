@@ -119,7 +119,7 @@ class Crossbar:
         Crossbar
             This one.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         self.programmed = mapping.program(
             self.layer, self.device, self.spec, seed, self.stream, num_threads=num_threads
         )
@@ -262,7 +262,7 @@ class Crossbar:
         TypeError, ValueError
             If an argument is not as said above; the message names it.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         vectors, shape = self._vectors(x, empty=True)
         self._warn_once()
         y = np.empty((len(vectors), len(self.weight)), np.float32)
@@ -329,7 +329,7 @@ class Crossbar:
             ``dac_clipping_percent`` of the inputs and ``adc_saturation_percent`` of the
             conversions; and :meth:`counters` for ``x``.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         vectors, _ = self._vectors(x)
         self._warn_once()
         packed = self.packed
@@ -367,7 +367,7 @@ class Crossbar:
         dict of float
             inf where there is no error at all, -inf where there is no signal.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         vectors, _ = self._vectors(x)
         _check_finite("x", vectors)
         self._warn_once()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..random import check_seed
+from .. import _arguments
 from .files import Labels, find, read_cifar, read_idx
 
 __all__ = [
@@ -146,7 +146,7 @@ class Dataset:
         ValueError
             If `size` is not as above or `seed` not in [0, 2**64).
         """
-        generator = np.random.default_rng(check_seed("seed", seed))
+        generator = np.random.default_rng(_arguments.seed("seed", seed))
         present, counts = np.unique(self.train_labels, return_counts=True)
         if not len(present) <= size <= len(self.train_labels):
             raise ValueError(
@@ -351,7 +351,7 @@ def stratified_split(
     labels = np.asarray(labels)
     if not 0 < fraction < 1:
         raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
-    generator = np.random.default_rng(check_seed("seed", seed))
+    generator = np.random.default_rng(_arguments.seed("seed", seed))
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))

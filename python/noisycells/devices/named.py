@@ -185,10 +185,9 @@ def computing(given: DeviceLike, argument: str = "device") -> Device:
             )
         found = find(name, argument)
     if isinstance(found, Channel):
-        raise _arguments.wrong_type(
+        raise _arguments.wrong_kind(
             argument,
             "a Device",
-            given,
             f"the channel {found.name!r}, which is known only as a storage cell",
         )
     if not isinstance(found, Device):
@@ -219,10 +218,9 @@ def _check_own_methods(argument: str, found: Channel | Device, kind: type) -> No
         replaced |= set(vars(between)) & mine
     replaced = {name for name in replaced if not name.startswith("__")}
     if replaced:
-        raise _arguments.wrong_type(
+        raise _arguments.wrong_kind(
             argument,
-            f"a {kind.__name__} with its own methods, as the compiled core and files go past others",
-            found,
+            f"a {kind.__name__} with its own methods, since the core and files go past others",
             f"a {type(found).__name__} with its own {', '.join(sorted(replaced))}",
         )
 

@@ -279,8 +279,8 @@ class Codec:
         Parameters, in the order of :meth:`encode`, returned array and errors are those of
         :meth:`encode` and :meth:`StoredTensor.read`.
         """
-        seed = random.check_seed("seed", seed)
-        chip = random.check_seed("chip", chip)
+        seed = _arguments.seed("seed", seed)
+        chip = _arguments.seed("chip", chip)
         source = prepare(name, weights, mask, sensitivity)
         out = np.empty(source.shape, np.float32)
         _core.transmit(

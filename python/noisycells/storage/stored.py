@@ -131,9 +131,9 @@ class StoredTensor:
         TypeError
             If `seed` or `chip` is not an integer.
         """
-        seed = random.check_seed("seed", seed)
-        chip = random.check_seed("chip", chip)
-        out = random.output_array(out, self.shape)
+        seed = _arguments.seed("seed", seed)
+        chip = _arguments.seed("chip", chip)
+        out = _arguments.output(out, self.shape)
         channel = self.codec.channel
         flat = out.reshape(-1)
         _core.decode(

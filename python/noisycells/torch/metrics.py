@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import _arguments as arguments
+from .. import _arguments
 from .inputs import call, logits_of, moved, split_batch
 
 __all__ = ["Metric", "answers", "cross_entropy", "metric_named", "percent"]
@@ -51,14 +51,14 @@ def answers(
 def metric_named(metric: Metric) -> Callable[[Tensor, Tensor], float]:
     """The function of a metric, which gives a finite float."""
     if not callable(metric):
-        return METRICS[arguments.choice("metric", metric, list(METRICS))]
+        return METRICS[_arguments.choice("metric", metric, list(METRICS))]
     own = metric
 
     def score(outputs: Tensor, labels: Tensor) -> float:
         found = own(outputs, labels)
         if isinstance(found, Tensor):
             found = found.item() if found.numel() == 1 else found
-        return arguments.number("metric", found)
+        return _arguments.number("metric", found)
 
     return score
 
@@ -77,7 +77,7 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> float:
 def _classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and the class of each, of images, tokens or pixels."""
     if labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool:
-        raise arguments.wrong_type(
+        raise _arguments.wrong_type(
             "metric", "'mse', 'cosine' or a callable for labels that are no classes", "accuracy"
         )
     if outputs.ndim == labels.ndim + 1 and outputs.shape[:-1] == labels.shape:

@@ -149,7 +149,7 @@ def load(
     """
     if not isinstance(stored, StoredModel):
         hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""
-        raise _arguments.wrong_type("stored", "a StoredModel", stored, f"{stored!r:.60}{hint}")
+        raise _arguments.wrong_kind("stored", "a StoredModel", f"{stored!r:.60}{hint}")
     check_module(model)
     names = {name: name for name in (*stored, *stored.digital)} | stored.aliases
     target, tied = _untied(_state(model))

@@ -7,10 +7,9 @@ from collections import Counter
 
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...crossbar import CrossbarSpec
 from ...devices import Device, DeviceLike, computing
-from ...random import check_seed
 from ..checks import Filter, check_module
 from . import parts as linear_parts
 from .circuit import describe
@@ -170,7 +169,7 @@ def program(model: nn.Module, seed: int) -> nn.Module:
         If the model has no crossbar layers.
     """
     check_module(model)
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     layers = required(model)
     named = Counter(layer.name for layer in layers.values())
     if any(not layer.name or named[layer.name] > 1 for layer in layers.values()):
@@ -204,7 +203,7 @@ def at(model: nn.Module, seconds: float, extrapolate: bool = False) -> nn.Module
         If the model has no crossbar layers, or a device is not known at that time.
     """
     check_module(model)
-    extrapolate = arguments.flag("extrapolate", extrapolate)
+    extrapolate = _arguments.flag("extrapolate", extrapolate)
     layers = required(model).values()
     for layer in layers:
         layer.check_at(seconds, extrapolate)

@@ -43,7 +43,7 @@ class Array(NamedTuple):
     full_scale: float | None
     ranges: Tensor | None
 
-    def weights(self) -> Tensor:
+    def effective_weights(self) -> Tensor:
         """The planes in the units of the weights, digital factors included."""
         factors = self.values.new_tensor(self.factors)[:, None, None]
         planes = self.values * (factors * self.scale[:, None])

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ... import _arguments
 from ...crossbar import Crossbar, CrossbarSpec
 from ...crossbar.array import STATE_VERSION
 from ...devices import Device, DeviceLike, computing
-from ...random import STREAM_VERSION, check_seed, unnamed
+from ...random import STREAM_VERSION, unnamed
 from . import identity
 from .arrays import forget
 from .circuit import array_name, describe
@@ -197,7 +198,7 @@ class CrossbarLayer(nn.Module):
         ----------
         seed : int in [0, 2**64)
         """
-        seed = check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         if not self.name:
             self.rename(unnamed(self.matrix().detach().cpu().numpy()))
         self._keep([array.program(seed) for array in self._unprogrammed()])

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...crossbar import CrossbarSpec, mapping
 from ...devices import DeviceLike, computing
 from .arrays import fresh_arrays, outputs, programmed_arrays
@@ -165,7 +165,7 @@ def check_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Refuse what does not fit together, before a product on fresh or programmed arrays."""
     for name, tensor in (("x", x), ("weight", weight)):
         if not isinstance(tensor, Tensor):
-            raise arguments.wrong_type(name, "a Tensor", tensor)
+            raise _arguments.wrong_type(name, "a Tensor", tensor)
         if not tensor.is_floating_point():
             raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
     if weight.ndim == 2 and (x.ndim < 1 or x.shape[-1] != weight.shape[1]):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...crossbar import CrossbarSpec
 from ..checks import Filter, check_filter, check_patterns
 from . import parts as linear_parts
@@ -154,7 +154,7 @@ def specs_of(spec: Specs | None, layers: Mapping[str, nn.Module]) -> dict[str, C
     if isinstance(spec, Mapping):
         check_patterns("spec", spec, layers, "a layer")
     elif not (spec is None or isinstance(spec, CrossbarSpec) or callable(spec)):
-        raise arguments.wrong_type("spec", "a CrossbarSpec, a mapping or a callable", spec)
+        raise _arguments.wrong_type("spec", "a CrossbarSpec, a mapping or a callable", spec)
     found = {}
     for name, layer in layers.items():
         one: Any = spec
@@ -163,7 +163,7 @@ def specs_of(spec: Specs | None, layers: Mapping[str, nn.Module]) -> dict[str, C
         elif callable(spec):
             one = spec(layer, name)
         if not (one is None or isinstance(one, CrossbarSpec)):
-            raise arguments.wrong_type("spec", f"a CrossbarSpec for {name!r}", one)
+            raise _arguments.wrong_type("spec", f"a CrossbarSpec for {name!r}", one)
         found[name] = CrossbarSpec() if one is None else one
     return found
 

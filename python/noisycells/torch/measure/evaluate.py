@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...intervals import mean_and_interval, student_t
-from ...random import check_seed, fold_in
+from ...random import fold_in
 from ...storage import StoredModel
-from ..checks import check_count, check_module
+from ..checks import check_module
 from ..crossbar.convert import program
 from ..crossbar.layers import CrossbarLayer
 from ..inputs import split_batch
@@ -120,10 +120,10 @@ def evaluate(
         one pass; labels are not what the metric takes; or an argument is out of range.
     """
     check_module(model)
-    repeats = check_count("repeats", repeats)
+    repeats = _arguments.count("repeats", repeats)
     score = metric_named(metric)
     student_t(confidence, 1)  # checks it
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     measured = []
     with realizations(model, stored) as realization:
         first = _first_batch(loader)
@@ -139,7 +139,7 @@ def evaluate(
 
 def _first_batch(loader: Iterable[Any]) -> Any:
     if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
-        raise arguments.wrong_type("loader", "an iterable of batches", loader)
+        raise _arguments.wrong_type("loader", "an iterable of batches", loader)
     if iter(loader) is loader:
         raise ValueError(
             "loader: expected batches that can be passed over again, such as a list, "

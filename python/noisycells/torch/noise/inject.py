@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import random
+from ... import _arguments, random
 from ...crossbar import CrossbarSpec
 from ...devices import DeviceLike
 from ...storage import Codec
@@ -49,8 +49,8 @@ def inject_noise(
       "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
       numbers of the same distribution.
     - *Stored* with a `codec`: written and read back, on a new chip each draw,
-      ``codec.transmit(w, chip, w != 0, name=name, chip=chip)``; zeros (pruned) are not stored. A codec of
-      scope "model" chooses for all of these parameters together.
+      ``codec.transmit(w, chip, w != 0, name=name, chip=chip)``; zeros (pruned) are not stored. A
+      codec of scope "model" chooses for all of these parameters together.
     - *Programmed* on a `device`: what ``Crossbar(w, device, spec, name).program(chip)`` holds, a
       new chip each draw, and ``at(seconds)`` where given. Converters and the noise of reads are
       not in it; :func:`convert` has them.
@@ -121,7 +121,7 @@ def inject_noise(
         weights = {name: weights[name] for name in kind.etas}
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()).item())
-    noise = Noise(kind, weights, clip, bounds, random.check_seed("seed", seed))
+    noise = Noise(kind, weights, clip, bounds, _arguments.seed("seed", seed))
     noise._chain = Effective.attach(model, noise, weights)
     return noise
 
@@ -183,7 +183,7 @@ class Noise:
             should take other numbers, such as ``fold_in(seed, i)``. None: the next draw.
         """
         before = self._held
-        self._held = [None if key is None else random.check_seed("key", key)]
+        self._held = [None if key is None else _arguments.seed("key", key)]
         try:
             yield self
         finally:
@@ -257,7 +257,7 @@ class Noise:
             raise ValueError(
                 f"state: expected bounds of {sorted(self._bounds)}, got {sorted(bounds)}"
             )
-        seed, draw = random.check_seed("seed", state["seed"]), operator.index(state["draw"])
+        seed, draw = _arguments.seed("seed", state["seed"]), operator.index(state["draw"])
         self.seed, self.draw = seed, draw
         self._bounds.update(bounds)
         self._forget()

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from ... import _arguments as arguments
-from ..checks import check_count
+from ... import _arguments
 
 __all__ = ["Batches", "batches", "channels_last", "process"]
 
@@ -48,8 +47,8 @@ class Batches:
     layout: str = "contiguous"
 
     def __post_init__(self) -> None:
-        check_count("batch_size", self.batch_size)
-        arguments.flag("shuffle", self.shuffle)
+        _arguments.count("batch_size", self.batch_size)
+        _arguments.flag("shuffle", self.shuffle)
         if len(self.images) < process()[1]:
             raise ValueError(
                 f"images: expected at least one a process, got {len(self.images)} "

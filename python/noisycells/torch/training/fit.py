@@ -21,9 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ... import _arguments
 from ...data import stratified_split
-from ...random import check_seed
-from ..checks import check_count, check_module
+from ..checks import check_module
 from ..metrics import answers, cross_entropy, percent
 from ..modes import evaluating
 from .batches import batches, process
@@ -160,8 +160,8 @@ def fit(
     the checkpoint, and its batch-normalization statistics are kept.
     """
     check_module(model)
-    epochs = check_count("epochs", epochs)
-    patience = None if patience is None else check_count("patience", patience)
+    epochs = _arguments.count("epochs", epochs)
+    patience = None if patience is None else _arguments.count("patience", patience)
     if clip_gradient is not None and not clip_gradient > 0:
         raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
     if scheduler is not None and not hasattr(loader, "__len__"):
@@ -175,7 +175,7 @@ def fit(
     schedule = None if scheduler is None else scheduler(optimizer, steps)
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
-    settings = {"seed": check_seed("seed", seed), "steps": steps, "autocast": str(autocast)}
+    settings = {"seed": _arguments.seed("seed", seed), "steps": steps, "autocast": str(autocast)}
     state = TrainingState(inner, optimizer, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
@@ -399,7 +399,7 @@ def _mean_over_processes(
 @contextmanager
 def _seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
     """Seed torch's generators of the CPU and of ``device`` for a while; no other is touched."""
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":

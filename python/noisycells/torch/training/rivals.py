@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ... import _arguments as arguments
-from ..checks import Filter, check_count, check_module
+from ... import _arguments
+from ..checks import Filter, check_module
 from ..modes import evaluating
 from ..noise.effective import weights_of
 from ..noise.inject import active_noise
@@ -67,7 +67,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     layers = _with_statistics(model)
     if not layers:
         raise ValueError("model: expected batch normalization with running statistics, got none")
-    passes = check_count("passes", passes)
+    passes = _arguments.count("passes", passes)
     device = device_of(model)
     with evaluating(model), torch.no_grad(), _measuring(layers):
         batches = 0
@@ -143,7 +143,7 @@ def clip_weights(model: nn.Module, k: float, filter_fn: Filter | None = None) ->
         If ``k`` is not positive or nothing is to be clipped.
     """
     check_module(model)
-    k = arguments.number("k", k, above=0)
+    k = _arguments.number("k", k, above=0)
     for slots in weights_of(model, filter_fn).values():
         weight = slots[0].parameter
         bound = k * float(weight.float().std(correction=0))
