@@ -37,8 +37,10 @@ def stream(*names: str) -> int:
     8 bytes, so that no two paths are hashed alike.
     """
     digest = hashlib.blake2b(digest_size=8)
+    if not names:
+        raise _arguments.wrong_value("names", "at least one name", "none")
     for name in names:
-        encoded = name.encode()
+        encoded = _arguments.text("names", name).encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return int.from_bytes(digest.digest(), "little")
 
@@ -72,6 +74,7 @@ def fold_in(seed: int, data: int) -> int:
 
     One Philox block of (data, key = seed); :func:`noisycells.reference.fold_in` defines it.
     """
+    seed, data = _arguments.seed("seed", seed), _arguments.seed("data", data)
     counter = [data & 0xFFFFFFFF, data >> 32, 0xFFFFFFFF, 0xFFFFFFFF]
     words = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
     return int(words[0]) | int(words[1]) << 32
@@ -106,13 +109,11 @@ def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[
 
 
 def _words(name: str, value: ArrayLike, size: int) -> NDArray[np.uint32]:
-    array = np.asarray(value)
+    array = _arguments.array(name, value, "iu", "integers in [0, 2**32)")
     if array.ndim == 0 or array.shape[-1] != size:
-        raise ValueError(f"{name}: expected shape (..., {size}), got {array.shape}")
-    if array.dtype.kind not in "iu" or (
-        array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32)
-    ):
-        raise ValueError(f"{name}: expected integers in [0, 2**32), got {array.dtype}")
+        raise _arguments.wrong_value(name, f"shape (..., {size})", array.shape)
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
+        raise _arguments.wrong_value(name, "integers in [0, 2**32)", array.dtype)
     return array.astype(np.uint32)
 
 

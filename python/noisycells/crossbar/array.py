@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import struct
 import warnings
 from collections.abc import Mapping
@@ -160,7 +159,9 @@ class Crossbar:
             compensation with ranges that have not been calibrated.
         """
         if self.programmed is None or self.seed is None:
-            raise RuntimeError("at: expected a programmed array; call program(seed) first")
+            raise _arguments.wrong_state(
+                "at", "a programmed array", "one that is not; call program(seed) first"
+            )
         assert self._packed is not None
         aged = mapping.age(
             self.layer, self.device, self.programmed, seconds, self.seed, self.stream,
@@ -215,9 +216,7 @@ class Crossbar:
         Crossbar
             This one.
         """
-        quantile = float(quantile)
-        if not 0 < quantile <= 1:
-            raise ValueError(f"quantile: expected a number in (0, 1], got {quantile}")
+        quantile = _arguments.number("quantile", quantile, most=1, above=0)
         vectors, _ = self._vectors(x)
         _check_finite("x", vectors)
         packed, spec = self.packed, self.spec
@@ -289,14 +288,12 @@ class Crossbar:
 
         A batch without vectors is refused unless ``empty``.
         """
-        array = np.asarray(x)
-        if array.dtype.kind != "f":
-            raise TypeError(f"x: expected floating-point numbers, got {array.dtype}")
+        array = _arguments.array("x", x, "f", "floating-point numbers")
         k = self.weight.shape[1]
         if array.ndim == 0 or array.shape[-1] != k:
-            raise ValueError(f"x: expected shape (..., {k}), got {array.shape}")
+            raise _arguments.wrong_value("x", f"shape (..., {k})", array.shape)
         if array.size == 0 and not empty:
-            raise ValueError(f"x: expected at least one input vector, got shape {array.shape}")
+            raise _arguments.wrong_value("x", "at least one input vector", f"shape {array.shape}")
         with np.errstate(over="ignore"):  # the core refuses infinity
             vectors = np.ascontiguousarray(array.reshape(-1, k), np.float32)
         return vectors, array.shape[:-1]
@@ -382,13 +379,7 @@ class Crossbar:
         ----------
         batch : int
         """
-        try:
-            number = operator.index(batch)
-        except TypeError:
-            raise TypeError(f"batch: expected an int, got {type(batch).__name__}") from None
-        if number < 1:
-            raise ValueError(f"batch: expected an int >= 1, got {number}")
-        return report.counters(self.weight.shape, self.spec, number)
+        return report.counters(self.weight.shape, self.spec, _arguments.count("batch", batch))
 
     def energy(self, batch: int, picojoules: Mapping[str, float]) -> dict[str, float]:
         """Energy in pJ of the product of ``batch`` input vectors.
@@ -459,9 +450,11 @@ class Crossbar:
         values = _config(config)
         for key, known in (("version", STATE_VERSION), ("stream_version", random.STREAM_VERSION)):
             if values.get(key) != known:
-                raise ValueError(f"config: expected {key} {known}, got {values.get(key)}")
+                raise _arguments.wrong_value("config", f"{key} {known}", values.get(key))
         if missing := CONFIG_KEYS - set(values):
-            raise ValueError(f"config: expected the keys {sorted(missing)} as well")
+            raise _arguments.wrong_value(
+                "config", f"the keys {sorted(missing)} as well", sorted(values)
+            )
         spec = CrossbarSpec.from_dict(values["spec"])
         device = devices.from_dict(values["device"])
         array = cls(_stored(arrays, "weight"), device, spec, values["name"])
@@ -513,16 +506,14 @@ def _time_bits(seconds: float | None) -> int:
 
 def _check_finite(name: str, array: F32) -> None:
     if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite float32 values, got NaN or infinity")
+        raise _arguments.wrong_value(name, "finite float32 values", "NaN or infinity")
 
 
 def _check_weight(weight: ArrayLike) -> F32:
-    array = np.asarray(weight)
-    if array.dtype.kind != "f":
-        raise TypeError(f"weight: expected floating-point numbers, got {array.dtype}")
+    array = _arguments.array("weight", weight, "f", "floating-point numbers")
     if array.ndim != 2 or array.size == 0:
-        raise ValueError(
-            f"weight: expected shape (out, in) of at least one weight, got {array.shape}"
+        raise _arguments.wrong_value(
+            "weight", "shape (out, in) of at least one weight", array.shape
         )
     with np.errstate(over="ignore"):  # refused below
         array = np.array(array, np.float32, order="C")
@@ -552,7 +543,7 @@ def _config(text: str) -> dict[str, Any]:
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise ValueError(f"config: expected a JSON object, got {text[:40]!r}")
+        raise _arguments.wrong_value("config", "a JSON object", repr(text[:40]))
     return values
 
 
@@ -560,11 +551,11 @@ def _stored(
     arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...] | None = None
 ) -> F32:
     if name not in arrays:
-        raise ValueError(f"arrays: expected {name!r} among them, got {sorted(arrays)}")
+        raise _arguments.wrong_value("arrays", f"{name!r} among them", sorted(arrays))
     array = np.array(arrays[name], order="C")
     if array.dtype != np.float32 or (shape is not None and array.shape != shape):
         expected = "float32" if shape is None else f"float32 {shape}"
-        raise ValueError(
-            f"arrays: expected {name!r} to be {expected}, got {array.dtype} {array.shape}"
+        raise _arguments.wrong_value(
+            "arrays", f"{name!r} to be {expected}", f"{array.dtype} {array.shape}"
         )
     return array

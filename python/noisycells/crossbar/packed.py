@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
+from .. import _arguments, _core, random
 from .._types import F32, tiles
 from ..devices.device import Device
 from ..reference.crossbar import Plane, dac, input_ranges, plane_values
@@ -337,8 +337,9 @@ class Packed:
             ("adc_range", spec.adc_bits is not None and adc is None),
         ):
             if missing:
-                raise ValueError(f"{name}: expected calibrate() before a product where the range "
-                                 "is 'calibrated'")  # fmt: skip
+                raise _arguments.wrong_value(
+                    name, "calibrate() before a product where the range is 'calibrated'", "none"
+                )
         if adc is None or not spec.adc_levels:
             steps = np.ones(self.passes, np.float32)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F64
 from .model import Model
 from .registry import maker
@@ -65,9 +66,6 @@ def gaussian(
     reset : (float, float), optional
         Mean and standard deviation of a device left RESET, in microsiemens.
     """
-    for name, value in (("std", std), ("proportional", proportional), ("read_std", read_std)):
-        if value < 0:
-            raise ValueError(f"{name}: expected a value >= 0, got {value}")
 
     def deviation(g: F64) -> F64:
         return np.hypot(std, proportional * g)
@@ -137,18 +135,15 @@ def fitted(
     at, times = _axis("target", target, 2), _axis("seconds", seconds or [0.0], 1)
     tables = []
     for label, values in (("mean", mean), ("std", std)):
-        table = np.asarray(values, np.float64)
+        table = np.asarray(_arguments.real(label, values), np.float64)
         if table.shape != (len(times), len(at)):
-            raise ValueError(
-                f"{label}: expected shape (times, targets) = {(len(times), len(at))}, "
-                f"got {table.shape}"
+            raise _arguments.wrong_value(
+                label, f"shape (times, targets) = {(len(times), len(at))}", table.shape
             )
         tables.append(table)
     means, stds = tables
     if stds.min() < 0:
-        raise ValueError(f"std: expected values >= 0, got {stds.min()}")
-    if read_std < 0:
-        raise ValueError(f"read_std: expected a value >= 0, got {read_std}")
+        raise _arguments.wrong_value("std", "values >= 0", stds.min())
     moments = _position(times, times)
 
     def state(g: F64, time: float) -> tuple[F64, F64]:
@@ -196,10 +191,10 @@ def fitted(
 
 
 def _axis(name: str, values: list[float], least: int) -> F64:
-    axis = np.asarray(values, np.float64)
+    axis = np.asarray(_arguments.real(name, values), np.float64)
     if axis.ndim != 1 or len(axis) < least or (np.diff(axis) <= 0).any() or axis[0] < 0:
-        raise ValueError(
-            f"{name}: expected at least {least} numbers >= 0, strictly increasing, got {values!r}"
+        raise _arguments.wrong_value(
+            name, f"at least {least} numbers >= 0, strictly increasing", repr(values)
         )
     return axis
 

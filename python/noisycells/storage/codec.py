@@ -231,11 +231,13 @@ class Codec:
         """
         if not isinstance(weights, Mapping):
             if overrides is not None or digital is not None:
-                raise TypeError("overrides, digital: expected a mapping of weights with them")
+                raise _arguments.wrong_kind(
+                    "overrides, digital", "a mapping of weights with them", "one array"
+                )
             source = prepare(name, weights, mask, sensitivity)
             return self.encode_source(source)
         if name:
-            raise TypeError("name: expected none with a mapping of weights")
+            raise _arguments.wrong_type("name", "none with a mapping of weights", name)
         kept = {key: np.asarray(value) for key, value in (digital or {}).items()}
         _check_names("digital", set(kept) & set(weights), "names that are not in cells")
         load = _source_loader(weights, mask, sensitivity)
@@ -396,10 +398,7 @@ def _source_loader(
         mask = dict.fromkeys(weights, mask)
     for name, given in (("mask", mask), ("sensitivity", sensitivity)):
         if not isinstance(given, (Mapping, type(None))):
-            raise TypeError(
-                f"{name}: expected a mapping of names, as the weights are one, "
-                f"got {type(given).__name__}"
-            )
+            raise _arguments.wrong_type(name, "a mapping of names, as the weights are one", given)
         _check_names(name, set(given or ()) - set(weights), "names of weights")
     masks, sensitivities = mask or {}, sensitivity or {}
     return lambda name: prepare(name, weights[name], masks.get(name), sensitivities.get(name))
@@ -407,7 +406,7 @@ def _source_loader(
 
 def _check_names(argument: str, wrong: set[str], expected: str) -> None:
     if wrong:
-        raise ValueError(f"{argument}: expected {expected}, got {sorted(wrong)}")
+        raise _arguments.wrong_value(argument, expected, sorted(wrong))
 
 
 def _per_range(name: str, value: Any, ranges: int, most: int) -> tuple[int, ...]:
@@ -415,8 +414,8 @@ def _per_range(name: str, value: Any, ranges: int, most: int) -> tuple[int, ...]
         return (_arguments.integer(name, value, 1, most),) * ranges
     numbers = tuple(_arguments.integer(name, number, 1, most) for number in value)
     if len(numbers) != ranges:
-        raise ValueError(
-            f"{name}: expected one number, or one for each of {ranges} ranges, got {len(numbers)}"
+        raise _arguments.wrong_value(
+            name, f"one number, or one for each of {ranges} ranges", len(numbers)
         )
     return numbers
 
@@ -424,16 +423,17 @@ def _per_range(name: str, value: Any, ranges: int, most: int) -> tuple[int, ...]
 def _check_thresholds(value: Any, adaptive: bool) -> Literal["auto"] | tuple[float, ...]:
     if isinstance(value, str):
         if value != "auto":
-            raise ValueError(f"thresholds: expected 'auto' or numbers, got {value!r}")
+            raise _arguments.wrong_value("thresholds", "'auto' or numbers", repr(value))
         return "auto"
     if not adaptive:
-        raise ValueError(f"thresholds: expected 'auto' without adaptive_mapping, got {value!r}")
+        raise _arguments.wrong_value("thresholds", "'auto' without adaptive_mapping", repr(value))
     given = tuple(float(t) for t in (value if isinstance(value, Iterable) else [value]))
     rising = all(a < b for a, b in zip((0.0, *given), (*given, np.inf), strict=True))
     if not rising or not 1 <= len(given) < MAX_RANGES:
-        raise ValueError(
-            f"thresholds: expected 1 to {MAX_RANGES - 1} positive finite numbers in ascending "
-            f"order, got {value!r}"
+        raise _arguments.wrong_value(
+            "thresholds",
+            f"1 to {MAX_RANGES - 1} positive finite numbers in ascending order",
+            repr(value),
         )
     return given
 
@@ -448,8 +448,8 @@ def _check_ranges(
     if thresholds == "auto":
         return ranges
     if ranges not in (2, len(thresholds) + 1):
-        raise ValueError(
-            f"ranges: expected {len(thresholds) + 1} for {len(thresholds)} thresholds, got {ranges}"
+        raise _arguments.wrong_value(
+            "ranges", f"{len(thresholds) + 1} for {len(thresholds)} thresholds", ranges
         )
     return len(thresholds) + 1
 
@@ -458,7 +458,9 @@ def _check_mean_cells(value: Any, cells: tuple[int, ...]) -> float | None:
     if value is None:
         return None
     if any(number != 1 for number in cells):
-        raise ValueError(f"mean_cells: expected cells not to be given as well, got cells={cells}")
+        raise _arguments.wrong_value(
+            "mean_cells", "cells not to be given as well", f"cells={cells}"
+        )
     return _arguments.number("mean_cells", value, 1, MAX_CELLS)
 
 
@@ -469,6 +471,6 @@ def _check_write_bits(
         return None if channel.write_bits is None else (channel.write_bits,) * ranges
     if isinstance(value, str):
         if value != "auto":
-            raise ValueError(f"write_bits: expected a number, 'auto' or None, got {value!r}")
+            raise _arguments.wrong_value("write_bits", "a number, 'auto' or None", repr(value))
         return "auto"
     return _per_range("write_bits", value, ranges, channel.write_bits or 16)

@@ -47,9 +47,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
         If the file cannot be written.
     """
     if not isinstance(stored, (StoredTensor, StoredModel)):
-        raise TypeError(
-            f"stored: expected a StoredTensor or a StoredModel, got {type(stored).__name__}"
-        )
+        raise _arguments.wrong_type("stored", "a StoredTensor or a StoredModel", stored)
     with _StoredWriter(path) as writer:
         if isinstance(stored, StoredTensor):
             writer.kind = "tensor"
@@ -154,7 +152,9 @@ def encode_file(
         If a file cannot be read or written.
     """
     if isinstance(digital, str):
-        raise TypeError(f"digital: expected a sequence of patterns, got {digital!r}")
+        raise _arguments.wrong_type("digital", "a sequence of patterns", digital)
+    _arguments.instance("codec", codec, Codec)
+    store_biases = _arguments.flag("store_biases", store_biases)
     check_output(path, source)
     with Reader(source, checked=False) as reader, _StoredWriter(path) as writer:
         names = _names_in_cells(reader, digital, store_biases)
@@ -173,7 +173,7 @@ def encode_file(
 
 def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) -> list[str]:
     if reader.metadata.get("format") == FORMAT:
-        raise ValueError(f"{reader.path}: expected the weights of a model, got one in cells")
+        raise _arguments.wrong_value(reader.path, "the weights of a model", "one in cells")
     shapes = {name: entry.shape for name, entry in reader.entries.items()}
     names = [
         name
@@ -183,7 +183,7 @@ def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) 
         and not any(fnmatchcase(name, pattern) for pattern in digital)
     ]
     if not names:
-        raise ValueError(f"{reader.path}: expected a tensor to store in cells, got none")
+        raise _arguments.wrong_value(reader.path, "a tensor to store in cells", "none")
     return names
 
 
@@ -415,8 +415,8 @@ class _StoredWriter(Writer):
         names = {*self._digital, *(record["name"] for record in self._records)}
         for alias, name in aliases.items():
             if alias in names or name not in names:
-                raise ValueError(
-                    f"aliases: expected further names of tensors, got {alias!r} for {name!r}"
+                raise _arguments.wrong_value(
+                    "aliases", "further names of tensors", f"{alias!r} for {name!r}"
                 )
         self._aliases |= aliases
 

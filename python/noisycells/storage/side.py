@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arguments
 from ..channel import Channel
 
 F64 = NDArray[np.float64]
@@ -68,8 +69,8 @@ def design_levels(channel: Channel, levels: int) -> SideLevels:
     if channel.write_bits is not None:
         points = min(GRID, 2**channel.write_bits)
     if points < levels:
-        raise ValueError(
-            f"side_errors: expected a write converter of at least {levels} levels, got {points}"
+        raise _arguments.wrong_value(
+            "side_errors", f"a write converter of at least {levels} levels", points
         )
     x = np.linspace(*channel.branch, points)
     mean, std = _moments(channel, x)

@@ -297,7 +297,7 @@ def block_counts(
     for start in range(0, stored, CHUNK):
         number = unpack(buffer, width, start, min(CHUNK, stored - start)) >> sign_bits
         if number.max() >= ranges:
-            raise ValueError(f"side: expected ranges below {ranges}, got {number.max()}")
+            raise _arguments.wrong_value("side", f"ranges below {ranges}", number.max())
         blocks = np.full((-(-len(number) // BLOCK), BLOCK), ranges, np.uint8)
         blocks.reshape(-1)[: len(number)] = number
         for k in range(ranges):

@@ -82,9 +82,9 @@ def store(
     _arguments.instance("codec", codec, Codec)
     state, aliases = _untied(_state(model))
     _check_finished(state)
-    names = _names_in_cells(model, state, store_biases)
+    names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
     if not names:
-        raise ValueError("model: expected at least one weight to store, got none")
+        raise _arguments.wrong_value("model", "at least one weight to store", "none")
     if sensitivity is not None:
         if not isinstance(sensitivity, Mapping):
             raise _arguments.wrong_type("sensitivity", "a mapping of parameter names", sensitivity)
@@ -174,14 +174,17 @@ def _check_names(
     groups = {name: [name, *_aliases_of(name, tied)] for name in target}
     absent = {name for name, group in groups.items() if not names.keys() & set(group)}
     if missing or absent:
-        raise ValueError(
-            "model: expected the parameters of the stored model; "
-            f"missing {sorted(missing)}, not stored {sorted(absent)}"
+        raise _arguments.wrong_value(
+            "model",
+            "the parameters of the stored model",
+            f"one without {sorted(missing)} and with {sorted(absent)}, which are not stored",
         )
     for group in groups.values():
         apart = {names[name] for name in group if name in names}
         if len(apart) > 1:
-            raise ValueError(f"model: expected {sorted(apart)}, stored apart, not to be tied")
+            raise _arguments.wrong_value(
+                "model", f"{sorted(apart)}, stored apart, not to be tied", "one that ties them"
+            )
 
 
 def _aliases_of(name: str, tied: Mapping[str, str]) -> list[str]:
@@ -191,16 +194,15 @@ def _aliases_of(name: str, tied: Mapping[str, str]) -> list[str]:
 def _converted(name: str, value: npt.NDArray[Any], target: Tensor) -> Tensor:
     """A value in the dtype of the tensor that it is for."""
     if value.shape != target.shape:
-        raise ValueError(
-            f"model: expected shape {value.shape} for {name!r}, got {tuple(target.shape)}"
+        raise _arguments.wrong_value(
+            "model", f"shape {value.shape} for {name!r}", tuple(target.shape)
         )
     converted = torch.from_numpy(value).to(target.dtype)
     if not np.isfinite(value).all() or not target.is_floating_point():
         return converted
     if not converted.float().isfinite().all():
-        raise ValueError(
-            f"model: expected a dtype for {name!r} that holds {np.abs(value).max():g}, "
-            f"got {target.dtype}"
+        raise _arguments.wrong_value(
+            "model", f"a dtype for {name!r} that holds {np.abs(value).max():g}", target.dtype
         )
     return converted
 
@@ -212,10 +214,10 @@ def _state(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     kept = {name: value for name, value in state.items() if name not in chips}
     for name, value in kept.items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"model: expected tensors, got {type(value).__name__} for {name!r}")
+            raise _arguments.wrong_kind("model", "tensors", f"{type(value).__name__} for {name!r}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
             kind = "one on the meta device" if value.is_meta else "one that is sparse or quantized"
-            raise TypeError(f"model: expected dense tensors with numbers, got {kind}: {name!r}")
+            raise _arguments.wrong_kind("model", "dense tensors with numbers", f"{kind}: {name!r}")
     return kept
 
 
@@ -264,9 +266,11 @@ def _untied(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, s
 def _check_finished(state: Mapping[str, Tensor]) -> None:
     for name in state:
         if name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in state:
-            raise ValueError(
-                f"model: expected finished weights, got {name!r} of a pruning in progress; "
-                "call noisycells.torch.make_permanent(model) first"
+            raise _arguments.wrong_value(
+                "model",
+                "finished weights",
+                f"{name!r} of a pruning in progress; call "
+                "noisycells.torch.make_permanent(model) first",
             )
 
 
@@ -297,6 +301,6 @@ def _to_numpy(name: str, tensor: Tensor) -> npt.NDArray[Any]:
     try:
         return tensor.numpy()
     except TypeError:
-        raise TypeError(
-            f"model: expected a dtype of numpy for {name!r}, got {tensor.dtype}"
+        raise _arguments.wrong_kind(
+            "model", f"a dtype of numpy for {name!r}", tensor.dtype
         ) from None

@@ -62,7 +62,7 @@ def calibrate(
             call(model, moved(inputs, next(iter(samples)).weight.device))
     for name, layer in layers.items():
         if not samples[layer].seen:
-            raise ValueError(f"batches: expected data that reaches {name!r}, got none")
+            raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
     before = {layer: layer.chip_state() for layer in samples}
     try:
         for layer, sample in samples.items():

@@ -71,7 +71,7 @@ def convert(
     chosen = chosen_layers(model, filter_fn)
     if not chosen:
         wanted = "" if filter_fn is None else " that filter_fn wants"
-        raise ValueError(f"model: expected at least one layer to convert{wanted}, got none")
+        raise _arguments.wrong_value("model", f"at least one layer to convert{wanted}", "none")
     layers = {candidate.name: candidate.layer for candidate in chosen}
     specs = specs_of(spec, layers)
     device = computing(device)

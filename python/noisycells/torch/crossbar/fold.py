@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from ... import _arguments
 from ...crossbar import Crossbar, CrossbarSpec
 from ...devices import Device, DeviceLike, computing
 from ..checks import check_module
@@ -85,10 +86,11 @@ class FoldedNorm(nn.Identity):
     def forward(self, input: Tensor) -> Tensor:
         """``input``, (batch, features)."""
         if input.ndim != 2:
-            raise ValueError(
-                "fold_batchnorm: expected (batch, features) behind the linear layer, got shape "
-                f"{tuple(input.shape)}, whose second dimension the folded BatchNorm1d normalized: "
-                "it cannot be folded into the features; leave it out by pairs="
+            raise _arguments.wrong_value(
+                "fold_batchnorm",
+                "(batch, features) behind the linear layer",
+                f"shape {tuple(input.shape)}, whose second dimension the folded BatchNorm1d "
+                "normalized: it cannot be folded into the features; leave it out by pairs=",
             )
         return input
 
@@ -126,9 +128,10 @@ def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
     try:
         graph = fx.Tracer().trace(copy.copy(model))
     except Exception as error:
-        raise ValueError(
-            "model: expected one that torch.fx can trace, or pairs=[(layer, batchnorm), ...]; "
-            f"tracing ended with: {error}"
+        raise _arguments.wrong_value(
+            "model",
+            "one that torch.fx can trace, or pairs=[(layer, batchnorm), ...]",
+            f"one whose tracing ended with: {error}",
         ) from error
     modules = dict(model.named_modules())
     uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
@@ -149,21 +152,22 @@ def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
 
 def _check_pair(name: str, layer: nn.Module | None, norm_name: str, norm: nn.Module | None) -> None:
     if not isinstance(layer, _LAYERS) or isinstance(layer, CrossbarLayer):
-        raise ValueError(
-            f"pairs: expected {name!r} to be a digital linear layer or convolution, "
-            f"got {type(layer).__name__}"
+        raise _arguments.wrong_value(
+            "pairs", f"{name!r} to be a digital linear layer or convolution", type(layer).__name__
         )
     if not isinstance(norm, _NORMS) or norm.running_var is None:
-        raise ValueError(
-            f"pairs: expected {norm_name!r} to be a batch normalization with running statistics, "
-            f"got {type(norm).__name__}"
+        raise _arguments.wrong_value(
+            "pairs",
+            f"{norm_name!r} to be a batch normalization with running statistics",
+            type(norm).__name__,
         )
     outputs = len(layer.weight)
     if norm.num_features != outputs:
-        raise ValueError(
-            f"pairs: expected {norm_name!r} to normalize the {outputs} outputs of {name!r}, got "
-            f"num_features={norm.num_features}: of (batch, tokens, features) it normalizes the "
-            "tokens, which cannot be folded into the features"
+        raise _arguments.wrong_value(
+            "pairs",
+            f"{norm_name!r} to normalize the {outputs} outputs of {name!r}",
+            f"num_features={norm.num_features}: of (batch, tokens, features) it "
+            "normalizes the tokens, which cannot be folded into the features",
         )
 
 

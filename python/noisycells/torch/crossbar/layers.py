@@ -227,8 +227,10 @@ class CrossbarLayer(nn.Module):
     def check_at(self, seconds: float, extrapolate: bool) -> None:
         """Raise what :meth:`at` would."""
         if self.chip_seed is None:
-            raise RuntimeError(
-                f"at: expected a programmed layer; call program(seed) on {self.name!r} first"
+            raise _arguments.wrong_state(
+                "at",
+                "a programmed layer",
+                f"one that is not; call program(seed) on {self.name!r} first",
             )
         self.analog.aging(seconds, extrapolate)
 

@@ -84,7 +84,7 @@ def required(model: nn.Module) -> dict[str, CrossbarLayer]:
     """The crossbar layers of a model that must have some."""
     layers = crossbar_layers(model)
     if not layers:
-        raise ValueError("model: expected crossbar layers, got none; use convert first")
+        raise _arguments.wrong_value("model", "crossbar layers", "none; use convert first")
     return layers
 
 
@@ -137,9 +137,10 @@ def _members(module: nn.Module) -> dict[str, nn.Module]:
 def _check_weight(name: str, module: nn.Module) -> None:
     weight = module._parameters.get("weight")
     if weight is None:
-        raise ValueError(
-            f"model: expected {name or 'the layer'!r} to have an ordinary weight, got one that is "
-            "pruned or parametrized; make it permanent first"
+        raise _arguments.wrong_value(
+            "model",
+            f"{name or 'the layer'!r} to have an ordinary weight",
+            "one that is pruned or parametrized; make it permanent first",
         )
 
 

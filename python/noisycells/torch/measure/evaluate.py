@@ -141,13 +141,14 @@ def _first_batch(loader: Iterable[Any]) -> Any:
     if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
         raise _arguments.wrong_type("loader", "an iterable of batches", loader)
     if iter(loader) is loader:
-        raise ValueError(
-            "loader: expected batches that can be passed over again, such as a list, "
-            f"got one pass of a {type(loader).__name__}"
+        raise _arguments.wrong_value(
+            "loader",
+            "batches that can be passed over again, such as a list",
+            f"one pass of a {type(loader).__name__}",
         )
     first = next(iter(loader), None)
     if first is None:
-        raise ValueError("loader: expected at least one batch, got none")
+        raise _arguments.wrong_value("loader", "at least one batch", "none")
     return first
 
 
@@ -175,12 +176,15 @@ def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
     noise = active_noise(model)
     layers = [module for module in model.modules() if isinstance(module, CrossbarLayer)]
     if stored is None and noise is None and not layers:
-        raise ValueError(
-            "model: expected noise (inject_noise, convert) or stored weights, got neither; "
-            "accuracy() is for models without"
+        raise _arguments.wrong_value(
+            "model",
+            "noise (inject_noise, convert) or stored weights",
+            "neither; accuracy() is for models without",
         )
     if stored is not None and (noise is not None or layers):
-        raise ValueError("stored: expected a model without noise or crossbar layers of its own")
+        raise _arguments.wrong_value(
+            "stored", "a model without noise or crossbar layers of its own", "one with them"
+        )
 
     @contextmanager
     def realization(seed: int) -> Iterator[None]:

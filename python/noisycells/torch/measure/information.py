@@ -114,7 +114,7 @@ def mutual_information(
     """
     check_module(model)
     if len(images) == 0:
-        raise ValueError("images: expected at least one, got 0")
+        raise _arguments.wrong_value("images", "at least one", "0")
     repeats = _arguments.count("repeats", repeats)
     _arguments.choice("output", output, ("class", "softmax"))
     bins = _arguments.integer("bins", bins, 2, 256)

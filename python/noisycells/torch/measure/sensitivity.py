@@ -51,7 +51,7 @@ def sensitivity(
     check_module(model)
     seed = _arguments.seed("seed", seed)
     if len(images) == 0:
-        raise ValueError("images: expected at least one, got none")
+        raise _arguments.wrong_value("images", "at least one", "none")
     device = device_of(model)
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())

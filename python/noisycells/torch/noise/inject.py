@@ -104,7 +104,7 @@ def inject_noise(
     check_module(model, to_change=True)
     _check_one_kind(eta, codec, device, spec, seconds)
     if active_noise(model) is not None:
-        raise ValueError("model: expected one without noise, got a noisy one; remove() it first")
+        raise _arguments.wrong_value("model", "one without noise", "a noisy one; remove() it first")
     clip = _check_clip(clip)
     weights = weights_of(model, filter_fn)
     bounds: Bounds = {}
@@ -254,8 +254,8 @@ class Noise:
         """
         bounds = {name: (float(lo), float(hi)) for name, (lo, hi) in state["bounds"].items()}
         if bounds.keys() != self._bounds.keys():
-            raise ValueError(
-                f"state: expected bounds of {sorted(self._bounds)}, got {sorted(bounds)}"
+            raise _arguments.wrong_value(
+                "state", f"bounds of {sorted(self._bounds)}", sorted(bounds)
             )
         seed, draw = _arguments.seed("seed", state["seed"]), operator.index(state["draw"])
         self.seed, self.draw = seed, draw
@@ -326,7 +326,7 @@ class Noise:
     def _inputs(self) -> dict[str, Tensor]:
         """Weights as they are before the noise."""
         if self._chain is None:
-            raise RuntimeError("noise: expected one that is in use, got one that was removed")
+            raise _arguments.wrong_state("noise", "one that is in use", "one that was removed")
         return self._chain.values(before=self)
 
     def _forget(self) -> None:
@@ -368,18 +368,17 @@ def _ratio(a: float, b: float) -> float:
 def _check_one_kind(eta: Any, codec: Any, device: Any, spec: Any, seconds: Any) -> None:
     given = [argument for argument in (eta, codec, device) if argument is not None]
     if len(given) != 1:
-        raise TypeError(f"eta, codec, device: expected one of them, got {len(given)}")
+        raise _arguments.wrong_kind("eta, codec, device", "one of them", len(given))
     if device is None and (spec is not None or seconds is not None):
-        raise TypeError("spec, seconds: expected them with device only")
+        raise _arguments.wrong_kind("spec, seconds", "them with device only", "no device")
 
 
 def _check_clip(clip: Any) -> str | float | None:
     if clip is None or clip == "initial":
         found: str | None = clip
         return found
-    if isinstance(clip, str) or not 0 < float(clip) < math.inf:
-        raise ValueError(
-            f"clip: expected 'initial', a positive number of standard deviations or None, "
-            f"got {clip!r}"
+    if isinstance(clip, str):
+        raise _arguments.wrong_value(
+            "clip", "'initial', a positive number of standard deviations or None", repr(clip)
         )
-    return float(clip)
+    return _arguments.number("clip", clip, above=0)

@@ -46,9 +46,7 @@ class Gaussian:
     def __init__(
         self, eta: Eta | Mapping[str, Eta], norm: str, names: Collection[str], bounds: Bounds
     ) -> None:
-        if norm not in _NORMS:
-            raise ValueError(f"norm: expected one of {', '.join(_NORMS)}, got {norm!r}")
-        self.norm = norm
+        self.norm = _arguments.choice("norm", norm, _NORMS)
         self.etas = _etas(eta, names)
         self.bounds = bounds
 
@@ -178,7 +176,7 @@ def extent(name: str, weight: Tensor) -> tuple[float, float]:
     """
     low, high = (float(value) for value in torch.aminmax(weight.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"model: expected finite weights, got NaN or infinity in {name!r}")
+        raise _arguments.wrong_value("model", "finite weights", f"NaN or infinity in {name!r}")
     return low, high
 
 
@@ -195,7 +193,7 @@ def _etas(eta: Eta | Mapping[str, Eta], names: Collection[str]) -> dict[str, Eta
     if not isinstance(eta, Mapping):
         return dict.fromkeys(names, _check_eta(eta))
     if not eta:
-        raise ValueError("eta: expected patterns that match a weight, got none")
+        raise _arguments.wrong_value("eta", "patterns that match a weight", "none")
     check_patterns("eta", eta, names, "a weight")
     found = {}
     for name in names:
@@ -214,9 +212,10 @@ def _check_eta(eta: Any) -> Eta:
     except (TypeError, ValueError):
         low = high = math.nan
     if not 0 <= low <= high < math.inf:
-        raise ValueError(
-            "eta: expected a number of at least 0, a pair (low, high) of them in ascending order, "
-            f"or a callable, got {eta!r}"
+        raise _arguments.wrong_value(
+            "eta",
+            "a number of at least 0, a pair (low, high) of them in ascending order, or a callable",
+            repr(eta),
         )
     return (low, high) if isinstance(eta, tuple) else low
 

@@ -77,7 +77,9 @@ def quantize(
     check_module(model, to_change=True)
     _arguments.choice("per", per, ("tensor", "channel"))
     if find_transform(model, Quantization) is not None:
-        raise ValueError("model: expected one that is not quantized; use dequantize first")
+        raise _arguments.wrong_value(
+            "model", "one that is not quantized", "one that is; use dequantize first"
+        )
     weight_bits = _check_bits("weight_bits", weight_bits)
     if activation_bits is not None:
         activation_bits = _check_bits("activation_bits", activation_bits)
@@ -117,7 +119,7 @@ def dequantize(model: nn.Module, *, rounded: bool = False) -> nn.Module:
     rounded = _arguments.flag("rounded", rounded)
     quantization: Quantization | None = find_transform(model, Quantization)
     if quantization is None:
-        raise ValueError("model: expected a quantized one, got one that is not")
+        raise _arguments.wrong_value("model", "a quantized one", "one that is not")
     quantization.remove(rounded)
     return model
 

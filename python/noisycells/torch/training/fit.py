@@ -162,12 +162,14 @@ def fit(
     check_module(model)
     epochs = _arguments.count("epochs", epochs)
     patience = None if patience is None else _arguments.count("patience", patience)
-    if clip_gradient is not None and not clip_gradient > 0:
-        raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
+    if clip_gradient is not None:
+        clip_gradient = _arguments.number("clip_gradient", clip_gradient, above=0)
     if scheduler is not None and not hasattr(loader, "__len__"):
-        raise TypeError(f"loader: expected one with a length, for the scheduler, got {loader!r}")
+        raise _arguments.wrong_type("loader", "one with a length, for the scheduler", loader)
     if autocast == torch.float16:
-        raise ValueError("autocast: expected a type whose gradients need no scaling, got float16")
+        raise _arguments.wrong_value(
+            "autocast", "a type whose gradients need no scaling", "float16"
+        )
     loss = loss or _cross_entropy
     validate = validate or measure
     optimizer = (optimizer or _adam)(model.parameters())
@@ -228,7 +230,7 @@ def _epoch(
         if device.type == "cpu" and step % 16 == 0:
             _clear_vanished(model)
     if batch is None:
-        raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
+        raise _arguments.wrong_value("loader", "batches in every epoch", f"none in {epoch}")
 
 
 def train(
@@ -281,10 +283,9 @@ def train(
         If `epochs` or `batch_size` is below 1, the lengths of `images` and `labels` differ, or
         the validation split would be empty.
     """
+    check_module(model)
     if len(images) != len(labels):
-        raise ValueError(
-            f"labels: expected one for each of {len(images)} images, got {len(labels)}"
-        )
+        raise _arguments.wrong_value("labels", f"one for each of {len(images)} images", len(labels))
     device = device_of(model)
     rows, others = stratified_split(labels, validation_fraction, seed)
     return fit(
@@ -324,16 +325,17 @@ def accuracy(
     loader: Iterable[Any] = images
     if labels is not None:
         if len(images) == 0 or len(images) != len(labels):  # type: ignore[arg-type]
-            raise ValueError(
-                "images: expected at least one, with one label each, "
-                f"got {len(images)} images and {len(labels)} labels"  # type: ignore[arg-type]
+            raise _arguments.wrong_value(
+                "images",
+                "at least one, with one label each",
+                f"{len(images)} images and {len(labels)} labels",
             )
         loader = batches(
             images,  # type: ignore[arg-type]
             labels, EVALUATION_BATCH, shuffle=False, device=device_of(model),
         )  # fmt: skip
     elif isinstance(images, (np.ndarray, Tensor)):
-        raise TypeError("labels: expected one for each image, got None")
+        raise _arguments.wrong_kind("labels", "one for each image", "None")
     with evaluating(model):
         return percent(*answers(model, loader))
 

@@ -66,7 +66,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     check_module(model)
     layers = _with_statistics(model)
     if not layers:
-        raise ValueError("model: expected batch normalization with running statistics, got none")
+        raise _arguments.wrong_value("model", "batch normalization with running statistics", "none")
     passes = _arguments.count("passes", passes)
     device = device_of(model)
     with evaluating(model), torch.no_grad(), _measuring(layers):
@@ -76,7 +76,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
                 model(images.to(device))
                 batches += 1
         if not batches:
-            raise ValueError("loader: expected at least one batch, got none")
+            raise _arguments.wrong_value("loader", "at least one batch", "none")
     return model
 
 
@@ -183,11 +183,10 @@ def consistency_loss(
         If the shapes of the logits differ or `weight` is negative.
     """
     if logits.shape != logits2.shape:
-        raise ValueError(
-            f"logits2: expected shape {tuple(logits.shape)}, got {tuple(logits2.shape)}"
+        raise _arguments.wrong_value(
+            "logits2", f"shape {tuple(logits.shape)}", tuple(logits2.shape)
         )
-    if not weight >= 0:
-        raise ValueError(f"weight: expected a number of at least 0, got {weight}")
+    weight = _arguments.number("weight", weight, 0)
     log_p, log_q = logits.log_softmax(1), logits2.log_softmax(1)
     apart = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
     classification = F.nll_loss(log_p, labels) + F.nll_loss(log_q, labels)
@@ -237,9 +236,8 @@ def feature_consistency_loss(
     check_module(model)
     noise = active_noise(model)
     if noise is None:
-        raise ValueError("model: expected one with noise (inject_noise), got one without")
-    if not weight >= 0:
-        raise ValueError(f"weight: expected a number of at least 0, got {weight}")
+        raise _arguments.wrong_value("model", "one with noise (inject_noise)", "one without")
+    weight = _arguments.number("weight", weight, 0)
     layers = {slot.module: None for slots in weights_of(model).values() for slot in slots}
     with torch.no_grad(), noise.pause(), _outputs(layers) as clean:
         before = _copies(_with_statistics(model))
