@@ -45,8 +45,8 @@ __all__ = [
 T = TypeVar("T")
 
 
-def wrong_value(name: str, expected: str, got: object) -> ValueError:
-    """The error to raise for a value that is not as it has to be."""
+def wrong_value(name: object, expected: str, got: object) -> ValueError:
+    """The error to raise for a value that is not as it has to be; ``name`` may be a file."""
     return ValueError(f"{name}: expected {expected}, got {got}")
 
 
@@ -173,7 +173,7 @@ def choice(name: str, value: T, choices: Collection[T]) -> T:
 def names(name: str, given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Refuse names that are not among the known; ``what`` says in a few words what these are."""
     known = list(known)
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted({text(name, one) for one in given} - set(known))
     if unknown:
         listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
         hint = near(unknown[0], known)

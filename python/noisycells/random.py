@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def stream(*names: str) -> int:
     """The 64-bit stream number of a path of names, such as ``stream("conv1.weight", "side")``.
 

@@ -25,6 +25,11 @@ __all__ = [
     "stratified_split",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 SIDE = 28  # rows and columns of every gray image
 CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 

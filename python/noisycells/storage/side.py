@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments
+from .._types import F64
 from ..channel import Channel
-
-F64 = NDArray[np.float64]
 
 BITS = 2
 """Side bits a cell holds: sign and range number in one cell of four levels (Isik et al. 2020)."""

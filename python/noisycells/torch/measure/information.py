@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import _arguments
+from ..._types import F64, I64
 from ...random import fold_in
 from ...storage import StoredModel
 from ..checks import check_module
@@ -18,9 +19,6 @@ from ..training.fit import device_of
 from .evaluate import realizations, without_noise
 
 __all__ = ["MutualInformation", "count_outputs", "entropy", "information", "mutual_information"]
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -172,23 +172,23 @@ def fit(
         )
     loss = loss or _cross_entropy
     validate = validate or measure
-    optimizer = (optimizer or _adam)(model.parameters())
+    chosen = (optimizer or _adam)(model.parameters())
     steps = epochs * len(loader) if scheduler is not None else 0  # type: ignore[arg-type]
-    schedule = None if scheduler is None else scheduler(optimizer, steps)
+    schedule = None if scheduler is None else scheduler(chosen, steps)
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     settings = {"seed": _arguments.seed("seed", seed), "steps": steps, "autocast": str(autocast)}
-    state = TrainingState(inner, optimizer, schedule, device, settings)
+    state = TrainingState(inner, chosen, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
     def learn(*batch: Tensor) -> None:
-        optimizer.zero_grad()
+        chosen.zero_grad()
         with mixed_precision(device, autocast):
             value = loss(model, *batch)
         value.backward()
         if clip_gradient is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
-        optimizer.step()
+        chosen.step()
         if schedule is not None:
             schedule.step()
 
@@ -324,11 +324,12 @@ def accuracy(
     check_module(model)
     loader: Iterable[Any] = images
     if labels is not None:
-        if len(images) == 0 or len(images) != len(labels):  # type: ignore[arg-type]
+        found = len(images)  # type: ignore[arg-type]
+        if found == 0 or found != len(labels):
             raise _arguments.wrong_value(
                 "images",
                 "at least one, with one label each",
-                f"{len(images)} images and {len(labels)} labels",
+                f"{found} images and {len(labels)} labels",
             )
         loader = batches(
             images,  # type: ignore[arg-type]
