@@ -181,7 +181,10 @@ def names(name: str, given: Iterable[str], known: Iterable[str], what: str) -> N
 
 
 def seed(name: str, value: Any) -> int:
-    """An int in [0, 2**64): a seed, a stream, or the number of a chip."""
+    """An int in [0, 2**64): a seed, a stream, or the number of a chip.
+
+    ``docs/randomness.md`` has the rule.
+    """
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError

@@ -1,7 +1,8 @@
 """Counter-based random numbers: pure functions of (seed, stream, index), no hidden state.
 
 Philox4x32-10 and Box-Muller as defined in :mod:`noisycells.reference`: the same numbers for
-any thread count, chunking and SIMD level; a longer array starts with the shorter one.
+any thread count, chunking and SIMD level; a longer array starts with the shorter one. What a seed
+may be, and where one can be left out, is the one rule of ``docs/randomness.md``.
 """
 
 from __future__ import annotations
