@@ -10,6 +10,7 @@ import difflib
 import math
 import operator
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ __all__ = [
     "number",
     "offset",
     "output",
+    "patterns",
     "probabilities",
     "real",
     "seed",
@@ -178,6 +180,14 @@ def names(name: str, given: Iterable[str], known: Iterable[str], what: str) -> N
         listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
         hint = near(unknown[0], known)
         raise wrong_value(name, f"{what} ({listed})", f"{', '.join(map(repr, unknown))}{hint}")
+
+
+def patterns(name: str, given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse shell patterns of which one matches none of the known names; of ``what`` they are."""
+    known = list(known)
+    for pattern in given:
+        if not any(fnmatchcase(k, text(name, pattern)) for k in known):
+            names(name, [pattern], known, f"patterns that match {what}")
 
 
 def seed(name: str, value: Any) -> int:

@@ -239,7 +239,8 @@ class Codec:
         if name:
             raise _arguments.wrong_type("name", "none with a mapping of weights", name)
         kept = {key: np.asarray(value) for key, value in (digital or {}).items()}
-        _check_names("digital", set(kept) & set(weights), "names that are not in cells")
+        if twice := sorted(set(kept) & set(weights)):
+            raise _arguments.wrong_value("digital", "names that are not in cells", twice)
         load = _source_loader(weights, mask, sensitivity)
         encoded = self.encode_each(load, list(weights), overrides)
         return StoredModel({stored.name: stored for stored in encoded}, kept)
@@ -299,16 +300,15 @@ class Codec:
         return out
 
     def _assign(
-        self, names: Iterable[str], overrides: Mapping[str, Codec]
+        self, names: Sequence[str], overrides: Mapping[str, Codec]
     ) -> dict[Codec, list[str]]:
         """Each codec's tensors: of the first override whose pattern matches, or of this one."""
+        _arguments.patterns("overrides", overrides, names, "a tensor")
         groups: dict[Codec, list[str]] = {}
-        unused = set(overrides)
         for name in names:
-            matching = [pattern for pattern in overrides if fnmatchcase(name, pattern)]
-            unused -= set(matching)
-            groups.setdefault(overrides[matching[0]] if matching else self, []).append(name)
-        _check_names("overrides", unused, "patterns that match a tensor")
+            matching = [codec for p, codec in overrides.items() if fnmatchcase(name, p)]
+            codec = _arguments.instance("overrides", matching[0], Codec) if matching else self
+            groups.setdefault(codec, []).append(name)
         return groups
 
     def tables(self, ranges: tuple[Range, ...]) -> _core.CodecTables:
@@ -399,14 +399,9 @@ def _source_loader(
     for name, given in (("mask", mask), ("sensitivity", sensitivity)):
         if not isinstance(given, (Mapping, type(None))):
             raise _arguments.wrong_type(name, "a mapping of names, as the weights are one", given)
-        _check_names(name, set(given or ()) - set(weights), "names of weights")
+        _arguments.names(name, given or (), weights, "names of weights")
     masks, sensitivities = mask or {}, sensitivity or {}
     return lambda name: prepare(name, weights[name], masks.get(name), sensitivities.get(name))
-
-
-def _check_names(argument: str, wrong: set[str], expected: str) -> None:
-    if wrong:
-        raise _arguments.wrong_value(argument, expected, sorted(wrong))
 
 
 def _per_range(name: str, value: Any, ranges: int, most: int) -> tuple[int, ...]:

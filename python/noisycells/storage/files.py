@@ -182,6 +182,7 @@ def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) 
         and belongs_in_cells(name, shapes, store_biases)
         and not any(fnmatchcase(name, pattern) for pattern in digital)
     ]
+    _arguments.patterns("digital", digital, reader.entries, "a tensor")
     if not names:
         raise _arguments.wrong_value(reader.path, "a tensor to store in cells", "none")
     return names

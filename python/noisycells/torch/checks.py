@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from .. import _arguments
 
-__all__ = ["check_filter", "check_module", "check_patterns"]
+__all__ = ["check_filter", "check_module"]
 
 Filter = Callable[[nn.Module, str], bool]
 
@@ -36,12 +35,3 @@ def check_filter(filter_fn: Any) -> None:
     """A callable or None."""
     if filter_fn is not None and not callable(filter_fn):
         raise _arguments.wrong_type("filter_fn", "a callable (module, name) or None", filter_fn)
-
-
-def check_patterns(name: str, patterns: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse shell patterns of which one matches none of the known names."""
-    known = list(known)
-    for pattern in patterns:
-        _arguments.text(name, pattern)
-        if not any(fnmatchcase(k, pattern) for k in known):
-            _arguments.names(name, [pattern], known, f"patterns that match {what}")

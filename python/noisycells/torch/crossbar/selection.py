@@ -10,7 +10,7 @@ from torch import nn
 
 from ... import _arguments
 from ...crossbar import CrossbarSpec
-from ..checks import Filter, check_filter, check_patterns
+from ..checks import Filter, check_filter
 from . import parts as linear_parts
 from .convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
 from .layers import CrossbarLayer
@@ -153,7 +153,7 @@ def specs_of(spec: Specs | None, layers: Mapping[str, nn.Module]) -> dict[str, C
         If a pattern matches no layer, or a spec is none.
     """
     if isinstance(spec, Mapping):
-        check_patterns("spec", spec, layers, "a layer")
+        _arguments.patterns("spec", spec, layers, "a layer")
     elif not (spec is None or isinstance(spec, CrossbarSpec) or callable(spec)):
         raise _arguments.wrong_type("spec", "a CrossbarSpec, a mapping or a callable", spec)
     found = {}

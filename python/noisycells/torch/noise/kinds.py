@@ -16,7 +16,6 @@ from ... import _arguments, random
 from ...crossbar import Crossbar, CrossbarSpec
 from ...devices import DeviceLike, computing
 from ...storage import Codec
-from ..checks import check_patterns
 
 __all__ = ["Bounds", "Eta", "Gaussian", "Kind", "Programmed", "Stored", "extent", "std"]
 
@@ -194,7 +193,7 @@ def _etas(eta: Eta | Mapping[str, Eta], names: Collection[str]) -> dict[str, Eta
         return dict.fromkeys(names, _check_eta(eta))
     if not eta:
         raise _arguments.wrong_value("eta", "patterns that match a weight", "none")
-    check_patterns("eta", eta, names, "a weight")
+    _arguments.patterns("eta", eta, names, "a weight")
     found = {}
     for name in names:
         pattern = next((pattern for pattern in eta if fnmatchcase(name, pattern)), None)
