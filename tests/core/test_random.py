@@ -295,7 +295,7 @@ def test_standard_normal_errors(
         ([0] * 4, [0] * 3, 10, ValueError, r"^key: expected shape \(..., 2\), got \(3,\)"),
         ([0, 0, 0, 2**32], [0, 0], 10, ValueError, r"^counter: expected integers in \[0, 2\*\*32"),
         ([0, 0, 0, -1], [0, 0], 10, ValueError, r"^counter: expected integers in \[0, 2\*\*32\)"),
-        ([0] * 4, [0.0, 1.0], 10, ValueError, r"^key: expected integers .* got float64"),
+        ([0] * 4, [0.0, 1.0], 10, TypeError, r"^key: expected integers .* got float64"),
         ([0] * 4, [0, 0], -1, ValueError, r"^rounds: expected an int in \[0, 64\], got -1"),
         ([0] * 4, [0, 0], 65, ValueError, r"^rounds: expected an int in \[0, 64\], got 65"),
         ([0] * 4, [0, 0], 1.5, TypeError, r"^rounds: expected an int, got 1.5"),

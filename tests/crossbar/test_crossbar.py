@@ -221,7 +221,9 @@ def test_unprogrammed_says_so_and_warns_once() -> None:
         y = xb.matmul(inputs(), 1)
     np.testing.assert_allclose(y, inputs() @ weights().T, atol=1e-5)
     xb.matmul(inputs(), 1)  # would fail: warnings are errors here
-    with pytest.raises(RuntimeError, match=r"at: expected a programmed array; call program\(seed"):
+    with pytest.raises(
+        RuntimeError, match=r"at: expected a programmed array, got .*; call program\(seed"
+    ):
         xb.at(10.0)
     xb.program(3)
     assert repr(xb) == "<Crossbar 'fc1' 20 x 70 on pcm_joshi2020, programmed with seed 3>"
@@ -749,10 +751,10 @@ def test_bad_arguments() -> None:
     for batch, error in ((0, ValueError), (-3, ValueError), (2.0, TypeError)):
         with pytest.raises(error, match=r"^batch: expected"):
             xb.counters(batch)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^picojoules: expected names out of .*got \['adc'\]"):
+    with pytest.raises(ValueError, match=r"^picojoules: expected names of counters .*got 'adc'"):
         xb.energy(1, {"adc": 1.0})
     for value in (-1.0, math.inf):
-        with pytest.raises(ValueError, match=r"^picojoules: expected finite numbers"):
+        with pytest.raises(ValueError, match=r"^picojoules of 'adc_conversions': expected a "):
             xb.energy(1, {"reads": value})
     with pytest.raises(ValueError, match=r"^num_threads: expected"):
         xb.matmul(inputs(), 1, num_threads=0)

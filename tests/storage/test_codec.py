@@ -699,10 +699,10 @@ def test_weight_errors(error: type[Exception], message: str, arguments: dict[str
         (TypeError, "name: expected none with a mapping", {"name": "w"}),
         (TypeError, "mask: expected a mapping of names", {"mask": np.ones((2, 3), bool)}),
         (TypeError, "sensitivity: expected a mapping of names", {"sensitivity": 1.0}),
-        (ValueError, "mask: expected names of weights, got ['c']", {"mask": {"c": W > 0}}),
+        (ValueError, "mask: expected names of weights (a, b), got 'c'", {"mask": {"c": W > 0}}),
         (
             ValueError,
-            "sensitivity: expected names of weights, got ['c']",
+            "sensitivity: expected names of weights (a, b), got 'c'",
             {"sensitivity": {"c": 1.0}},
         ),
         (ValueError, "mask 'b': expected the weights' shape", {"mask": {"b": np.ones(5, bool)}}),
@@ -713,7 +713,7 @@ def test_weight_errors(error: type[Exception], message: str, arguments: dict[str
         ),
         (
             ValueError,
-            "overrides: expected patterns that match a tensor, got ['c*']",
+            "overrides: expected patterns that match a tensor (a, b), got 'c*'",
             {"overrides": {"c*": Codec(PCM)}},
         ),
         (
