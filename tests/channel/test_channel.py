@@ -88,8 +88,16 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"branch": (0.0, 3.0)}, ValueError, r"branch: expected an interval within \[0.0, 2.0\]"),
     ({"branch": (1.0, 0.0)}, ValueError, r"branch: expected an interval"),
     ({"branch": 1.0}, TypeError, r"branch: expected a pair"),
-    ({"mean": [0, 1, 0], "branch": (0, 2)}, ValueError, r"branch: the mean is not strictly mono"),
-    ({"mean": [0, 1, 1], "branch": (0, 2)}, ValueError, r"branch: the mean is not strictly mono"),
+    (
+        {"mean": [0, 1, 0], "branch": (0, 2)},
+        ValueError,
+        r"branch: expected .* mean is strictly mono",
+    ),
+    (
+        {"mean": [0, 1, 1], "branch": (0, 2)},
+        ValueError,
+        r"branch: expected .* mean is strictly mono",
+    ),
     ({"name": 3}, TypeError, r"name: expected a string, got 3"),
     ({"synthetic": 1}, TypeError, r"synthetic: expected True or False, got 1"),
 ]
@@ -541,13 +549,13 @@ def test_json_round_trip_is_exact() -> None:
 
 def test_bad_text_forms_are_named() -> None:
     good = make().to_dict()
-    with pytest.raises(ValueError, match="text: expected a channel as JSON: Expecting value"):
+    with pytest.raises(ValueError, match="text: expected a channel as JSON, got Expecting value"):
         Channel.from_json("nonsense")
     with pytest.raises(ValueError, match="text: expected a JSON object, got list"):
         Channel.from_json("[]")
     with pytest.raises(TypeError, match="data: expected the dict of a channel, got str"):
         Channel.from_dict("x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="keys of a channel; missing: std; unknown: sdt"):
+    with pytest.raises(ValueError, match="keys of a channel, got without 'std', with 'sdt'"):
         Channel.from_dict({"x": [0, 1], "mean": [0, 1], "sdt": 0.1})
     with pytest.raises(ValueError, match="goodness: expected that of a fitted channel"):
         Channel.from_dict({**good, "goodness": {"samples": 3}})

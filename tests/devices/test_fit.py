@@ -194,7 +194,7 @@ def test_a_device_is_a_cell_at_some_time(tmp_path: Path, table: Path) -> None:
         run("store", model, "-o", stored, "--force", "--device", name)
         assert nc.load(stored)["fc.weight"].codec.channel == channel
     for name, message in (
-        ("pcm_joshi2020@1e9", "measured from 0 to 86400 s"),
+        ("pcm_joshi2020@1e9", "expected 0 to 86400 s after programming, when pcm_joshi2020"),
         ("pcm_joshi2020@soon", "could not convert string to float"),
         ("pcm_array@10", "a cell without times"),
     ):

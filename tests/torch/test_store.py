@@ -190,7 +190,7 @@ def test_errors() -> None:
     [
         (
             nct.MLP,
-            r"expected the parameters .* without .*'conv1.bias', .* with \['fc3.bias', 'fc3.weight'\]",
+            r"the parameters .* without .*'conv1.bias', .* with \['fc3.bias', 'fc3.weight'\]",
         ),
         (lambda: nct.LeNet(7), r"expected shape \(10, 500\) for 'fc2.weight', got \(7, 500\)"),
     ],
