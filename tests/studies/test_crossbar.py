@@ -482,7 +482,10 @@ def test_list() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "pcm_array"], r"'--device': expected a device, got pcm_array, a cell that"),
+        (
+            ["--device", "pcm_array"],
+            r"'--device': device: expected a Device, got the channel 'pcm_ar",
+        ),
         (["--device", "flash"], r"'--device': .*pcm_joshi2020.* got 'flash'"),
         (["--device", "absent.json"], r"'--device': .*No such file.*absent.json"),
         (["--device", "ideal", *["--device", "pcm_hermes"] * 2], r"device: expected .* different"),

@@ -314,7 +314,7 @@ def test_damage_to_a_pickle_is_never_a_crash(cifar: tuple[Path, np.ndarray]) -> 
 
 def test_absent_cifar10_file_is_named(cifar: tuple[Path, np.ndarray]) -> None:
     (cifar[0] / "test_batch").unlink()
-    with pytest.raises(ValueError, match=r"expected a file test_batch, found none"):
+    with pytest.raises(ValueError, match=r"expected a file test_batch, got none"):
         data.load(cifar[0])
     with pytest.raises(ValueError, match=r"path: expected a directory of CIFAR-10 files, got 'x'"):
         data.load_cifar10("x")

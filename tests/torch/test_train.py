@@ -228,7 +228,9 @@ def test_what_a_checkpoint_does_not_fit(tmp_path: Path) -> None:
     run(net(), epochs=2, checkpoint=longer)
     with pytest.raises(ValueError, match=r"expected at most 1 epochs, got 2 in .*longer"):
         run(net(), checkpoint=longer)
-    with pytest.raises(ValueError, match=r"checkpoint: .*state is of another model: .* MLP"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint: expected one of this model, got .*state of another: .* MLP"
+    ):
         run(nct.MLP())
     for length in (0, 1, 100, len(content) // 2, len(content) - 1):
         file.write_bytes(content[:length])

@@ -290,6 +290,7 @@ class Channel:
         y0, inv_dy : float
             First output, and outputs per unit.
         """
+        n = _arguments.count("n", n, 2)
         lo, hi = self.range
         return steps(self.inverse(np.linspace(lo, hi, n))), lo, (n - 1) / (hi - lo)
 

@@ -74,7 +74,7 @@ class Device(ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Channel:
         try:
-            return devices.cell(value, "cell")
+            return devices.cell(value, "device")
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
 

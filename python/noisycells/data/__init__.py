@@ -156,10 +156,7 @@ class Dataset:
         """
         generator = np.random.default_rng(_arguments.seed("seed", seed))
         present, counts = np.unique(self.train_labels, return_counts=True)
-        if not len(present) <= size <= len(self.train_labels):
-            raise _arguments.wrong_value(
-                "size", f"{len(present)} (classes) to {len(self.train_labels)} (images)", size
-            )
+        size = _arguments.integer("size", size, len(present), len(self.train_labels))
         # Members of a class are spread evenly over [0, 1); the subset is what lies lowest.
         place = np.empty(len(self.train_labels))
         for label, count in zip(present, counts, strict=True):

@@ -209,6 +209,8 @@ def _converted(name: str, value: npt.NDArray[Any], target: Tensor) -> Tensor:
 
 def _state(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names and tensors, without the chips of crossbar layers."""
+    if not isinstance(model, (nn.Module, Mapping)):
+        raise _arguments.wrong_type("model", "a torch.nn.Module or its state dict", model)
     state = model.state_dict() if isinstance(model, nn.Module) else model
     chips = _chips(model)
     kept = {name: value for name, value in state.items() if name not in chips}

@@ -133,6 +133,7 @@ def active_noise(model: nn.Module) -> Noise | None:
     ----------
     model : torch.nn.Module
     """
+    check_module(model)
     found: Noise | None = find_transform(model, Noise)
     return found
 
