@@ -16,6 +16,7 @@ from ._float32 import fma32
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 
 STREAM_VERSION = 2
@@ -26,6 +27,9 @@ MAX_INDEX = 1 << 46
 """Indices of a stream end here; see the counter layout in :mod:`noisycells.reference`."""
 MAX_CELLS = 65_535
 """Most cells of a weight, and the largest number of a device among those of an element."""
+
+MAX_COUNT = (1 << 31) - 1
+"""Of repeats, epochs, batches and what else is counted; more would never end."""
 
 BLOCK = 1024
 """Stored weights per block of packed levels (see :func:`noisycells.reference.encode`)."""

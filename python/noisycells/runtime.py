@@ -48,7 +48,7 @@ def set_simd_level(level: str) -> None:
 def _set_level(level: str, name: str) -> None:
     if not isinstance(level, str) or not _core.set_simd_level(level):
         expected = ", ".join(available_simd_levels())
-        raise ValueError(f"{name}: expected one of {expected}, got {level!r}")
+        raise _arguments.wrong_value(name, f"one of {expected}", repr(level))
 
 
 def threading_backend() -> str:

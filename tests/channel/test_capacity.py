@@ -79,7 +79,7 @@ def test_refuses_what_is_no_channel() -> None:
     for bad in ([[0.5, 0.4]], [[1.5, -0.5]], [[np.nan, 1.0]]):
         with pytest.raises(ValueError, match="transition: expected probabilities"):
             blahut_arimoto(bad)
-    with pytest.raises(ValueError, match="tolerance: expected a positive number, got 0"):
+    with pytest.raises(ValueError, match="tolerance: expected a finite number > 0, got 0"):
         blahut_arimoto(np.eye(2), 0)
     with pytest.raises(RuntimeError, match=r"bounds .* apart after 3 iterations"):
         blahut_arimoto([[1, 0], [0.3, 0.7]], 1e-9, max_iterations=3)

@@ -269,7 +269,7 @@ def test_fit_of_a_cell_without_noise(tmp_path: Path) -> None:
     assert "capacity        any number\n" in succeed("fit", file)
 
 
-DEMO = ("demo", "--cells", "2,1", "--reads", 2, "--epochs", 1, "--scope", "tensor")
+DEMO = ("demo", "--cells", "2,1", "--repeats", 2, "--epochs", 1, "--scope", "tensor")
 
 
 @pytest.fixture(scope="module")
@@ -293,8 +293,8 @@ def test_demo(tmp_path: Path, images: Path) -> None:
     pytest.importorskip("matplotlib")
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--data", images, "--cache", tmp_path / "networks")
-    table = succeed(*DEMO, *options, "--out", first)
-    printed = succeed(*DEMO, *options, "--out", second, "--json")
+    table = succeed(*DEMO, *options, "--output", first)
+    printed = succeed(*DEMO, *options, "--output", second, "--json")
     assert "LeNet on few-digits" in table and "+ adaptive redundancy" not in table
     assert table.count("redundancy") == 2  # a heading for accuracy and one for cost
     for name in ("strategies.json", "strategies.csv", "strategies.png"):
@@ -354,7 +354,10 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         (["store", "MODEL"], r"Missing option '-o' / '--output'"),
         (["store", "absent.safetensors", "-o", "OUT"], r"'absent.safetensors' does not exist"),
         (["store", "MODEL", "-o", "OUT", "--cells", "x"], r"expected whole numbers .* got 'x'"),
-        (["store", "MODEL", "-o", "OUT", "--cells", "0"], r"cells: expected 1 to 65535, got 0"),
+        (
+            ["store", "MODEL", "-o", "OUT", "--cells", "0"],
+            r"cells: expected an int in \[1, 65535\], got 0",
+        ),
         (["store", "MODEL", "-o", "OUT", "--cells", "1,2,3"], r"cells: expected one number, or"),
         (["store", "MODEL", "-o", "OUT", "--write-bits", "x"], r"number of bits or auto, got 'x'"),
         (
@@ -385,7 +388,7 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         (["demo", "--data", "cifar"], r"data: expected 'digits', .* got 'cifar'"),
         (["demo", "--data", "."], r"expected a file train-images-idx3-ubyte"),
         (["demo", "--device", "flash"], r"'--device': .*pcm_array.* got 'flash'"),
-        (["demo", "--reads", "1"], r"'--reads': 1 is not in the range x>=2"),
+        (["demo", "--repeats", "1"], r"'--repeats': 1 is not in the range 2<=x<="),
         (["demo", "--cells", "3,0"], r"cells: expected numbers of at least 1, got \(3, 0\)"),
         (["demo", "--seed", "-1"], r"seed: expected an int in .* got -1"),
         (["demo", "--scope", "layer"], r"'layer' is not one of 'model', 'tensor'"),

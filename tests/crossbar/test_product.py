@@ -232,7 +232,7 @@ def test_ideal_is_the_product(
     if mapping == "row" or adc_per == "polarity":
         bound += 2.0**-22 * np.abs(x).max(axis=1, keepdims=True) * np.abs(w).sum(axis=1)
     assert (np.abs(xb.matmul(x, 1) - exact) <= bound + 1e-30).all()
-    np.testing.assert_allclose(xb.weights(), w, rtol=1e-6, atol=1e-7 * np.abs(w).max())
+    np.testing.assert_allclose(xb.effective_weights(), w, rtol=1e-6, atol=1e-7 * np.abs(w).max())
 
 
 def test_int8_rounds_as_stated() -> None:

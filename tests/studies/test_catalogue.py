@@ -38,7 +38,7 @@ def run(*arguments: object) -> Result:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     """Options of a directory for results and one for networks, which all studies share."""
     directory = tmp_path_factory.mktemp("studies")
-    return ("--out", directory / "out", "--cache", directory / "cache")
+    return ("--output", directory / "out", "--cache", directory / "cache")
 
 
 def report_of(name: str, shared: tuple[object, ...], *options: object) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def test_text_is_not_too_wide(shared: tuple[object, ...]) -> None:
 
 
 def test_plan(tmp_path: Path) -> None:
-    options = ("--out", tmp_path / "out", "--cache", tmp_path / "cache", "--plan")
+    options = ("--output", tmp_path / "out", "--cache", tmp_path / "cache", "--plan")
     result = run("study", "isik-table9", *TINY, *options)
     assert result.exit_code == 0, result.output
     assert "taught by MLP" in result.stdout and "in all" in result.stdout
@@ -309,7 +309,7 @@ adaptive_mapping = false
 
 
 def sweep_of(file: Path, *options: object) -> dict[str, Any]:
-    result = run("sweep", file, "--out", file.parent / "out", "--cache", file.parent / "cache",
+    result = run("sweep", file, "--output", file.parent / "out", "--cache", file.parent / "cache",
                  *options, "--json")  # fmt: skip
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
@@ -390,7 +390,7 @@ def test_sweep_of_crossbars(tmp_path: Path) -> None:
 def test_sweep_refuses_noise(noise: dict[str, Any], tmp_path: Path) -> None:
     grid = {name: GRID[name] for name in ("data", "subset", "test_subset", "repeats", "network")}
     (tmp_path / "noise.json").write_text(json.dumps({**grid, "noise": noise}))
-    result = run("sweep", tmp_path / "noise.json", "--out", tmp_path / "out")
+    result = run("sweep", tmp_path / "noise.json", "--output", tmp_path / "out")
     assert result.exit_code == 2 and re.search("noise.json.*(eta|nrom)", result.stderr)
     assert not (tmp_path / "out").exists()
 
@@ -419,7 +419,7 @@ def test_sweep_refuses(change: dict[str, Any], message: str, tmp_path: Path) -> 
     file = tmp_path / "grid.json"
     given = {name: value for name, value in {**GRID, **change}.items() if value is not None}
     file.write_text(json.dumps(given))
-    result = run("sweep", file, "--out", tmp_path / "out")
+    result = run("sweep", file, "--output", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1 and re.search(message, result.stderr), result.stderr
     assert not (tmp_path / "out").exists()

@@ -430,7 +430,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset) -> Pa
     return directory
 
 
-STUDY = ("study", "crossbar", "--epochs", 2, "--chips", 2, "--times", "1,86400")
+STUDY = ("study", "crossbar", "--epochs", 2, "--repeats", 2, "--times", "1,86400")
 
 
 def test_command(tmp_path: Path, images: Path) -> None:
@@ -482,14 +482,17 @@ def test_list() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "pcm_array"], r"'--device': expected a device, got pcm_array, a cell that"),
+        (
+            ["--device", "pcm_array"],
+            r"'--device': device: expected a Device, got the channel 'pcm_ar",
+        ),
         (["--device", "flash"], r"'--device': .*pcm_joshi2020.* got 'flash'"),
         (["--device", "absent.json"], r"'--device': .*No such file.*absent.json"),
         (["--device", "ideal", *["--device", "pcm_hermes"] * 2], r"device: expected .* different"),
         (["--model", "vgg"], r"'--model': 'vgg' is not one of"),
-        (["--chips", "1"], r"'--chips': 1 is not in the range x>=2"),
-        (["--epochs", "0"], r"'--epochs': 0 is not in the range x>=1"),
-        (["--threads", "0"], r"'--threads': 0 is not in the range x>=1"),
+        (["--repeats", "1"], r"'--repeats': 1 is not in the range 2<=x<="),
+        (["--epochs", "0"], r"'--epochs': 0 is not in the range 1<=x<="),
+        (["--threads", "0"], r"'--threads': 0 is not in the range 1<=x<="),
         (["--seed", "-1"], r"seed: expected an int in .* got -1"),
         (["--prune", "1"], r"pruned: expected a number in \[0, 1\), got 1.0"),
         (["--times", "1,x"], r"'--times': expected numbers separated by commas, got '1,x'"),

@@ -40,9 +40,9 @@ def draws() -> Iterator[tuple[str, np.ndarray]]:
     for name in ("a", "b"):
         for chip in (1, 2):
             xb = nc.Crossbar(WEIGHTS, PCM, SPEC, name).program(chip)
-            yield f"crossbar {name}, chip {chip}", xb.weights() - WEIGHTS
+            yield f"crossbar {name}, chip {chip}", xb.effective_weights() - WEIGHTS
             x = np.eye(N, dtype=np.float32)
-            yield f"read of {name}, chip {chip}", xb.matmul(x, 1) - xb.weights().T
+            yield f"read of {name}, chip {chip}", xb.matmul(x, 1) - xb.effective_weights().T
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -65,8 +65,8 @@ def test_unnamed_arrays_draw_by_their_content() -> None:
     one, same, other = (
         nc.Crossbar(w, PCM, SPEC).program(1) for w in (WEIGHTS, WEIGHTS.copy(), WEIGHTS[::-1])
     )
-    np.testing.assert_array_equal(one.weights(), same.weights())
-    error = one.weights() - one.weight, other.weights() - other.weight
+    np.testing.assert_array_equal(one.effective_weights(), same.effective_weights())
+    error = one.effective_weights() - one.weight, other.effective_weights() - other.weight
     assert np.abs(correlations(*error)).max() < LIMIT
     codec = nc.Codec(nc.Channel([-1, 0, 1], [-1, 0, 1], 0.1))
     first, second = (codec.encode(w).read(1) - w for w in (WEIGHTS, WEIGHTS[::-1]))
@@ -97,5 +97,5 @@ def test_parts_converted_one_by_one_are_chips_of_their_own() -> None:
         nct.convert(part, PCM)
     nct.program(parts, 1)
     assert [part[0].name for part in parts] == ["0.0", "1.0"]
-    errors = [p[0].crossbars()[0].weights() - p[0].weight.detach().numpy() for p in parts]
+    errors = [p[0].crossbars()[0].effective_weights() - p[0].weight.detach().numpy() for p in parts]
     assert np.abs(correlations(*errors)).max() < LIMIT

@@ -101,13 +101,14 @@ class Channel:
         self.x = _arguments.array64("x", x)
         n = len(self.x)
         if n < 2:
-            raise ValueError(f"x: expected at least 2 inputs, got {n}")
+            raise _arguments.wrong_value("x", "at least 2 inputs", n)
         steps = np.diff(self.x)
         if not (steps > 0).all():
             at = int(np.argmin(steps > 0))
-            raise ValueError(
-                f"x: expected strictly increasing inputs, got {self.x[at]} and then "
-                f"{self.x[at + 1]} at {at + 1}"
+            raise _arguments.wrong_value(
+                "x",
+                "strictly increasing inputs",
+                f"{self.x[at]} and then {self.x[at + 1]} at {at + 1}",
             )
         self.mean = _per_knot("mean", mean, n)
         self.std = _per_knot("std", std, n, or_one=True)
@@ -116,12 +117,13 @@ class Channel:
         )
         for label, values in (("std", self.std), ("read_std", self.read_std)):
             if values is not None and values.min() < 0:
-                raise ValueError(f"{label}: expected values >= 0, got {values.min()}")
+                raise _arguments.wrong_value(label, "values >= 0", values.min())
         if self.read_std is not None and (self.read_std > self.std).any():
             at = int(np.argmax(self.read_std > self.std))
-            raise ValueError(
-                f"read_std: expected at most std, of which it is a part, got {self.read_std[at]} "
-                f"of {self.std[at]} at x = {self.x[at]}"
+            raise _arguments.wrong_value(
+                "read_std",
+                "at most std, of which it is a part",
+                f"{self.read_std[at]} of {self.std[at]} at x = {self.x[at]}",
             )
         self.write_bits = (
             None
@@ -196,12 +198,12 @@ class Channel:
     def mean_at(self, x: npt.ArrayLike) -> F64:
         """Mean output at inputs ``x``; float64, x's shape."""
         knots, mean, _, _ = self._knots
-        return np.interp(np.asarray(x, np.float64), knots, mean)
+        return np.interp(np.asarray(_arguments.real("x", x), np.float64), knots, mean)
 
     def std_at(self, x: npt.ArrayLike) -> F64:
         """Standard deviation of one cell at inputs ``x``, less ``d2d_std``; float64, x's shape."""
         knots, _, program, read = self._knots
-        at = np.asarray(x, np.float64)
+        at = np.asarray(_arguments.real("x", x), np.float64)
         return np.hypot(np.interp(at, knots, program), np.interp(at, knots, read))
 
     @cached_property
@@ -222,13 +224,12 @@ class Channel:
     # ----------------------------------------------------------------- the inverse
 
     def _check_branch(self, branch: tuple[float, float]) -> tuple[float, float]:
-        try:
-            lo, hi = (float(end) for end in branch)
-        except (TypeError, ValueError):
-            raise TypeError(f"branch: expected a pair (x_lo, x_hi), got {branch!r}") from None
+        if not isinstance(branch, (tuple, list, np.ndarray)) or len(branch) != 2:
+            raise _arguments.wrong_type("branch", "a pair (x_lo, x_hi)", branch)
+        lo, hi = (_arguments.number("branch", end) for end in branch)
         if not self.x[0] <= lo < hi <= self.x[-1]:
-            raise ValueError(
-                f"branch: expected an interval within [{self.x[0]}, {self.x[-1]}], got {branch!r}"
+            raise _arguments.wrong_value(
+                "branch", f"an interval within [{self.x[0]}, {self.x[-1]}]", repr(branch)
             )
         return lo, hi
 
@@ -263,15 +264,17 @@ class Channel:
         ValueError
             If an output is not finite, or outside ``range`` and not to be clipped.
         """
-        values = np.asarray(y, np.float64)
+        values = np.asarray(_arguments.real("y", y), np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("y: expected finite values, got NaN or infinity")
+            raise _arguments.wrong_value("y", "finite values", "NaN or infinity")
         lo, hi = self.range
         slack = 1e-6 * (hi - lo)
+        clip = _arguments.flag("clip", clip)
         if not clip and values.size and (values.min() < lo - slack or values.max() > hi + slack):
-            raise ValueError(
-                f"y: expected values in the channel's range [{lo:.6g}, {hi:.6g}], got "
-                f"{values.min():.6g} to {values.max():.6g}"
+            raise _arguments.wrong_value(
+                "y",
+                f"values in the channel's range [{lo:.6g}, {hi:.6g}]",
+                f"{values.min():.6g} to {values.max():.6g}",
             )
         along, means = self._branch_knots
         order = slice(None) if means[0] < means[-1] else slice(None, None, -1)
@@ -287,6 +290,7 @@ class Channel:
         y0, inv_dy : float
             First output, and outputs per unit.
         """
+        n = _arguments.count("n", n, 2)
         lo, hi = self.range
         return steps(self.inverse(np.linspace(lo, hi, n))), lo, (n - 1) / (hi - lo)
 
@@ -315,13 +319,27 @@ class Channel:
     # ----------------------------------------------------------------- sampling
 
     @property
-    def literal(self) -> bool:
-        """Whether averaging must draw every cell, for lack of an exact collapse to one draw.
+    def collapses(self) -> bool:
+        """Whether one draw has exactly the distribution of an average of cells.
 
-        So it is with a read converter or stuck cells; a device-to-device offset, common to the
+        Not so with a read converter or stuck cells; a device-to-device offset, common to the
         cells of a weight, leaves the average Gaussian.
         """
-        return self.read_bits is not None or any(self.stuck)
+        return self.read_bits is None and not any(self.stuck)
+
+    def check_collapse(self, collapse: bool | None) -> bool | None:
+        """``collapse`` as :meth:`sample` takes it; ValueError where True is not exact."""
+        if collapse is None:
+            return None
+        wanted = _arguments.flag("collapse", collapse)
+        if wanted and not self.collapses:
+            raise _arguments.wrong_value(
+                "collapse",
+                "False or None for a channel whose read converter or stuck cells act on every "
+                "cell before the average",
+                wanted,
+            )
+        return wanted
 
     def keys(self, seed: int, chip: int = 0) -> tuple[int, int]:
         """The seeds of what is frozen with ``chip`` and of what is drawn at a read.
@@ -385,11 +403,7 @@ class Channel:
             converter = self.write_converter(self.write_bits)
             assert self._write_levels is not None
             values = self._write_levels[converter.quantize(values)]
-        if collapse and self.literal:
-            raise ValueError(
-                "collapse: True is not exact for this channel, whose read converter or stuck cells "
-                "act on every cell before the average"
-            )
+        collapse = self.check_collapse(collapse)
         out = _arguments.output(out, inputs.shape, inputs)
         chip_key, read_key = self.keys(seed, chip)
         _core.sample(
@@ -401,7 +415,7 @@ class Channel:
             read_key,
             _arguments.seed("stream", stream),
             _arguments.offset("offset", offset, inputs.size),
-            self.literal if collapse is None else not collapse,
+            not (self.collapses if collapse is None else collapse),
             threads_argument(num_threads),
         )
         return out
@@ -500,5 +514,5 @@ def _per_knot(name: str, values: npt.ArrayLike, n: int, or_one: bool = False) ->
         values = np.full(n, _arguments.number(name, values))
     array = _arguments.array64(name, values)
     if len(array) != n:
-        raise ValueError(f"{name}: expected the length of x, {n}, got {len(array)}")
+        raise _arguments.wrong_value(name, f"the length of x, {n}", len(array))
     return array

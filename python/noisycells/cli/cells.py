@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from .. import devices, storage
+from .. import _arguments, devices, storage
 from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Reader, check_output, replacing, usual_name
@@ -132,7 +132,7 @@ def store(
 
         state = _state_dict(model)
         try:
-            stored = nct.store(state, codec, masks=mask, store_biases=store_biases)
+            stored = nct.store(state, codec, mask=mask, store_biases=store_biases)
         except TypeError as error:  # of a tensor in the file, so no programming error
             raise ValueError(f"{model}: {error}") from error
         storage.save(output, stored)
@@ -396,12 +396,14 @@ def _state_dict(file: Path) -> dict[str, Any]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{file}: expected safetensors or a torch state dict: {reason}") from error
+        raise _arguments.wrong_value(file, "safetensors or a torch state dict", reason) from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
         for key, value in state.items()
     ):
-        raise ValueError(f"{file}: expected a torch state dict (names and tensors)")
+        raise _arguments.wrong_value(
+            file, "a torch state dict (names and tensors)", "another object"
+        )
     return state
 
 

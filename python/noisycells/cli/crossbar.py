@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .. import devices
+from .._types import MAX_COUNT
 from ..studies.recipes import MODELS
 from .options import (
     ComputingDevice,
@@ -15,8 +16,10 @@ from .options import (
     Words,
     cache_option,
     data_option,
+    directory_option,
     json_option,
     progress,
+    repeats_option,
     seed_option,
     to_json,
 )
@@ -71,18 +74,11 @@ from .options import (
     help="Share of the weights to prune, by magnitude. The devices of zero weights are programmed "
     "to g_min, and, on other chips, left RESET.",
 )
-@click.option(
-    "--chips",
-    type=click.IntRange(2),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help="Chips programmed for each entry of the table.",
-)
+@repeats_option(10, "Chips programmed for each entry of the table.")
 @seed_option
 @click.option(
     "--epochs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_COUNT),
     metavar="N",
     default=20,
     show_default=True,
@@ -167,18 +163,11 @@ from .options import (
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_COUNT),
     metavar="N",
     help="Threads of torch and of the products; training has one. Default: those of torch.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="noisycells-crossbar",
-    show_default=True,
-    help="Directory for crossbar.png and crossbar.json.",
-)
+@directory_option("noisycells-crossbar", "crossbar.png and crossbar.json")
 @cache_option
 @json_option
 def crossbar(
@@ -189,7 +178,7 @@ def crossbar(
     extrapolate: bool,
     compensation: tuple[str, ...],
     prune: float,
-    chips: int,
+    repeats: int,
     seed: int,
     epochs: int,
     rows: int,
@@ -230,7 +219,7 @@ def crossbar(
     from ..studies.training import network
 
     settings = of.Settings(
-        chips=chips,
+        chips=repeats,
         seed=seed,
         times=times,
         compensation=compensation,

@@ -7,14 +7,17 @@ from typing import Literal
 
 import click
 
+from .._types import MAX_COUNT
 from ..channel import Channel
 from .options import (
     Numbers,
     cache_option,
     data_option,
     device_option,
+    directory_option,
     json_option,
     progress,
+    repeats_option,
     seed_option,
     to_json,
 )
@@ -31,18 +34,11 @@ from .options import (
     show_default=True,
     help="Cells that share each weight, a line of the table each.",
 )
-@click.option(
-    "--reads",
-    type=click.IntRange(2),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help="Chips programmed and read for each entry of the table.",
-)
+@repeats_option(10, "Chips programmed and read for each entry of the table.")
 @seed_option
 @click.option(
     "--epochs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_COUNT),
     metavar="N",
     default=30,
     show_default=True,
@@ -55,24 +51,18 @@ from .options import (
     show_default=True,
     help="One scale and threshold for the whole network, as in the paper, or for each tensor.",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="noisycells-demo",
-    show_default=True,
-    help="Directory for strategies.png, strategies.json and strategies.csv.",
-)
+@directory_option("noisycells-demo", "strategies.png, strategies.json and strategies.csv")
 @cache_option
 @json_option
 def demo(
     data: str,
     channel: Channel,
     cells: tuple[int, ...],
-    reads: int,
+    repeats: int,
     seed: int,
     epochs: int,
     scope: Literal["model", "tensor"],
-    out: Path,
+    output: Path,
     cache: Path | None,
     as_json: bool,
 ) -> None:
@@ -93,17 +83,17 @@ def demo(
     from ..studies.recipes import Source, isik_recipe, pruned_recipe
     from ..studies.training import network
 
-    settings = strategies.Settings(cells=cells, reads=reads, seed=seed, scope=scope)
+    settings = strategies.Settings(cells=cells, reads=repeats, seed=seed, scope=scope)
     recipe = pruned_recipe(isik_recipe(Source.of(data), "LeNet", seed, epochs))
     networks = Cache(cache or default_directory())
-    out.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
     with progress("train", sum(part.epochs for part in recipe.lineage())) as step, one_thread():
         dense, pruned = (network(part, networks, step) for part in recipe.lineage())
-    with progress("store", len(strategies.STRATEGIES) * len(cells) * reads) as step:
+    with progress("store", len(strategies.STRATEGIES) * len(cells) * repeats) as step:
         entries = strategies.evaluate_strategies(pruned, channel, settings, progress=step)
     report = strategies.report(dense, pruned, channel, settings, entries)
-    strategies.write_json(report, out / "strategies.json")
-    strategies.write_csv(report, out / "strategies.csv")
-    strategies.plot(report).savefig(out / "strategies.png")
+    strategies.write_json(report, output / "strategies.json")
+    strategies.write_csv(report, output / "strategies.csv")
+    strategies.plot(report).savefig(output / "strategies.png")
     click.echo(to_json(report) if as_json else strategies.format_table(report))
-    click.echo(f"Wrote strategies.png, .json and .csv to {out}", err=True)
+    click.echo(f"Wrote strategies.png, .json and .csv to {output}", err=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .._types import MAX_COUNT
 from ..channel import Channel
 from ..studies.cache import Cache, default_directory
 from ..studies.catalogue import STUDIES
@@ -20,8 +21,10 @@ from .options import (
     cache_option,
     data_option,
     device_option,
+    directory_option,
     json_option,
     progress,
+    repeats_option,
     to_json,
 )
 
@@ -39,8 +42,6 @@ def study(context: click.Context, as_list: bool) -> None:
         for name, command in sorted(study.commands.items()):
             click.echo(f"{name}: {command.get_short_help_str(120)}")
 
-
-_DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 _running = (
     click.option(
@@ -78,12 +79,8 @@ _running = (
         metavar="ADDRESS",
         help="A running Dask cluster. Default: one on this machine, of --jobs processes.",
     ),
-    click.option(
-        "--out",
-        type=_DIRECTORY,
-        default="noisycells-studies",
-        show_default=True,
-        help="Directory for reports and the results of jobs, which all studies share.",
+    directory_option(
+        "noisycells-studies", "reports and the results of jobs, which all studies share"
     ),
     cache_option,
     click.option(
@@ -91,6 +88,7 @@ _running = (
     ),
     json_option,
 )
+_COUNT = click.IntRange(1, MAX_COUNT)
 _MODEL = click.Choice([*MODELS], case_sensitive=False)
 _setting = (
     data_option,
@@ -112,7 +110,7 @@ _setting = (
     ),
     click.option(
         "--seeds",
-        type=click.IntRange(1),
+        type=_COUNT,
         metavar="N",
         default=1,
         show_default=True,
@@ -120,22 +118,13 @@ _setting = (
     ),
     click.option(
         "--epochs",
-        type=click.IntRange(1),
+        type=_COUNT,
         metavar="N",
         help="Passes over the training images. Default: the paper's; with --quick a few.",
     ),
-    click.option(
-        "--repeats",
-        type=click.IntRange(2),
-        metavar="N",
-        help="Chips or noisy copies for each entry. Default: of the study.",
-    ),
-    click.option(
-        "--subset", type=click.IntRange(1), metavar="N", help="Use so many training images."
-    ),
-    click.option(
-        "--test-subset", type=click.IntRange(1), metavar="N", help="Use so many test images."
-    ),
+    repeats_option(None, "Chips or noisy copies for each entry. Default: of the study."),
+    click.option("--subset", type=_COUNT, metavar="N", help="Use so many training images."),
+    click.option("--test-subset", type=_COUNT, metavar="N", help="Use so many test images."),
     click.option(
         "--quick",
         is_flag=True,
@@ -156,7 +145,7 @@ def _run(
     backend: str,
     jobs: int,
     scheduler: str | None,
-    out: Path,
+    output: Path,
     cache: Path | None,
     only_plan: bool,
     as_json: bool,
@@ -172,14 +161,14 @@ def _run(
     workers = Workers(backend, jobs, scheduler)
     trained = Cache(cache or default_directory())
     if only_plan:
-        plan = engine.plan(chosen, settings, out, trained)
+        plan = engine.plan(chosen, settings, output, trained)
         click.echo(to_json(plan.to_dict()) if as_json else plan)
         return
-    report = engine.run_study(chosen, settings, out, trained, workers, progress)
-    file = engine.write(report, out)
+    report = engine.run_study(chosen, settings, output, trained, workers, progress)
+    file = engine.write(report, output)
     click.echo(to_json(report) if as_json else tables.format_tables(report))
-    html.write_page(out)
-    click.echo(f"Wrote {file.stem}.json, .csv and .png and index.html to {out}", err=True)
+    html.write_page(output)
+    click.echo(f"Wrote {file.stem}.json, .csv and .png and index.html to {output}", err=True)
 
 
 def _command(chosen: Study) -> click.Command:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
+from .. import _arguments, _core, random
 from .._analog import Plane, dac, input_ranges, plane_values
 from .._types import F32, tiles
 from ..devices.device import Device
@@ -168,7 +168,7 @@ class Packed:
         for positive, negative, variance in self._planes():
             yield Plane(plane_values(positive, negative, self.inverse_span), variance)
 
-    def weights(self) -> F32:
+    def effective_weights(self) -> F32:
         """The weights that the conductances stand for, digital factors included; (out, in)."""
         total = np.zeros((self.n, self.k), np.float32)
         for plane, factor in zip(self.planes(), self.plane_factors, strict=True):
@@ -253,6 +253,7 @@ class Packed:
         bias: F32 | None = None,
         inside: NDArray[np.uint8] | None = None,
         convolution: _core.Convolution | None = None,
+        *,
         num_threads: int | None = None,
     ) -> int:
         """Write x W^T + bias, as the crossbar computes it, to ``y``.
@@ -314,8 +315,9 @@ class Packed:
             ("adc_range", spec.adc_bits is not None and adc is None),
         ):
             if missing:
-                raise ValueError(f"{name}: expected calibrate() before a product where the range "
-                                 "is 'calibrated'")  # fmt: skip
+                raise _arguments.wrong_value(
+                    name, "calibrate() before a product where the range is 'calibrated'", "none"
+                )
         if adc is None or not spec.adc_levels:
             steps = np.ones(self.passes, np.float32)
         else:

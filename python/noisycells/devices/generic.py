@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F64
 from .model import Model
 from .registry import maker
@@ -67,9 +68,6 @@ def gaussian(
     reset : (float, float), optional
         Mean and standard deviation of a device left RESET, in microsiemens.
     """
-    for name, value in (("std", std), ("proportional", proportional), ("read_std", read_std)):
-        if value < 0:
-            raise ValueError(f"{name}: expected a value >= 0, got {value}")
 
     def deviation(g: F64) -> F64:
         return np.hypot(std, proportional * g)
@@ -140,9 +138,7 @@ def fitted(
     shape = (len(times), len(at))
     means, stds = _moments("mean", mean, shape), _moments("std", std, shape)
     if stds.min() < 0:
-        raise ValueError(f"std: expected values >= 0, got {stds.min()}")
-    if read_std < 0:
-        raise ValueError(f"read_std: expected a value >= 0, got {read_std}")
+        raise _arguments.wrong_value("std", "values >= 0", stds.min())
     table, aging = _Table(at, times, means, stds), len(times) > 1
     return Model(
         source=source or "measurements of the user",
@@ -204,17 +200,17 @@ class _Table:
 
 
 def _moments(name: str, values: list[list[float]], shape: tuple[int, int]) -> F64:
-    table = np.asarray(values, np.float64)
+    table = np.asarray(_arguments.real(name, values), np.float64)
     if table.shape != shape:
-        raise ValueError(f"{name}: expected shape (times, targets) = {shape}, got {table.shape}")
+        raise _arguments.wrong_value(name, f"shape (times, targets) = {shape}", table.shape)
     return table
 
 
 def _axis(name: str, values: list[float], least: int) -> F64:
-    axis = np.asarray(values, np.float64)
+    axis = np.asarray(_arguments.real(name, values), np.float64)
     if axis.ndim != 1 or len(axis) < least or (np.diff(axis) <= 0).any() or axis[0] < 0:
-        raise ValueError(
-            f"{name}: expected at least {least} numbers >= 0, strictly increasing, got {values!r}"
+        raise _arguments.wrong_value(
+            name, f"at least {least} numbers >= 0, strictly increasing", repr(values)
         )
     return axis
 

@@ -34,6 +34,7 @@ from functools import cache
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F64
 from ..channel import Channel
 from .model import Model
@@ -210,7 +211,7 @@ def rram_cmo(
         Allow g_min and g_max beyond what was measured.
     """
     if acceptance not in CMO_STD:
-        raise ValueError(f"acceptance: expected 0.2 or 2 (percent), got {acceptance!r}")
+        raise _arguments.wrong_value("acceptance", "0.2 or 2 (percent)", repr(acceptance))
 
     def relaxation(g: F64, seconds: float) -> tuple[F64, F64]:
         time = math.log(max(seconds, 1.0))

@@ -23,3 +23,7 @@ __all__ = [
     "usual_name",
     "widen",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -22,3 +22,7 @@ __all__ = [
     "read_file",
     "save",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

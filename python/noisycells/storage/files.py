@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arguments
 from ..io import FORMAT, READ, DecodeError, Reader, Writer, check_output, dumps, narrow, widen
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
@@ -46,9 +47,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
         If the file cannot be written.
     """
     if not isinstance(stored, (StoredTensor, StoredModel)):
-        raise TypeError(
-            f"stored: expected a StoredTensor or a StoredModel, got {type(stored).__name__}"
-        )
+        raise _arguments.wrong_type("stored", "a StoredTensor or a StoredModel", stored)
     with _StoredWriter(path) as writer:
         if isinstance(stored, StoredTensor):
             writer.kind = "tensor"
@@ -62,7 +61,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
         writer.alias(stored.aliases)
 
 
-def load(path: PathLike) -> StoredTensor | StoredModel:
+def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel:
     """Read what :func:`save` or :func:`encode_file` wrote; every byte and field is checked.
 
     Digital tensors of dtypes that numpy does not have become float32, and
@@ -82,7 +81,17 @@ def load(path: PathLike) -> StoredTensor | StoredModel:
         If it is damaged, cut off or inconsistent.
     OSError
         If it cannot be read.
+    TypeError
+        If ``path`` is none, or more is given: ``noisycells.torch.load(stored, model, seed)`` puts
+        what this returns into a model.
     """
+    if none_more or not isinstance(path, (str, os.PathLike)):
+        raise _arguments.wrong_type(
+            "path",
+            "a path and nothing more; noisycells.torch.load(stored, model, seed) puts what is "
+            "read into a model",
+            (path, *none_more),
+        )
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -143,7 +152,9 @@ def encode_file(
         If a file cannot be read or written.
     """
     if isinstance(digital, str):
-        raise TypeError(f"digital: expected a sequence of patterns, got {digital!r}")
+        raise _arguments.wrong_type("digital", "a sequence of patterns", digital)
+    _arguments.instance("codec", codec, Codec)
+    store_biases = _arguments.flag("store_biases", store_biases)
     check_output(path, source)
     with Reader(source, checked=False) as reader, _StoredWriter(path) as writer:
         names = _names_in_cells(reader, digital, store_biases)
@@ -162,7 +173,7 @@ def encode_file(
 
 def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) -> list[str]:
     if reader.metadata.get("format") == FORMAT:
-        raise ValueError(f"{reader.path}: expected the weights of a model, got one in cells")
+        raise _arguments.wrong_value(reader.path, "the weights of a model", "one in cells")
     shapes = {name: entry.shape for name, entry in reader.entries.items()}
     names = [
         name
@@ -171,8 +182,9 @@ def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) 
         and belongs_in_cells(name, shapes, store_biases)
         and not any(fnmatchcase(name, pattern) for pattern in digital)
     ]
+    _arguments.patterns("digital", digital, reader.entries, "a tensor")
     if not names:
-        raise ValueError(f"{reader.path}: expected a tensor to store in cells, got none")
+        raise _arguments.wrong_value(reader.path, "a tensor to store in cells", "none")
     return names
 
 
@@ -240,7 +252,7 @@ def read_file(
 def _read_as_it_came(
     stored: StoredTensor, seed: int, chip: int, side_errors: bool
 ) -> tuple[NDArray[Any], str]:
-    read = stored.read(seed, chip, side_errors)
+    read = stored.read(seed, chip, side_errors=side_errors)
     if stored.dtype == "F32":
         return read, "F32"
     try:
@@ -405,8 +417,8 @@ class _StoredWriter(Writer):
         names = {*self._digital, *(record["name"] for record in self._records)}
         for alias, name in aliases.items():
             if alias in names or name not in names:
-                raise ValueError(
-                    f"aliases: expected further names of tensors, got {alias!r} for {name!r}"
+                raise _arguments.wrong_value(
+                    "aliases", "further names of tensors", f"{alias!r} for {name!r}"
                 )
         self._aliases |= aliases
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .. import _arguments, _core
 from .arrays import Source
 
 BINS = 1 << 12
@@ -44,14 +44,16 @@ def extent(sources: Iterable[Source]) -> Extent:
     for source in sources:
         count, smallest, largest, finite = _core.scan(source.weights, source.mask)
         if not finite:
-            raise ValueError(
-                f"weights {source.name!r}: expected finite numbers, "
-                "got NaN or infinity among the stored weights"
+            raise _arguments.wrong_value(
+                f"weights {source.name!r}",
+                "finite numbers",
+                "NaN or infinity among the stored weights",
             )
         if count and max(-smallest, largest) > LARGEST:
-            raise ValueError(
-                f"weights {source.name!r}: expected magnitudes up to {LARGEST:g}, "
-                f"got {max(-smallest, largest):g}"
+            raise _arguments.wrong_value(
+                f"weights {source.name!r}",
+                f"magnitudes up to {LARGEST:g}",
+                f"{max(-smallest, largest):g}",
             )
         if count:
             stored, low, high = stored + count, min(low, smallest), max(high, largest)
@@ -100,9 +102,10 @@ def histogram(sources: Iterable[Source], top: float, signed: bool) -> Histogram:
         else:
             given = given or source.name
         if without and given:
-            raise ValueError(
-                f"sensitivity: expected for all tensors that share a mapping or for none, "
-                f"got one for {given!r} and none for {without!r}"
+            raise _arguments.wrong_value(
+                "sensitivity",
+                "for all tensors that share a mapping or for none",
+                f"one for {given!r} and none for {without!r}",
             )
         bins = _core.magnitude_histogram(source.weights, source.mask, top, BINS)
         counts += bins

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import devices, random, runtime
+from .. import _arguments, devices, random, runtime
 from .._types import F32
 from ..crossbar import Crossbar, CrossbarSpec
 from ..intervals import mean_and_interval
@@ -96,7 +96,7 @@ class Settings:
     report_vectors: int = 1024
 
     def __post_init__(self) -> None:
-        random.check_seed("seed", self.seed)
+        _arguments.seed("seed", self.seed)
         for name, least in (
             ("chips", 2),
             ("calibration_images", 1),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import random
+from .. import _arguments
 from ..channel import Channel
 from ..io import replacing
 from .cache import Cache
@@ -65,7 +65,7 @@ class Settings:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        random.check_seed("seed", self.seed)
+        _arguments.seed("seed", self.seed)
         for name, least in (("seeds", 1), ("epochs", 1), ("repeats", 2)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -74,7 +74,7 @@ def stored(
         images = data.normalize(data.train_images[:1000])
         sensitivity = nct.sensitivity(trained.model, images, seed=seed)
     model = nct.store(
-        trained.model, Codec.from_dict(codec), masks=trained.masks, sensitivity=sensitivity
+        trained.model, Codec.from_dict(codec), mask=trained.masks, sensitivity=sensitivity
     )
     evaluation = nct.evaluate(
         trained.model, test_batches(trained), repeats, seed=seed, stored=model

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, data, random
+from .. import __version__, _arguments, data, random
 
 __all__ = ["MODELS", "Recipe", "Source", "content_key", "isik_recipe", "pruned_recipe"]
 
@@ -189,7 +189,7 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        random.check_seed("seed", self.seed)
+        _arguments.seed("seed", self.seed)
         for name, value, known in (
             ("model", self.model, MODELS),
             ("optimizer", self.optimizer, ("adam", "sgd")),

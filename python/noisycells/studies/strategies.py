@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .. import random
+from .. import _arguments, random
 from ..channel import Channel
 from ..intervals import mean_and_interval
 from ..storage import Codec
@@ -104,7 +104,7 @@ class Settings:
     extra_cells: float = 0.1
 
     def __post_init__(self) -> None:
-        random.check_seed("seed", self.seed)
+        _arguments.seed("seed", self.seed)
         if self.reads < 2:
             raise ValueError(f"reads: expected at least 2 for an interval, got {self.reads}")
         if not self.cells or min(self.cells) < 1:
@@ -185,7 +185,7 @@ def evaluate_strategies(
                 nct.store(
                     trained.model,
                     _codec(strategy, channel, inverse, cells, settings),
-                    masks=trained.masks,
+                    mask=trained.masks,
                 )
                 for inverse in (learnt if strategy.learnt_inverse else [None])
             ]

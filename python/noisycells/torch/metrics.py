@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import _arguments as arguments
+from .. import _arguments
 from .inputs import call, logits_of, moved, split_batch
 
 __all__ = ["Metric", "answers", "cross_entropy", "metric_named", "percent"]
@@ -38,27 +38,29 @@ def answers(
         inputs, labels = split_batch(name, batch)
         output = call(model, moved(arrange(inputs), device))
         if "CausalLM" in type(output).__name__:
-            raise ValueError(
-                "model: expected one output for each label, got those of a causal language model, "
-                "which are for the next token; wrap it in a module that shifts them"
+            raise _arguments.wrong_value(
+                "model",
+                "one output for each label",
+                "those of a causal language model, which are for the next token; wrap it "
+                "in a module that shifts them",
             )
         pairs.append((logits_of(output), labels.to(device)))
     if not pairs:
-        raise ValueError(f"{name}: expected at least one batch, got none")
+        raise _arguments.wrong_value(name, "at least one batch", "none")
     return torch.cat([output for output, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
 
 def metric_named(metric: Metric) -> Callable[[Tensor, Tensor], float]:
     """The function of a metric, which gives a finite float."""
     if not callable(metric):
-        return METRICS[arguments.choice("metric", metric, list(METRICS))]
+        return METRICS[_arguments.choice("metric", metric, list(METRICS))]
     own = metric
 
     def score(outputs: Tensor, labels: Tensor) -> float:
         found = own(outputs, labels)
         if isinstance(found, Tensor):
             found = found.item() if found.numel() == 1 else found
-        return arguments.number("metric", found)
+        return _arguments.number("metric", found)
 
     return score
 
@@ -77,7 +79,7 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> float:
 def _classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and the class of each, of images, tokens or pixels."""
     if labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool:
-        raise arguments.wrong_type(
+        raise _arguments.wrong_type(
             "metric", "'mse', 'cosine' or a callable for labels that are no classes", "accuracy"
         )
     if outputs.ndim == labels.ndim + 1 and outputs.shape[:-1] == labels.shape:
@@ -85,18 +87,20 @@ def _classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     elif outputs.ndim == labels.ndim + 1 and outputs.movedim(1, -1).shape[:-1] == labels.shape:
         logits = outputs.movedim(1, -1).flatten(0, -2)
     else:
-        raise ValueError(
-            "labels: expected a class for each output, (n,) for outputs (n, classes), got "
-            f"{tuple(labels.shape)} for {tuple(outputs.shape)}"
+        raise _arguments.wrong_value(
+            "labels",
+            "a class for each output, (n,) for outputs (n, classes)",
+            f"{tuple(labels.shape)} for {tuple(outputs.shape)}",
         )
     counted = labels.flatten() != IGNORED
     logits, classes = logits[counted], labels.flatten()[counted].long()
     if not len(classes):
-        raise ValueError("labels: expected at least one that counts, got none")
+        raise _arguments.wrong_value("labels", "at least one that counts", "none")
     if classes.min() < 0 or classes.max() >= logits.shape[1]:
-        raise ValueError(
-            f"labels: expected classes in [0, {logits.shape[1]}), got "
-            f"{classes.min().item()} to {classes.max().item()}"
+        raise _arguments.wrong_value(
+            "labels",
+            f"classes in [0, {logits.shape[1]})",
+            f"{classes.min().item()} to {classes.max().item()}",
         )
     return logits, classes
 
@@ -106,9 +110,8 @@ def _pair(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if outputs.numel() == labels.numel() and outputs.shape[:1] == labels.shape[:1]:
         outputs = outputs.reshape(labels.shape) if 1 in (outputs.ndim, labels.ndim) else outputs
     if outputs.shape != labels.shape:
-        raise ValueError(
-            f"labels: expected the shape of the outputs, {tuple(outputs.shape)}, "
-            f"got {tuple(labels.shape)}"
+        raise _arguments.wrong_value(
+            "labels", f"the shape of the outputs, {tuple(outputs.shape)}", tuple(labels.shape)
         )
     return outputs.double(), labels.double()
 

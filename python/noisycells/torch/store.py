@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .. import _arguments
 from ..io import widen
 from ..io.dtypes import WITHOUT_NUMPY
 from ..storage import Codec, StoredModel
 from ..storage.selection import belongs_in_cells
+from .checks import check_module
 from .crossbar.layers import CrossbarLayer
 
 __all__ = ["load", "store"]
@@ -29,7 +32,7 @@ def store(
     model: nn.Module | Mapping[str, Tensor],
     codec: Codec,
     *,
-    masks: Masks = None,
+    mask: Masks = None,
     sensitivity: Mapping[str, npt.NDArray[np.floating[Any]]] | None = None,
     overrides: Mapping[str, Codec] | None = None,
     store_biases: bool = False,
@@ -50,13 +53,14 @@ def store(
         floating-point buffers with two dimensions or more are taken for weights.
     codec : Codec
         How the weights are stored.
-    masks : mapping of str to ndarray of bool, "nonzero" or None
+    mask : mapping of str to ndarray of bool, "nonzero" or None
         The weights to store, by parameter name, as :func:`magnitude_prune` returns them; the
         others read back as zero. A parameter without a mask is stored whole. ``"nonzero"``
         stores what is not zero.
     sensitivity : mapping of str to ndarray, optional
         How much a squared error of each weight counts when thresholds and cells are chosen, by
-        parameter name, such as :func:`sensitivity` returns; what is no weight is ignored.
+        parameter name, such as :func:`sensitivity` returns. What it says of parameters that stay
+        digital does not matter; a name of no parameter is refused.
     overrides : mapping of str to Codec, optional
         Codecs for the parameters whose names match a pattern, as in :meth:`Codec.encode`.
     store_biases : bool
@@ -72,19 +76,27 @@ def store(
         If a tensor is sparse, on the meta device, or of a dtype that numpy and safetensors do
         not have.
     ValueError
-        If the model holds no weights or is still being pruned, a mask names no weight, or a
-        weight is not finite.
+        If the model holds no weights or is still being pruned, a mask names no weight, a
+        sensitivity no parameter, or a weight is not finite.
     """
+    _arguments.instance("codec", codec, Codec)
     state, aliases = _untied(_state(model))
     _check_finished(state)
-    names = _names_in_cells(model, state, store_biases)
+    names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
     if not names:
-        raise ValueError("model: expected at least one weight to store, got none")
+        raise _arguments.wrong_value("model", "at least one weight to store", "none")
     if sensitivity is not None:
-        sensitivity = {name: sensitivity[name] for name in names if name in sensitivity}
+        if not isinstance(sensitivity, Mapping):
+            raise _arguments.wrong_type("sensitivity", "a mapping of parameter names", sensitivity)
+        _arguments.names("sensitivity", sensitivity, [*state, *aliases], "names of parameters")
+        sensitivity = {
+            aliases.get(name, name): value
+            for name, value in sensitivity.items()
+            if aliases.get(name, name) in names
+        }
     arrays = {name: _to_numpy(name, tensor) for name, tensor in state.items()}
     encoded = codec.encode(
-        {name: arrays[name] for name in names}, masks, sensitivity, overrides=overrides
+        {name: arrays[name] for name in names}, mask, sensitivity, overrides=overrides
     )
     dtypes = {
         name: _WITHOUT_NUMPY[tensor.dtype]
@@ -135,6 +147,10 @@ def load(
         apart, or a number is beyond the range of the parameter's dtype; the model is then left
         as it was.
     """
+    if not isinstance(stored, StoredModel):
+        hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""
+        raise _arguments.wrong_kind("stored", "a StoredModel", f"{stored!r:.60}{hint}")
+    check_module(model)
     names = {name: name for name in (*stored, *stored.digital)} | stored.aliases
     target, tied = _untied(_state(model))
     _check_names(names, target, tied)
@@ -158,14 +174,17 @@ def _check_names(
     groups = {name: [name, *_aliases_of(name, tied)] for name in target}
     absent = {name for name, group in groups.items() if not names.keys() & set(group)}
     if missing or absent:
-        raise ValueError(
-            "model: expected the parameters of the stored model; "
-            f"missing {sorted(missing)}, not stored {sorted(absent)}"
+        raise _arguments.wrong_value(
+            "model",
+            "the parameters of the stored model",
+            f"one without {sorted(missing)} and with {sorted(absent)}, which are not stored",
         )
     for group in groups.values():
         apart = {names[name] for name in group if name in names}
         if len(apart) > 1:
-            raise ValueError(f"model: expected {sorted(apart)}, stored apart, not to be tied")
+            raise _arguments.wrong_value(
+                "model", f"{sorted(apart)}, stored apart, not to be tied", "one that ties them"
+            )
 
 
 def _aliases_of(name: str, tied: Mapping[str, str]) -> list[str]:
@@ -175,31 +194,32 @@ def _aliases_of(name: str, tied: Mapping[str, str]) -> list[str]:
 def _converted(name: str, value: npt.NDArray[Any], target: Tensor) -> Tensor:
     """A value in the dtype of the tensor that it is for."""
     if value.shape != target.shape:
-        raise ValueError(
-            f"model: expected shape {value.shape} for {name!r}, got {tuple(target.shape)}"
+        raise _arguments.wrong_value(
+            "model", f"shape {value.shape} for {name!r}", tuple(target.shape)
         )
     converted = torch.from_numpy(value).to(target.dtype)
     if not np.isfinite(value).all() or not target.is_floating_point():
         return converted
     if not converted.float().isfinite().all():
-        raise ValueError(
-            f"model: expected a dtype for {name!r} that holds {np.abs(value).max():g}, "
-            f"got {target.dtype}"
+        raise _arguments.wrong_value(
+            "model", f"a dtype for {name!r} that holds {np.abs(value).max():g}", target.dtype
         )
     return converted
 
 
 def _state(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names and tensors, without the chips of crossbar layers."""
+    if not isinstance(model, (nn.Module, Mapping)):
+        raise _arguments.wrong_type("model", "a torch.nn.Module or its state dict", model)
     state = model.state_dict() if isinstance(model, nn.Module) else model
     chips = _chips(model)
     kept = {name: value for name, value in state.items() if name not in chips}
     for name, value in kept.items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"model: expected tensors, got {type(value).__name__} for {name!r}")
+            raise _arguments.wrong_kind("model", "tensors", f"{type(value).__name__} for {name!r}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
             kind = "one on the meta device" if value.is_meta else "one that is sparse or quantized"
-            raise TypeError(f"model: expected dense tensors with numbers, got {kind}: {name!r}")
+            raise _arguments.wrong_kind("model", "dense tensors with numbers", f"{kind}: {name!r}")
     return kept
 
 
@@ -248,9 +268,11 @@ def _untied(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, s
 def _check_finished(state: Mapping[str, Tensor]) -> None:
     for name in state:
         if name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in state:
-            raise ValueError(
-                f"model: expected finished weights, got {name!r} of a pruning in progress; "
-                "call noisycells.torch.make_permanent(model) first"
+            raise _arguments.wrong_value(
+                "model",
+                "finished weights",
+                f"{name!r} of a pruning in progress; call "
+                "noisycells.torch.make_permanent(model) first",
             )
 
 
@@ -281,6 +303,6 @@ def _to_numpy(name: str, tensor: Tensor) -> npt.NDArray[Any]:
     try:
         return tensor.numpy()
     except TypeError:
-        raise TypeError(
-            f"model: expected a dtype of numpy for {name!r}, got {tensor.dtype}"
+        raise _arguments.wrong_kind(
+            "model", f"a dtype of numpy for {name!r}", tensor.dtype
         ) from None

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
-from ..checks import check_count, check_module
+from ... import _arguments
+from ..checks import check_module
 from ..inputs import call, each_batch, inputs_of, moved
 from ..modes import evaluating
 from .layers import CrossbarLayer
@@ -53,8 +53,8 @@ def calibrate(
     """
     check_module(model)
     layers = required(model)
-    vectors = check_count("vectors", vectors)
-    quantile = arguments.number("quantile", quantile, most=1, above=0)
+    vectors = _arguments.count("vectors", vectors)
+    quantile = _arguments.number("quantile", quantile, most=1, above=0)
     samples = {layer: _Sample(vectors) for layer in layers.values()}
     with evaluating(model), torch.no_grad(), _recording(samples):
         for batch in each_batch("batches", batches):
@@ -62,7 +62,7 @@ def calibrate(
             call(model, moved(inputs, next(iter(samples)).weight.device))
     for name, layer in layers.items():
         if not samples[layer].seen:
-            raise ValueError(f"batches: expected data that reaches {name!r}, got none")
+            raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
     before = {layer: layer.chip_state() for layer in samples}
     try:
         for layer, sample in samples.items():

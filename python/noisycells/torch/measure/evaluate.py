@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...intervals import mean_and_interval, student_t
-from ...random import check_seed, fold_in
+from ...random import fold_in
 from ...storage import StoredModel
-from ..checks import check_count, check_module
+from ..checks import check_module
 from ..crossbar.convert import program
 from ..crossbar.layers import CrossbarLayer
 from ..inputs import split_batch
@@ -120,10 +120,10 @@ def evaluate(
         one pass; labels are not what the metric takes; or an argument is out of range.
     """
     check_module(model)
-    repeats = check_count("repeats", repeats)
+    repeats = _arguments.count("repeats", repeats)
     score = metric_named(metric)
     student_t(confidence, 1)  # checks it
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     measured = []
     with realizations(model, stored) as realization:
         first = _first_batch(loader)
@@ -139,15 +139,16 @@ def evaluate(
 
 def _first_batch(loader: Iterable[Any]) -> Any:
     if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
-        raise arguments.wrong_type("loader", "an iterable of batches", loader)
+        raise _arguments.wrong_type("loader", "an iterable of batches", loader)
     if iter(loader) is loader:
-        raise ValueError(
-            "loader: expected batches that can be passed over again, such as a list, "
-            f"got one pass of a {type(loader).__name__}"
+        raise _arguments.wrong_value(
+            "loader",
+            "batches that can be passed over again, such as a list",
+            f"one pass of a {type(loader).__name__}",
         )
     first = next(iter(loader), None)
     if first is None:
-        raise ValueError("loader: expected at least one batch, got none")
+        raise _arguments.wrong_value("loader", "at least one batch", "none")
     return first
 
 
@@ -175,12 +176,15 @@ def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
     noise = active_noise(model)
     layers = [module for module in model.modules() if isinstance(module, CrossbarLayer)]
     if stored is None and noise is None and not layers:
-        raise ValueError(
-            "model: expected noise (inject_noise, convert) or stored weights, got neither; "
-            "accuracy() is for models without"
+        raise _arguments.wrong_value(
+            "model",
+            "noise (inject_noise, convert) or stored weights",
+            "neither; accuracy() is for models without",
         )
     if stored is not None and (noise is not None or layers):
-        raise ValueError("stored: expected a model without noise or crossbar layers of its own")
+        raise _arguments.wrong_value(
+            "stored", "a model without noise or crossbar layers of its own", "one with them"
+        )
 
     @contextmanager
     def realization(seed: int) -> Iterator[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...random import check_seed
+from ... import _arguments
 from ..checks import check_module
 from ..inputs import logits_of
 from ..modes import evaluating
@@ -49,9 +49,9 @@ def sensitivity(
         If there is no image.
     """
     check_module(model)
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     if len(images) == 0:
-        raise ValueError("images: expected at least one, got none")
+        raise _arguments.wrong_value("images", "at least one", "none")
     device = device_of(model)
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
