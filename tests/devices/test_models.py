@@ -746,7 +746,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "arguments: not those of ideal: .*'g'",
     ),
-    (lambda: devices.from_dict([]), TypeError, "data: expected the dict of a device, got list"),
+    (lambda: devices.from_dict([]), TypeError, "data: expected the dict of a device, got .."),
     (lambda: devices.from_json("{"), ValueError, "text: expected a cell or a device as JSON"),
     (lambda: devices.from_json("[]"), ValueError, "text: expected a JSON object, got list"),
 ]
