@@ -553,7 +553,7 @@ def test_bad_text_forms_are_named() -> None:
         Channel.from_json("nonsense")
     with pytest.raises(ValueError, match="text: expected a JSON object, got list"):
         Channel.from_json("[]")
-    with pytest.raises(TypeError, match="data: expected the dict of a channel, got str"):
+    with pytest.raises(TypeError, match="data: expected the dict of a channel, got 'x'"):
         Channel.from_dict("x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="keys of a channel, got without 'std', with 'sdt'"):
         Channel.from_dict({"x": [0, 1], "mean": [0, 1], "sdt": 0.1})

@@ -744,9 +744,9 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: devices.from_dict({"device": "ideal", "arguments": {"g": 1}}),
         ValueError,
-        "arguments: not those of ideal: .*'g'",
+        "arguments: expected those of ideal, got .*'g'",
     ),
-    (lambda: devices.from_dict([]), TypeError, "data: expected the dict of a device, got list"),
+    (lambda: devices.from_dict([]), TypeError, "data: expected the dict of a device, got .."),
     (lambda: devices.from_json("{"), ValueError, "text: expected a cell or a device as JSON"),
     (lambda: devices.from_json("[]"), ValueError, "text: expected a JSON object, got list"),
 ]

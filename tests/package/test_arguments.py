@@ -259,5 +259,3 @@ def test_seeds_and_names_of_streams() -> None:
             nc.random.fold_in(1, wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^names: expected a string, got 1"):
         nc.random.stream(1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^names: expected at least one name, got none"):
-        nc.random.stream()

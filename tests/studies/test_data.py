@@ -336,7 +336,7 @@ def test_subset() -> None:
     assert np.array_equal(dataset.subset(70).train_images, images)
     assert set(dataset.subset(3).train_labels) == {0, 1, 2}
     for size in (2, 71):
-        with pytest.raises(ValueError, match=rf"size: expected 3 .* to 70 .*, got {size}"):
+        with pytest.raises(ValueError, match=rf"size: expected an int in .3, 70., got {size}"):
             dataset.subset(size)
     with pytest.raises(ValueError, match=r"seed: expected .* got -1"):
         dataset.subset(14, seed=-1)

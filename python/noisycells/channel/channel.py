@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .. import _arguments, _core, random
 from .._types import F32, F64, Converter
 from ..runtime import threads_argument
+from . import checks
 from .capacity import TOLERANCE as CAPACITY_TOLERANCE
 from .capacity import channel_capacity
 from .fitting import Goodness, fit
@@ -98,41 +99,17 @@ class Channel:
         license: str = "",
         synthetic: bool = False,
     ) -> None:
-        self.x = _arguments.array64("x", x)
+        self.x = checks.inputs(x)
         n = len(self.x)
-        if n < 2:
-            raise _arguments.wrong_value("x", "at least 2 inputs", n)
-        steps = np.diff(self.x)
-        if not (steps > 0).all():
-            at = int(np.argmin(steps > 0))
-            raise _arguments.wrong_value(
-                "x",
-                "strictly increasing inputs",
-                f"{self.x[at]} and then {self.x[at + 1]} at {at + 1}",
-            )
-        self.mean = _per_knot("mean", mean, n)
-        self.std = _per_knot("std", std, n, or_one=True)
+        self.mean = checks.per_knot("mean", mean, n)
+        self.std = checks.spread("std", std, n)
         self.read_std = (
-            None if read_std is None else _per_knot("read_std", read_std, n, or_one=True)
-        )
-        for label, values in (("std", self.std), ("read_std", self.read_std)):
-            if values is not None and values.min() < 0:
-                raise _arguments.wrong_value(label, "values >= 0", values.min())
-        if self.read_std is not None and (self.read_std > self.std).any():
-            at = int(np.argmax(self.read_std > self.std))
-            raise _arguments.wrong_value(
-                "read_std",
-                "at most std, of which it is a part",
-                f"{self.read_std[at]} of {self.std[at]} at x = {self.x[at]}",
-            )
-        self.write_bits = (
             None
-            if write_bits is None
-            else _arguments.integer("write_bits", write_bits, 1, MAX_BITS)
+            if read_std is None
+            else checks.part(checks.spread("read_std", read_std, n), self.std, self.x)
         )
-        self.read_bits = (
-            None if read_bits is None else _arguments.integer("read_bits", read_bits, 1, MAX_BITS)
-        )
+        self.write_bits = checks.bits("write_bits", write_bits, MAX_BITS)
+        self.read_bits = checks.bits("read_bits", read_bits, MAX_BITS)
         self.d2d_std = _arguments.number("d2d_std", d2d_std, 0)
         self.stuck = _arguments.probabilities("stuck", stuck, "(low, high)")
         self.name = _arguments.text("name", name)
@@ -141,7 +118,7 @@ class Channel:
         self.synthetic = _arguments.flag("synthetic", synthetic)
         self.goodness: Goodness | None = None
         self._knots = working_knots(self.x, self.mean, self.std, self.read_std)
-        self._given_branch = None if branch is None else self._check_branch(branch)
+        self._given_branch = None if branch is None else checks.branch(branch, self.x)
         if self._given_branch is None:
             self._branch_knots = find_branch(self._knots)
         else:
@@ -222,16 +199,6 @@ class Channel:
         )
 
     # ----------------------------------------------------------------- the inverse
-
-    def _check_branch(self, branch: tuple[float, float]) -> tuple[float, float]:
-        if not isinstance(branch, (tuple, list, np.ndarray)) or len(branch) != 2:
-            raise _arguments.wrong_type("branch", "a pair (x_lo, x_hi)", branch)
-        lo, hi = (_arguments.number("branch", end) for end in branch)
-        if not self.x[0] <= lo < hi <= self.x[-1]:
-            raise _arguments.wrong_value(
-                "branch", f"an interval within [{self.x[0]}, {self.x[-1]}]", repr(branch)
-            )
-        return lo, hi
 
     @property
     def branch(self) -> tuple[float, float]:
@@ -506,13 +473,3 @@ class Channel:
         options += [f"stuck={self.stuck}"] if any(self.stuck) else []
         options += ["synthetic"] if self.synthetic else []
         return f"<Channel {self.name}: {', '.join(options)}>"
-
-
-def _per_knot(name: str, values: npt.ArrayLike, n: int, or_one: bool = False) -> F64:
-    """A number for each of ``n`` knots, or where ``or_one`` one for all."""
-    if or_one and np.ndim(values) == 0:
-        values = np.full(n, _arguments.number(name, values))
-    array = _arguments.array64(name, values)
-    if len(array) != n:
-        raise _arguments.wrong_value(name, f"the length of x, {n}", len(array))
-    return array
