@@ -53,7 +53,8 @@ def plane_values(positive: F32 | None, negative: F32 | None, inverse_span: float
         values = positive if positive is not None else -negative  # type: ignore[operator]
     else:
         values = positive - negative
-    return values * np.float32(inverse_span)
+    result: F32 = values * np.float32(inverse_span)
+    return result
 
 
 def inverse_range(full_scale: F32, levels: int) -> F32:
@@ -68,7 +69,8 @@ def input_ranges(x: F32, fixed: float | None) -> F32:
     """Full scale of each input vector: ``fixed``, or its largest magnitude."""
     if fixed is not None:
         return np.full(len(x), fixed, np.float32)
-    return np.abs(x).max(axis=1, initial=0).astype(np.float32)
+    result: F32 = np.abs(x).max(axis=1, initial=0).astype(np.float32)
+    return result
 
 
 def dac(x: F32, ranges: F32, levels: int) -> F32:

@@ -100,7 +100,8 @@ def exp_minus(x: F32) -> F32:
     for c in reversed(coefficients[:-1]):
         y = fma32(y, r, c)
     bits = y.view(np.int32) + (n.astype(np.int32) << np.int32(23))
-    return bits.view(np.float32)
+    result: F32 = bits.view(np.float32)
+    return result
 
 
 def age(target: F32, programmed: F32, device: Aging, draw: Draw) -> F32:
@@ -163,7 +164,8 @@ def reach(values: F32) -> np.float32:
     sums, squares = _sum_of_16(values), _sum_of_16(values * values)
     either = RANGE_SIGMAS * np.sqrt(squares * np.float32(1 / 3))
     positive = np.abs(sums) * np.float32(0.5) + RANGE_SIGMAS * np.sqrt(squares * np.float32(1 / 12))
-    return np.float32(np.maximum(either, positive).max(initial=0))
+    result: np.float32 = np.float32(np.maximum(either, positive).max(initial=0))
+    return result
 
 
 # --------------------------------------------------------------------------- products
