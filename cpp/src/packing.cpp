@@ -16,7 +16,7 @@ CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int p
       variance_(variance), kernels_(&kernels()) {
   padded_k_ = 0;
   for (int t = 0; t < tiles_; ++t) padded_k_ += padded_rows(t);
-  const std::ptrdiff_t float_bytes = kernels_->float_bytes * kernels_->float_parts;
+  const std::ptrdiff_t float_bytes = std::ptrdiff_t{kernels_->float_bytes} * kernels_->float_parts;
   const std::ptrdiff_t code_bytes = kernels_->code_bytes;
   weight_bytes_ = kGroup * (!integer ? float_bytes : narrow ? code_bytes : 2);
   variance_bytes_ = kGroup * (!variance ? 0 : integer ? code_bytes : float_bytes);
