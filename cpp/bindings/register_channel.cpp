@@ -26,9 +26,9 @@ std::unique_ptr<BoundChannel> make_channel(const Array<float>& table, float x0, 
   t.table = b->table.data();
   t.n = static_cast<std::int32_t>(table.shape(0));
   if (t.n <= kSmallTable) {
-    b->columns.assign(4 * kSmallTable, 0.0f);
+    b->columns.assign(std::size_t{4} * kSmallTable, 0.0f);
     for (std::int32_t i = 0; i < 4 * t.n; ++i)
-      b->columns[static_cast<std::size_t>(i % 4 * kSmallTable + i / 4)] = b->table[i];
+      b->columns[static_cast<std::size_t>(i % 4) * kSmallTable + i / 4] = b->table[i];
     t.columns = b->columns.data();
   }
   t.x0 = x0;

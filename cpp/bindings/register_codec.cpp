@@ -70,7 +70,7 @@ std::unique_ptr<BoundCodec> make_codec(const Array<float>& inverse, float y0, fl
 }
 
 template <class T>
-void register_for(py::module_& m) {
+void register_scans(py::module_& m) {
   m.def(
       "scan",
       [](const Array<T>& w, const Mask& mask, int num_threads) {
@@ -101,6 +101,10 @@ void register_for(py::module_& m) {
       },
       py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("top"), py::arg("bins"),
       py::arg("num_threads") = 0);
+}
+
+template <class T>
+void register_encoders(py::module_& m) {
   m.def(
       "encode",
       [](const Array<T>& w, const Mask& mask, const BoundCodec& codec, py::array& levels,
@@ -179,8 +183,10 @@ void register_codec(py::module_& m) {
         return count_stored(n, mask.data(), num_threads);
       },
       py::arg("mask").noconvert(), py::arg("n"), py::arg("num_threads") = 0);
-  register_for<float>(m);
-  register_for<double>(m);
+  register_scans<float>(m);
+  register_scans<double>(m);
+  register_encoders<float>(m);
+  register_encoders<double>(m);
   m.def(
       "decode",
       [](const py::array& levels, const Array<std::uint8_t>& side, const Mask& mask,

@@ -227,7 +227,7 @@ std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
     how.inside = inside->mutable_data();
   }
   float* out = y.mutable_data();
-  std::int64_t clipped;
+  std::int64_t clipped = 0;
   {
     const Released released;
     clipped = array.product(x.data(), p, batch, out, how, num_threads);

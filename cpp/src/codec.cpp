@@ -205,7 +205,7 @@ Extent scan(const T* w, std::int64_t n, const std::uint8_t* mask, int threads) {
       bool first = true;
       for_blocks(s * 64, std::min<std::int64_t>(blocks, (s + 1) * 64), stored,
                  [&](std::ptrdiff_t, std::ptrdiff_t m) {
-                   float low, high;
+                   float low = 0, high = 0;
                    const bool finite = k.extent(weights.next(m, k), m, &low, &high);
                    e.low = first ? low : std::min(e.low, low);
                    e.high = first ? high : std::max(e.high, high);

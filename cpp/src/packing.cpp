@@ -16,9 +16,10 @@ CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int p
       variance_(variance), kernels_(&kernels()) {
   padded_k_ = 0;
   for (int t = 0; t < tiles_; ++t) padded_k_ += padded_rows(t);
-  const int float_bytes = kernels_->float_bytes * kernels_->float_parts;
-  weight_bytes_ = kGroup * (!integer ? float_bytes : narrow ? kernels_->code_bytes : 2);
-  variance_bytes_ = kGroup * (!variance ? 0 : integer ? kernels_->code_bytes : float_bytes);
+  const std::ptrdiff_t float_bytes = std::ptrdiff_t{kernels_->float_bytes} * kernels_->float_parts;
+  const std::ptrdiff_t code_bytes = kernels_->code_bytes;
+  weight_bytes_ = kGroup * (!integer ? float_bytes : narrow ? code_bytes : 2);
+  variance_bytes_ = kGroup * (!variance ? 0 : integer ? code_bytes : float_bytes);
   group_bytes_ = planes * padded_k_ * (weight_bytes_ + variance_bytes_);
   memory_.reset(new char[static_cast<std::size_t>(groups_ * group_bytes_) + kAlign]);
   panels_ = aligned(memory_.get());

@@ -65,7 +65,7 @@ struct CrossbarArray::Chunk {
   int slices;
   std::ptrdiff_t code_stride;   // bytes a vector
   std::ptrdiff_t square_stride;
-  int code_bytes;               // of one part of an input
+  std::ptrdiff_t code_bytes;   // of one part of an input
   std::ptrdiff_t part_stride;   // bytes
   int parts, square_parts;      // of an input in the float products
   std::unique_ptr<char[]> memory;
@@ -194,12 +194,12 @@ void CrossbarArray::encode(const float* input, std::ptrdiff_t row, const Product
     const Dac dac{inverse, how.dac_levels, s * how.slice_bits, digit};
     const std::ptrdiff_t at = s * chunk.capacity + row;
     char* codes = chunk.codes + at * chunk.code_stride;
-    char* squares = how.weight_noise ? chunk.squares + at * chunk.square_stride : nullptr;
+    char* squares = chunk.squares + at * chunk.square_stride;
     std::ptrdiff_t offset = 0;
     for (int t = 0; t < tiles_; offset += padded_rows(t) * chunk.code_bytes, ++t) {
       const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(t) * rows_;
       const float* scale = how.row_scale ? how.row_scale + from : nullptr;
-      char* square_at = squares ? squares + offset : nullptr;
+      char* square_at = how.weight_noise ? squares + offset : nullptr;
       if (integer_)
         kernels_->dac(input + from, scale, tile_rows(t), padded_rows(t), dac, codes + offset,
                       square_at, padded_k_);
@@ -238,7 +238,7 @@ void CrossbarArray::multiply_chunk(const Work& work, const Chunk& chunk, int thr
 
 void CrossbarArray::multiply_block(const Work& work, const Chunk& chunk, Block& block) const {
   const Product& how = *work.how;
-  std::fill(block.total, block.total + block.rows * kGroup, 0.0f);
+  std::fill_n(block.total, block.rows * kGroup, 0.0f);
   Pass pass{};
   for (pass.slice = 0; pass.slice < chunk.slices; ++pass.slice)
     for (pass.plane = 0; pass.plane < planes_; ++pass.plane) {
