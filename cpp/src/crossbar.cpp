@@ -201,8 +201,12 @@ void CrossbarArray::prepare(const float* input, std::ptrdiff_t row, const Produc
   if (!(range > 0)) std::memcpy(&range, &top, sizeof range);
   block.ranges[row] = range;
   const float full = static_cast<float>(how.dac_levels ? how.dac_levels : 1);
-  float inverse = 0;
-  if (range > 0) inverse = std::min(full / range, 3.402823466e38f);
+  std::vector<float> large;
+  if (range > 0 && range < kTiny) {
+    input = enlarged(input, k_, &large);
+    range *= kEnlarged;
+  }
+  const float inverse = range > 0 ? full / range : 0;
 
   const int slices = CrossbarArray::slices(how.dac_levels, how.slice_bits);
   const int digit = how.slice_bits ? (1 << how.slice_bits) - 1 : 0;

@@ -69,7 +69,7 @@ void weight_gradient(const float* x, const Patches* patches, std::ptrdiff_t batc
   parallel_for(parts * groups, 1, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     // Vectors are loaded whole.
     std::vector<float> gathered(static_cast<std::size_t>(images ? kRows * k + 4 : 0));
-    std::vector<float> values(static_cast<std::size_t>(kRows * width));
+    std::vector<float> large, values(static_cast<std::size_t>(kRows * width));
     alignas(64) float masked[kRows * kGroup], steps[kRows];
     for (std::ptrdiff_t unit = begin; unit < end; ++unit) {
       const std::ptrdiff_t part = unit / groups, column = unit % groups * kGroup;
@@ -91,13 +91,14 @@ void weight_gradient(const float* x, const Patches* patches, std::ptrdiff_t batc
           }
           const auto levels = static_cast<float>(how.dac_levels);
           steps[r] = range / levels;
-          const float inverse =
-              range > 0 ? std::min(levels / range, std::numeric_limits<float>::max()) : 0.0f;
+          const bool tiny = range > 0 && range < kTiny;
+          const float* const driven_by = tiny ? enlarged(input, k, &large) : input;
+          const float inverse = range > 0 ? levels / (tiny ? range * kEnlarged : range) : 0.0f;
           // Driven inputs reach their vector's own range at most; others pass as they are.
           const Dac dac{inverse, how.fixed_range > 0 ? how.dac_levels : 1 << 24, how.shift,
                         how.digit};
           for (std::ptrdiff_t t = 0; t < tiles; ++t)
-            kernel.input_values(input + t * tile_rows,
+            kernel.input_values(driven_by + t * tile_rows,
                                 how.row_scale ? driven.data() + t * tile_rows : nullptr,
                                 rows_of(t), padded(rows_of(t)), dac,
                                 values.data() + r * width + t * tile_width);

@@ -41,8 +41,10 @@ def stream(*names: str) -> int:
     8 bytes, so that no two paths are hashed alike.
     """
     digest = hashlib.blake2b(digest_size=8)
+    if not names:
+        raise _arguments.wrong_value("names", "at least one name", "none")
     for name in names:
-        encoded = name.encode()
+        encoded = _arguments.text("names", name).encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return int.from_bytes(digest.digest(), "little")
 
@@ -76,6 +78,7 @@ def fold_in(seed: int, data: int) -> int:
 
     One Philox block of (data, key = seed); :func:`noisycells.reference.fold_in` defines it.
     """
+    seed, data = _arguments.seed("seed", seed), _arguments.seed("data", data)
     counter = [data & 0xFFFFFFFF, data >> 32, 0xFFFFFFFF, 0xFFFFFFFF]
     words = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
     return int(words[0]) | int(words[1]) << 32

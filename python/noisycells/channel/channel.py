@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments, _core, random
-from .._types import F32, F64, Converter
+from .._types import F32, F64, LARGEST, Converter
 from ..runtime import threads_argument
 from .capacity import TOLERANCE as CAPACITY_TOLERANCE
 from .capacity import channel_capacity
@@ -109,6 +109,7 @@ class Channel:
                 f"x: expected strictly increasing inputs, got {self.x[at]} and then "
                 f"{self.x[at + 1]} at {at + 1}"
             )
+        _arguments.span("x", float(self.x[0]), float(self.x[-1]))
         self.mean = _per_knot("mean", mean, n)
         self.std = _per_knot("std", std, n, or_one=True)
         self.read_std = (
@@ -117,6 +118,8 @@ class Channel:
         for label, values in (("std", self.std), ("read_std", self.read_std)):
             if values is not None and values.min() < 0:
                 raise ValueError(f"{label}: expected values >= 0, got {values.min()}")
+            if values is not None and values.max() > LARGEST:
+                raise _arguments.wrong_value(label, f"values up to {LARGEST:g}", values.max())
         if self.read_std is not None and (self.read_std > self.std).any():
             at = int(np.argmax(self.read_std > self.std))
             raise ValueError(
@@ -131,7 +134,7 @@ class Channel:
         self.read_bits = (
             None if read_bits is None else _arguments.integer("read_bits", read_bits, 1, MAX_BITS)
         )
-        self.d2d_std = _arguments.number("d2d_std", d2d_std, 0)
+        self.d2d_std = _arguments.number("d2d_std", d2d_std, 0, LARGEST)
         self.stuck = _arguments.probabilities("stuck", stuck, "(low, high)")
         self.name = _arguments.text("name", name)
         self.source = _arguments.text("source", source)
@@ -145,6 +148,11 @@ class Channel:
         else:
             resampled = len(self._knots.x) != n
             self._branch_knots = given_branch(self._given_branch, self._knots, resampled)
+        if np.abs(self.mean).max() > LARGEST:
+            top = np.abs(self.mean).max()
+            raise _arguments.wrong_value("mean", f"magnitudes up to {LARGEST:g}", top)
+        _arguments.span("branch", *self.branch)
+        _arguments.span("mean", *self.range)
 
     # ----------------------------------------------------------------- constructors
 

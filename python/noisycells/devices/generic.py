@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F64
-from .model import Model
+from .model import MOST, Model, constant_read
 from .registry import maker
 from .tables import HEADROOM
 
@@ -65,9 +66,8 @@ def gaussian(
     reset : (float, float), optional
         Mean and standard deviation of a device left RESET, in microsiemens.
     """
-    for name, value in (("std", std), ("proportional", proportional), ("read_std", read_std)):
-        if value < 0:
-            raise ValueError(f"{name}: expected a value >= 0, got {value}")
+    for name, value in (("std", std), ("proportional", proportional)):
+        _arguments.number(name, value, 0, MOST)
 
     def deviation(g: F64) -> F64:
         return np.hypot(std, proportional * g)
@@ -81,7 +81,7 @@ def gaussian(
         measured=(0.0, HEADROOM * g_max),
         time_range=None,
         std=deviation,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         synthetic=True,
@@ -147,8 +147,6 @@ def fitted(
     means, stds = tables
     if stds.min() < 0:
         raise ValueError(f"std: expected values >= 0, got {stds.min()}")
-    if read_std < 0:
-        raise ValueError(f"read_std: expected a value >= 0, got {read_std}")
     moments = _position(times, times)
 
     def state(g: F64, time: float) -> tuple[F64, F64]:
@@ -188,7 +186,7 @@ def fitted(
         std=lambda g: np.interp(g, at, stds[0]),
         relaxation=relaxation if len(times) > 1 else None,
         drift=drift if len(times) > 1 else None,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,

@@ -174,6 +174,7 @@ def encode_tile(values: F32, levels: int) -> tuple[NDArray[np.int64], F32]:
 
 
 RANGE_SIGMAS = np.float32(4)
+TINY, ENLARGED = np.float32(2.0**-96), np.float32(2.0**96)
 
 
 def _sum_of_16(values: F32) -> F32:
@@ -270,9 +271,14 @@ def input_ranges(x: F32, fixed: float | None) -> F32:
 
 
 def dac(x: F32, ranges: F32, levels: int) -> F32:
-    """Input codes, or inputs in units of full scale where ``levels`` is 0; as float32."""
+    """Input codes, or inputs in units of full scale where ``levels`` is 0; as float32.
+
+    Vectors of a tiny full scale are multiplied by a power of two first, without rounding, for the
+    inverse of their full scale to be finite.
+    """
     top = np.float32(levels or 1)
-    t = x * _inverse(ranges, levels or 1)[:, None]
+    factors = np.where(ranges < TINY, ENLARGED, np.float32(1))
+    t = (x * factors[:, None]) * _inverse(ranges * factors, levels or 1)[:, None]
     return t if not levels else np.rint(np.minimum(np.maximum(t, -top), top))
 
 

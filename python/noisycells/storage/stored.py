@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
+from .. import _arguments, _core, random
 from .._types import BLOCK
 from ..runtime import threads_argument
 from . import cost, side
@@ -132,7 +132,8 @@ class StoredTensor:
         """
         seed = random.check_seed("seed", seed)
         chip = random.check_seed("chip", chip)
-        out = random.output_array(out, self.shape)
+        held = [array for array in (self.levels, self.side, self.mask) if array is not None]
+        out = _arguments.output(out, self.shape, *held)
         channel = self.codec.channel
         flat = out.reshape(-1)
         _core.decode(

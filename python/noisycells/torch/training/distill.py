@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ... import _arguments
 from ..checks import check_module
 from ..modes import evaluating
 from .batches import Batches
@@ -144,8 +145,7 @@ def _checked(temperature: float | None, alpha: float | None, form: str) -> tuple
     defaults = FORMS[form]
     t = defaults[0] if temperature is None else temperature
     weight = defaults[1] if alpha is None else alpha
-    if not 0 < t < float("inf"):
-        raise ValueError(f"temperature: expected a number above 0, got {t}")
+    _arguments.number("temperature", t, 1e-6, 1e6)
     if not (0 <= weight <= 1 if form == "isik" else 0 <= weight < float("inf")):
         limits = "in [0, 1]" if form == "isik" else "of 0 or more"
         raise ValueError(f"alpha: expected a number {limits}, got {weight}")
