@@ -57,7 +57,7 @@ def test_no_two_draws_share_numbers_at_any_lag() -> None:
 
 
 def test_names_do_not_run_together() -> None:
-    paths = [(), ("",), ("", ""), ("a\0b",), ("a", "b"), ("ab",), ("a", "", "b")]
+    paths = [("",), ("", ""), ("a\0b",), ("a", "b"), ("ab",), ("a", "", "b")]
     assert len({nc.random.stream(*path) for path in paths}) == len(paths)
 
 
