@@ -1,7 +1,6 @@
 // Gradients of weights through a crossbar, in parallel over parts of the batch and groups of
 // outputs.
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #include "noisycells/parallel.h"
 #include "noisycells/simd_level.h"
 #include "shares.h"
+#include "tiny.h"
 
 namespace noisycells {
 namespace {
@@ -57,7 +57,7 @@ struct Room {
       : gathered(static_cast<std::size_t>(job.images ? kRows * job.k + 4 : 0)),  // loaded whole
         values(static_cast<std::size_t>(kRows * job.width())) {}
 
-  std::vector<float> gathered, values;
+  std::vector<float> gathered, values, large;
   alignas(64) float masked[kRows * kGroup], steps[kRows];
 };
 
@@ -86,13 +86,14 @@ void convert(const Job& job, const float* driven, std::ptrdiff_t first, std::ptr
                             : float_of(job.kernel.peak(input, how.row_scale, job.k));
     const auto levels = static_cast<float>(how.dac_levels);
     room.steps[r] = range / levels;
-    const float inverse =
-        range > 0 ? std::min(levels / range, std::numeric_limits<float>::max()) : 0.0f;
+    const bool tiny = range > 0 && range < kTiny;
+    const float* from = tiny ? enlarged(input, job.k, &room.large) : input;
+    const float inverse = range > 0 ? levels / (tiny ? range * kEnlarged : range) : 0.0f;
     // Driven inputs reach their vector's own range at most; others pass as they are.
     const Dac dac{inverse, how.fixed_range > 0 ? how.dac_levels : 1 << 24, how.shift, how.digit};
     for (std::ptrdiff_t t = 0; t < tiles; ++t)
       job.kernel.input_values(
-          input + t * job.tile_rows, driven ? driven + t * job.tile_rows : nullptr, job.rows_of(t),
+          from + t * job.tile_rows, driven ? driven + t * job.tile_rows : nullptr, job.rows_of(t),
           padded(job.rows_of(t)), dac, room.values.data() + r * width + t * tile_width);
   }
 }

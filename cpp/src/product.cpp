@@ -2,7 +2,6 @@
 // group of outputs is multiplied with a block of vectors, pass after pass.
 #include <algorithm>
 #include <atomic>
-#include <limits>
 
 #include "align.h"
 #include "bits.h"
@@ -11,6 +10,7 @@
 #include "noisycells/parallel.h"
 #include "noisycells/simd_level.h"
 #include "shares.h"
+#include "tiny.h"
 
 namespace noisycells {
 namespace {
@@ -185,10 +185,14 @@ float CrossbarArray::full_scale(const float* input, const Product& how, std::int
 
 void CrossbarArray::encode(const float* input, std::ptrdiff_t row, const Product& how,
                            const Chunk& chunk) const {
-  const float range = chunk.ranges[static_cast<std::size_t>(row)];
+  float range = chunk.ranges[static_cast<std::size_t>(row)];
+  std::vector<float> large;
+  if (range > 0 && range < kTiny) {
+    input = enlarged(input, k_, &large);
+    range *= kEnlarged;
+  }
   const float full = static_cast<float>(how.dac_levels ? how.dac_levels : 1);
-  const float inverse =
-      range > 0 ? std::min(full / range, std::numeric_limits<float>::max()) : 0.0f;
+  const float inverse = range > 0 ? full / range : 0.0f;
   const int digit = how.slice_bits ? largest_digit(how) : 0;
   for (int s = 0; s < chunk.slices; ++s) {
     const Dac dac{inverse, how.dac_levels, s * how.slice_bits, digit};

@@ -25,6 +25,7 @@ __all__ = [
 
 RANGE_SIGMAS = np.float32(4)
 """Standard deviations of a sum that the range of an ADC covers."""
+TINY, ENLARGED = np.float32(2.0**-96), np.float32(2.0**96)
 
 
 def targets(w: F32, inverse: F32, sign: int, g_min: float, span: float) -> F32:
@@ -74,7 +75,13 @@ def input_ranges(x: F32, fixed: float | None) -> F32:
 
 
 def dac(x: F32, ranges: F32, levels: int) -> F32:
-    """Input codes, or inputs in units of full scale where ``levels`` is 0; as float32."""
+    """Input codes, or inputs in units of full scale where ``levels`` is 0; as float32.
+
+    Vectors of a tiny full scale are multiplied by a power of two first, without rounding, for the
+    inverse of their full scale to be finite.
+    """
     top = np.float32(levels or 1)
-    t = x * inverse_range(ranges, levels or 1)[:, None]
-    return t if not levels else np.rint(np.minimum(np.maximum(t, -top), top))
+    factors = np.where(ranges < TINY, ENLARGED, np.float32(1))
+    t = (x * factors[:, None]) * inverse_range(ranges * factors, levels or 1)[:, None]
+    result: F32 = t if not levels else np.rint(np.minimum(np.maximum(t, -top), top))
+    return result

@@ -16,7 +16,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._types import F32, F64, I32, MAX_CELLS, MAX_COUNT, MAX_INDEX, MAX_SEED
+from ._types import (
+    F32,
+    F64,
+    I32,
+    LARGEST,
+    MAX_CELLS,
+    MAX_COUNT,
+    MAX_INDEX,
+    MAX_SEED,
+    RESOLVED,
+    SMALLEST,
+)
 
 __all__ = [
     "array",
@@ -36,7 +47,9 @@ __all__ = [
     "patterns",
     "probabilities",
     "real",
+    "scale",
     "seed",
+    "span",
     "text",
     "wrong_kind",
     "wrong_state",
@@ -228,6 +241,23 @@ def probabilities(name: str, value: Any, sides: str) -> tuple[float, float]:
     if first < 0 or second < 0 or first + second > 1:
         raise wrong_value(name, "probabilities that sum to at most 1", repr(value))
     return first, second
+
+
+def scale(name: str, value: Any) -> float:
+    """A number that sets a scale: in [1e-30, 1e30], so that float32 holds it and its inverse."""
+    return number(name, value, SMALLEST, LARGEST)
+
+
+def span(name: str, low: float, high: float) -> None:
+    """Refuse an interval that float32 cannot resolve, or whose scale it cannot hold."""
+    width, top = high - low, max(abs(low), abs(high))
+    if not (SMALLEST <= width and top <= LARGEST and width >= RESOLVED * top):
+        raise wrong_value(
+            name,
+            f"magnitudes up to {LARGEST:g}, and an interval at least {SMALLEST:g} wide and "
+            f"{RESOLVED:g} of its ends",
+            f"{low:g} to {high:g}",
+        )
 
 
 # --------------------------------------------------------------------------- arrays

@@ -31,6 +31,12 @@ MAX_CELLS = 65_535
 MAX_COUNT = (1 << 31) - 1
 """Of repeats, epochs, batches and what else is counted; more would never end."""
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Limits of what sets a scale: the largest weight, full scales, spans and noise of channels. Within
+them no scale, table or inverse leaves the normal numbers of float32."""
+RESOLVED = 1e-5
+"""Least width of an interval relative to its ends; float32 tells 160 values apart there."""
+
 BLOCK = 1024
 """Stored weights per block of packed levels (see :func:`noisycells.reference.encode`)."""
 

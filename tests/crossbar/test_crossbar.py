@@ -435,6 +435,17 @@ def test_read_outs_fit_the_adc(adc_per: str, adc_range: str) -> None:
     np.testing.assert_allclose(gain, 2, rtol=0.02)
 
 
+def test_the_reference_read_outs_have_noise_of_their_own() -> None:
+    """Of one seed, the noise of both would count as signal, and the gain come out as 1.67."""
+    w = np.random.default_rng(0).uniform(-1, 1, (64, 64)).astype(np.float32)
+    spec = replace(IDEAL, drift_compensation="global", read_noise="weight")
+    xb = nc.Crossbar(w, nc.devices.gaussian(0.0, read_std=8.0), spec).program(1).at(100)
+    gain = xb.packed.gain
+    assert gain is not None
+    # A standard error of 0.009: 64 x 128 read-outs whose noise is as large as the signal.
+    np.testing.assert_allclose(gain, 1, atol=0.06)
+
+
 def test_compensation_needs_calibrated_ranges() -> None:
     spec = nc.CrossbarSpec(adc_range="calibrated", drift_compensation="global")
     xb = nc.Crossbar(weights(), PCM, spec).program(1)

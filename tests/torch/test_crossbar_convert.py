@@ -481,7 +481,7 @@ def test_fold_refuses() -> None:
 
 @pytest.fixture(params=["bert", "gpt2"])
 def language_model(request: pytest.FixtureRequest) -> Any:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    transformers = pytest.importorskip("transformers", reason="needs the test extra")
     torch.manual_seed(0)
     if request.param == "bert":
         config = transformers.BertConfig(

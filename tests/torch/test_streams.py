@@ -43,6 +43,22 @@ def draws() -> Iterator[tuple[str, np.ndarray]]:
             yield f"crossbar {name}, chip {chip}", xb.effective_weights() - WEIGHTS
             x = np.eye(N, dtype=np.float32)
             yield f"read of {name}, chip {chip}", xb.matmul(x, 1) - xb.effective_weights().T
+            yield from layer_draws(name, chip)
+    for name in ("a", "b"):
+        yield f"stored {name}", nc.Codec(single).encode({name: WEIGHTS}).read(5)[name] - WEIGHTS
+
+
+def layer_draws(name: str, chip: int) -> Iterator[tuple[str, np.ndarray]]:
+    """A layer on the path of torch operations; on that of the core it is the crossbar above."""
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(N, N, bias=False)}).double()
+    layer = nct.convert(model, PCM, SPEC)[name]
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(WEIGHTS))
+        x = torch.eye(N, dtype=torch.float64)
+        reads = [layer(x, torch.tensor([chip, read])).numpy().T for read in range(1, 18)]
+    mean = np.mean(reads[1:], 0)
+    yield f"layer {name}, chip {chip}", mean - WEIGHTS
+    yield f"read of layer {name}, chip {chip}", reads[0] - mean
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -56,8 +72,16 @@ def test_no_two_draws_share_numbers_at_any_lag() -> None:
         assert np.abs(correlations(a, b)).max() < LIMIT, (one, other)
 
 
+def test_numbers_drawn_twice_are_found_at_any_lag() -> None:
+    noise = nc.random.standard_normal(3 * N * N, 1).reshape(3, -1)
+    for lag in (0, 1, 1000):
+        shared = np.roll(noise[0], lag)
+        assert np.abs(correlations(noise[0], shared + noise[1])).max() > LIMIT
+    assert np.abs(correlations(noise[0], noise[1])).max() < LIMIT
+
+
 def test_names_do_not_run_together() -> None:
-    paths = [(), ("",), ("", ""), ("a\0b",), ("a", "b"), ("ab",), ("a", "", "b")]
+    paths = [("",), ("", ""), ("a\0b",), ("a", "b"), ("ab",), ("a", "", "b")]
     assert len({nc.random.stream(*path) for path in paths}) == len(paths)
 
 

@@ -85,6 +85,8 @@ constexpr int kWeightLevels = 32767;
 constexpr int kNarrowLevels = 127;
 constexpr int kVarianceLevels = 255;
 constexpr float kRangeSigmas = 4;
+// Vectors of a smaller full scale are enlarged, for the inverse of their full scale to be finite.
+constexpr float kTiny = 0x1p-96f, kEnlarged = 0x1p96f;
 constexpr int kIntegerRows = 512;  // longest tile whose sums fit in 32 bits
 
 struct Limits {

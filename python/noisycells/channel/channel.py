@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments, _core, random
-from .._types import F32, F64, Converter
+from .._types import F32, F64, LARGEST, Converter
 from ..runtime import threads_argument
 from . import checks
 from .capacity import TOLERANCE as CAPACITY_TOLERANCE
@@ -110,7 +110,7 @@ class Channel:
         )
         self.write_bits = checks.bits("write_bits", write_bits, MAX_BITS)
         self.read_bits = checks.bits("read_bits", read_bits, MAX_BITS)
-        self.d2d_std = _arguments.number("d2d_std", d2d_std, 0)
+        self.d2d_std = _arguments.number("d2d_std", d2d_std, 0, LARGEST)
         self.stuck = _arguments.probabilities("stuck", stuck, "(low, high)")
         self.name = _arguments.text("name", name)
         self.source = _arguments.text("source", source)
@@ -124,6 +124,11 @@ class Channel:
         else:
             resampled = len(self._knots.x) != n
             self._branch_knots = given_branch(self._given_branch, self._knots, resampled)
+        if np.abs(self.mean).max() > LARGEST:
+            top = np.abs(self.mean).max()
+            raise _arguments.wrong_value("mean", f"magnitudes up to {LARGEST:g}", top)
+        _arguments.span("branch", *self.branch)
+        _arguments.span("mean", *self.range)
 
     # ----------------------------------------------------------------- constructors
 

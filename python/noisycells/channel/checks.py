@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments
-from .._types import F64
+from .._types import F64, LARGEST
 
 __all__ = ["bits", "branch", "inputs", "part", "per_knot", "spread"]
 
@@ -26,6 +26,7 @@ def inputs(x: npt.ArrayLike) -> F64:
             "strictly increasing inputs",
             f"{found[at]} and then {found[at + 1]} at {at + 1}",
         )
+    _arguments.span("x", float(found[0]), float(found[-1]))
     return found
 
 
@@ -44,6 +45,8 @@ def spread(name: str, values: npt.ArrayLike, n: int) -> F64:
     found = per_knot(name, values, n)
     if found.min() < 0:
         raise _arguments.wrong_value(name, "values >= 0", found.min())
+    if found.max() > LARGEST:
+        raise _arguments.wrong_value(name, f"values up to {LARGEST:g}", found.max())
     return found
 
 

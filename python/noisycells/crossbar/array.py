@@ -223,7 +223,12 @@ class Crossbar:
         dac, adc = spec.dac_range == "calibrated", spec.adc_range == "calibrated"
         before = packed.ranges
         packed.ranges = Ranges(None if dac else before.dac, None if adc else before.adc)
-        packed.ranges = found = packed.calibrated(vectors, quantile)
+        try:
+            found = packed.calibrated(vectors, quantile)
+        except BaseException:
+            packed.ranges = before
+            raise
+        packed.ranges = found
         self._calibration = Ranges(found.dac if dac else None, found.adc if adc else None)
         self._reference = None
         if self.seconds is not None and spec.drift_compensation != "none":

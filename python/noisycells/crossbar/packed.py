@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import _arguments, _core, random
 from .._analog import Plane, dac, input_ranges, plane_values
-from .._types import F32, tiles
+from .._types import F32, LARGEST, SMALLEST, tiles
 from ..devices.device import Device
 from ..runtime import simd_level, threads_argument
 from . import irdrop
@@ -58,6 +58,16 @@ def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, flo
                 out += c2 * (g * g)
         np.maximum(out, np.float32(0), out=out)
     return total
+
+
+def _full_scale(x: F32, quantile: float) -> float:
+    found = float(np.quantile(np.abs(x), quantile))
+    if not SMALLEST <= found <= LARGEST:
+        raise ValueError(
+            f"x: expected example inputs whose dac_range, the {quantile:g} quantile of their "
+            f"magnitudes, is from {SMALLEST:g} to {LARGEST:g}, got {found:g}"
+        )
+    return found
 
 
 def _blocks(n: int, k: int) -> Iterator[slice]:
@@ -207,19 +217,25 @@ class Packed:
     def calibrated(self, x: F32, quantile: float = 1.0) -> Ranges:
         """The ranges with those that the spec leaves to calibration taken from data.
 
-        A DAC range that is already set is kept. Reads are noiseless here.
+        A DAC range that is already set is kept. Passes whose sums are all 0 get the range that
+        their weights give. Reads are noiseless here.
 
         Parameters
         ----------
         x : float32 (batch, in), finite
         quantile : float
             Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover.
+
+        Raises
+        ------
+        ValueError
+            If the range of the inputs would not be a number in [1e-30, 1e30].
         """
         spec, (full_scale, adc) = self.spec, self.ranges
         if self.scales.row is not None:
             x = x * self.scales.row
         if spec.dac_range == "calibrated" and full_scale is None:
-            full_scale = float(np.quantile(np.abs(x), quantile)) or 1.0
+            full_scale = _full_scale(x, quantile)
         if spec.adc_bits is not None and spec.adc_range == "calibrated":
             codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
             planes = [plane.values for plane in self.planes()]
@@ -233,7 +249,9 @@ class Packed:
                     for tile in self.tiles:
                         sums = a[:, tile] @ values[:, tile].T
                         found.append(np.quantile(np.abs(sums), quantile) / digit)
-            adc = np.maximum(np.array(found, np.float32), SMALLEST_RANGE)
+            sums = np.array(found, np.float32)
+            known = np.tile(self.expected_sums, spec.input_slices)
+            adc = np.maximum(np.where(sums > 0, sums, known), SMALLEST_RANGE)
         return Ranges(full_scale, adc)
 
     def _input_slices(self) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .. import _arguments
-from .._types import INTEGER_DAC_LEVELS, INTEGER_ROWS
+from .._types import INTEGER_DAC_LEVELS, INTEGER_ROWS, LARGEST
 
 __all__ = ["CrossbarSpec"]
 
@@ -126,9 +126,9 @@ class CrossbarSpec:
             if isinstance(getattr(self, name), str):
                 _arguments.choice(name, getattr(self, name), choices)
             else:
-                self._set(name, _arguments.number(name, getattr(self, name), above=0))
+                self._set(name, _arguments.scale(name, getattr(self, name)))
         for name in ("output_noise", "wire_resistance_ohm"):
-            self._set(name, _arguments.number(name, getattr(self, name), 0))
+            self._set(name, _arguments.number(name, getattr(self, name), 0, LARGEST))
         self._set("weight_slice_bits", _weight_slices(self.weight_slice_bits))
         if self.input_slice_bits is not None and self.dac_bits is None:
             raise _arguments.wrong_value(

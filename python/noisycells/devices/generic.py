@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import _arguments
 from .._types import F64
-from .model import Model
+from .model import MOST, Model, constant_read
 from .registry import maker
 from .tables import HEADROOM
 
@@ -68,6 +68,8 @@ def gaussian(
     reset : (float, float), optional
         Mean and standard deviation of a device left RESET, in microsiemens.
     """
+    for name, value in (("std", std), ("proportional", proportional)):
+        _arguments.number(name, value, 0, MOST)
 
     def deviation(g: F64) -> F64:
         return np.hypot(std, proportional * g)
@@ -81,7 +83,7 @@ def gaussian(
         measured=(0.0, HEADROOM * g_max),
         time_range=None,
         std=deviation,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         synthetic=True,
@@ -152,7 +154,7 @@ def fitted(
         std=lambda g: np.interp(g, at, stds[0]),
         relaxation=table.relaxation if aging else None,
         drift=table.drift if aging else None,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,

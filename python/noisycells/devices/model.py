@@ -8,11 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import _arguments
-from .._types import F64
+from .._types import F64, RESOLVED
 
-__all__ = ["Model"]
+__all__ = ["MOST", "Model", "constant_read"]
 
 Curve = Callable[[F64], F64]
+
+LEAST, MOST = 1e-9, 1e9
+"""Conductances that devices may have, uS: float32 holds their squares and their inverses'."""
+
+
+def constant_read(std: float) -> tuple[float, float, float]:
+    """The ``read_variance`` of a read of the same standard deviation, uS, at every conductance."""
+    return _arguments.number("read_std", std, 0, MOST) ** 2, 0.0, 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,12 @@ class Model:
         if not 0 <= low < high:
             raise _arguments.wrong_value(
                 "g_min, g_max", "0 <= g_min < g_max", f"{low:g} and {high:g}"
+            )
+        if high > MOST or high - low < max(LEAST, RESOLVED * high):
+            raise _arguments.wrong_value(
+                "g_min, g_max",
+                f"at most {MOST:g} uS, and {LEAST:g} uS and {RESOLVED:g} of g_max apart",
+                f"{low:g} and {high:g}",
             )
         first, last = self.measured
         if not self.extrapolate and (low < first or high > last):

@@ -133,7 +133,8 @@ class StoredTensor:
         """
         seed = _arguments.seed("seed", seed)
         chip = _arguments.seed("chip", chip)
-        out = _arguments.output(out, self.shape)
+        held = [array for array in (self.levels, self.side, self.mask) if array is not None]
+        out = _arguments.output(out, self.shape, *held)
         channel = self.codec.channel
         flat = out.reshape(-1)
         _core.decode(

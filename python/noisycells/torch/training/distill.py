@@ -147,6 +147,6 @@ def _checked(temperature: float | None, alpha: float | None, form: str) -> tuple
     weight = defaults[1] if alpha is None else alpha
     most = 1 if form == "isik" else math.inf
     return (
-        _arguments.number("temperature", t, above=0),
+        _arguments.number("temperature", t, 1e-6, 1e6),
         _arguments.number("alpha", weight, 0, most),
     )
