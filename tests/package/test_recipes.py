@@ -74,9 +74,9 @@ def test_a_codec_strategy() -> None:
 def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
-    from noisycells.studies import engine
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import Source
+    from noisycells.studies.engine import study as engine
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import Source
 
     (code,) = recipe("A study")
     (tmp_path / "toy_study.py").write_text(code, encoding="utf-8")

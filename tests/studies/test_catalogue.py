@@ -20,11 +20,12 @@ pytest.importorskip("matplotlib")
 
 import noisycells as nc  # noqa: E402
 from noisycells.cli import main  # noqa: E402
-from noisycells.studies import engine, isik  # noqa: E402
+from noisycells.studies import isik  # noqa: E402
 from noisycells.studies.catalogue import STUDIES  # noqa: E402
-from noisycells.studies.engine import Settings  # noqa: E402
-from noisycells.studies.recipes import Source  # noqa: E402
-from noisycells.studies.tables import WIDTH  # noqa: E402
+from noisycells.studies.engine import study as engine  # noqa: E402
+from noisycells.studies.engine.recipes import Source  # noqa: E402
+from noisycells.studies.engine.study import Settings  # noqa: E402
+from noisycells.studies.engine.tables import WIDTH  # noqa: E402
 
 TINY = ("--quick", "--epochs", 1, "--subset", 100, "--test-subset", 50, "--repeats", 2,
         "--model", "MLP", "--teacher", "MLP")  # fmt: skip
@@ -226,9 +227,10 @@ def test_protected_magnitudes_are_of_the_papers_range(settings: Settings) -> Non
 def test_noise_leaves_pruned_weights_alone(settings: Settings, tmp_path: Path) -> None:
     """By hand: W + 0.1 N(0, 1) on the weights kept, zeros on the others."""
     import noisycells.torch as nct
-    from noisycells.studies import measures, training
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import isik_recipe, pruned_recipe
+    from noisycells.studies import measures
+    from noisycells.studies.engine import training
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import isik_recipe, pruned_recipe
 
     recipe = pruned_recipe(isik_recipe(settings.source, "MLP", 0, epochs=1))
     trained = training.network(recipe, Cache(tmp_path))
@@ -269,9 +271,9 @@ def test_response_and_inverse() -> None:
 
 
 def test_histogram_is_of_the_weights(settings: Settings, tmp_path: Path) -> None:
-    from noisycells.studies import training
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import isik_recipe
+    from noisycells.studies.engine import training
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import isik_recipe
 
     trained = training.network(isik_recipe(settings.source, "MLP", 0, epochs=1), Cache(tmp_path))
     found = isik.histogram(trained, limit=0.1, bins=4, small=0.03)
@@ -356,9 +358,9 @@ def test_sweep_of_noise(tmp_path: Path) -> None:
 def test_sweep_of_crossbars(tmp_path: Path) -> None:
     """Chips compute as a hand-written loop says; what is not given is right after programming."""
     import noisycells.torch as nct
-    from noisycells.studies import training
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import isik_recipe
+    from noisycells.studies.engine import training
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import isik_recipe
 
     grid = {name: GRID[name] for name in ("data", "subset", "test_subset", "repeats", "network")}
     crossbar = {"rows": 64, "adc_bits": [4, 8], "seconds": 3600.0, "adc_range": "calibrated"}

@@ -24,12 +24,12 @@ from noisycells.intervals import mean_and_interval  # noqa: E402
 from noisycells.io import replacing  # noqa: E402
 from noisycells.studies import crossbar as study  # noqa: E402
 from noisycells.studies import crossbar_view  # noqa: E402
-from noisycells.studies.cache import Cache  # noqa: E402
 from noisycells.studies.crossbar import DAY, HOUR, MONTH, YEAR, Entry, Settings  # noqa: E402
-from noisycells.studies.recipes import Recipe, Source, isik_recipe, pruned_recipe  # noqa: E402
-from noisycells.studies.report import write_json  # noqa: E402
-from noisycells.studies.training import Trained  # noqa: E402
-from noisycells.studies.training import network as network_of  # noqa: E402
+from noisycells.studies.engine.cache import Cache  # noqa: E402
+from noisycells.studies.engine.recipes import Recipe, Source, isik_recipe, pruned_recipe  # noqa: E402
+from noisycells.studies.engine.report import write_json  # noqa: E402
+from noisycells.studies.engine.training import Trained  # noqa: E402
+from noisycells.studies.engine.training import network as network_of  # noqa: E402
 
 SETTINGS = Settings(
     chips=3,

@@ -18,11 +18,11 @@ import noisycells.torch as nct  # noqa: E402
 from noisycells import data  # noqa: E402
 from noisycells.intervals import mean_and_interval  # noqa: E402
 from noisycells.studies import strategies  # noqa: E402
-from noisycells.studies.cache import Cache  # noqa: E402
-from noisycells.studies.recipes import Source, isik_recipe, pruned_recipe  # noqa: E402
+from noisycells.studies.engine.cache import Cache  # noqa: E402
+from noisycells.studies.engine.recipes import Source, isik_recipe, pruned_recipe  # noqa: E402
+from noisycells.studies.engine.training import Trained  # noqa: E402
+from noisycells.studies.engine.training import network as network_of  # noqa: E402
 from noisycells.studies.strategies import STRATEGIES, Entry, Settings  # noqa: E402
-from noisycells.studies.training import Trained  # noqa: E402
-from noisycells.studies.training import network as network_of  # noqa: E402
 
 SETTINGS = Settings(cells=(4, 1), reads=3)
 NOISY = nc.Channel.gaussian(0.25)

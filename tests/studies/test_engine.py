@@ -7,6 +7,8 @@ import dataclasses
 import importlib
 import json
 import math
+import pickle
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -22,20 +24,20 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 import noisycells as nc  # noqa: E402
-from noisycells.studies import engine, figures, html, measures, tables, training  # noqa: E402
-from noisycells.studies.cache import Cache, default_directory  # noqa: E402
-from noisycells.studies.engine import Settings, Study  # noqa: E402
-from noisycells.studies.jobs import Job, Workers, run  # noqa: E402
-from noisycells.studies.recipes import (  # noqa: E402
+from noisycells.studies import isik, measures  # noqa: E402
+from noisycells.studies.engine import figures, html, tables, training  # noqa: E402
+from noisycells.studies.engine import study as engine  # noqa: E402
+from noisycells.studies.engine.cache import Cache, default_directory  # noqa: E402
+from noisycells.studies.engine.jobs import Job, Workers, job, run  # noqa: E402
+from noisycells.studies.engine.recipes import (  # noqa: E402
     Recipe,
     Source,
     isik_recipe,
     pruned_recipe,
 )
-from noisycells.studies.report import write_json  # noqa: E402
-from noisycells.studies.tables import Entry, Table  # noqa: E402
-
-ABOUT = "noisycells.studies.training:about"
+from noisycells.studies.engine.report import write_json  # noqa: E402
+from noisycells.studies.engine.study import Settings, Study  # noqa: E402
+from noisycells.studies.engine.tables import Entry, Table  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -48,27 +50,38 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
+calls: list[int] = []  # arguments of all calls of square
+refused: set[int] = set()  # those that it refuses
+
+
+@job
+def square(number: int) -> dict[str, int]:
+    calls.append(number)
+    if number in refused:
+        raise KeyboardInterrupt
+    return {"square": number**2}
+
+
+@job
+def threads() -> list[int]:
+    return [torch.get_num_threads(), nc.get_num_threads()]
+
+
+@job
+def nothing() -> None:
+    pass
+
+
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Arguments of all calls of the job ``counted:square``, which refuses 3 as long as it is in
-    ``counted.refused``."""
-    calls: list[int] = []
-    module = types.ModuleType("counted")
-
-    def square(number: int) -> dict[str, int]:
-        calls.append(number)
-        if number in module.refused:
-            raise KeyboardInterrupt
-        return {"square": number**2}
-
-    module.square = square  # type: ignore[attr-defined]
-    module.refused = set()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "counted", module)
+def counted() -> list[int]:
+    """Arguments of all calls of ``square``."""
+    calls.clear()
+    refused.clear()
     return calls
 
 
 def squares(*numbers: int) -> list[Job]:
-    return [Job("counted:square", {"number": number}) for number in numbers]
+    return [Job(square, {"number": number}) for number in numbers]
 
 
 def mlp(source: Source, seed: int = 0, **changes: Any) -> Recipe:
@@ -101,12 +114,12 @@ def test_results_by_key(tmp_path: Path, cache: Cache, counted: list[int]) -> Non
 
 def test_interrupted_run_goes_on(tmp_path: Path, cache: Cache, counted: list[int]) -> None:
     jobs = squares(1, 2, 3, 4)
-    sys.modules["counted"].refused.add(3)
+    refused.add(3)
     with pytest.raises(KeyboardInterrupt):
         run(jobs, tmp_path, cache)
     assert counted == [1, 2, 3]
     assert {file.stem for file in tmp_path.glob("*.json")} == {job.key for job in jobs[:2]}
-    sys.modules["counted"].refused.clear()
+    refused.clear()
     results = run(jobs, tmp_path, cache)
     assert counted == [1, 2, 3, 3, 4]
     assert [results[job.key]["square"] for job in jobs] == [1, 4, 9, 16]
@@ -125,35 +138,57 @@ def test_damaged_result_is_named(tmp_path: Path, cache: Cache, counted: list[int
 def test_keys_tell_jobs_apart(source: Source) -> None:
     recipe = mlp(source)
     jobs = [
-        Job(ABOUT, {}, recipe),
-        Job(ABOUT, {"a": 1}, recipe),
-        Job("noisycells.studies.training:other", {}, recipe),
-        Job(ABOUT, {}, mlp(source, seed=1)),
-        Job(ABOUT, {}),
+        Job(nothing, {}, recipe),
+        Job(nothing, {"a": 1}, recipe),
+        Job(square, {}, recipe),
+        Job(nothing, {}, mlp(source, seed=1)),
+        Job(nothing, {}),
     ]
     assert len({job.key for job in jobs}) == len(jobs)
     assert dataclasses.replace(jobs[0], passes=9).key == jobs[0].key
 
 
-def test_jobs_have_one_thread(
-    monkeypatch: pytest.MonkeyPatch, cache: Cache, thread_setting: None
-) -> None:
-    module = types.ModuleType("looking")
-    module.look = lambda: [torch.get_num_threads(), nc.get_num_threads()]  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "looking", module)
+def test_only_registered_functions_are_jobs() -> None:
+    """What is not at the top of a module, no worker would find."""
+    with pytest.raises(ValueError, match="function: expected one registered as a job, got <built"):
+        Job(len)
+    with pytest.raises(ValueError, match=r"job: expected a function at the top .*<locals>"):
+        job(lambda: None)
+    script = types.FunctionType((lambda: None).__code__, {"__name__": "__main__"}, "measure")
+    script.__qualname__ = "measure"
+    with pytest.raises(ValueError, match=r"job: expected .* imported module, got __main__:measure"):
+        job(script)
+    assert job(square) is square and Job(square).name == f"{__name__}:square"
+
+
+def test_a_new_process_finds_the_function(tmp_path: Path) -> None:
+    """One that has imported nothing but what unpickles the job."""
+    file = tmp_path / "job"
+    file.write_bytes(pickle.dumps((Job(isik.response, small_response(7)), Cache(tmp_path))))
+    code = "import pickle, sys; job, cache = pickle.load(open(sys.argv[1], 'rb'));"
+    code += "print(job.name, job.key, job(cache)['mean'][0])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, file], capture_output=True, text=True, check=True
+    )
+    same = Job(isik.response, small_response(7))
+    expected = isik.response(**small_response(7))["mean"][0]
+    assert done.stdout.split() == ["noisycells.studies.isik:response", same.key, str(expected)]
+
+
+def test_jobs_have_one_thread(cache: Cache, thread_setting: None) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     nc.set_num_threads(2)
     try:
-        assert Job("looking:look")(cache) == [1, 1]
+        assert Job(threads)(cache) == [1, 1]
         assert [torch.get_num_threads(), nc.get_num_threads()] == [2, 2]
     finally:
         torch.set_num_threads(before)
 
 
 def test_error_of_a_worker_is_the_error(tmp_path: Path, cache: Cache) -> None:
-    good = Job("noisycells.studies.isik:response", small_response(7))
-    bad = Job("noisycells.studies.isik:response", {**small_response(7), "points": -1})
+    good = Job(isik.response, small_response(7))
+    bad = Job(isik.response, {**small_response(7), "points": -1})
     with Workers("loky", 2)(), pytest.raises(ValueError, match="-1"):
         run([good, bad], tmp_path, cache)
     run([good], tmp_path, cache)
@@ -197,7 +232,7 @@ def two_networks(settings: Settings) -> list[Table]:
         arguments = {"codec": codec, "repeats": settings.repeats, "seed": 0}
         jobs = tuple(
             Job(
-                "noisycells.studies.measures:stored",
+                measures.stored,
                 arguments,
                 pruned_recipe(mlp(settings.source, seed)),
                 passes=2,
@@ -497,7 +532,7 @@ def test_pooled_interval() -> None:
 
 
 def test_entries_of_several_networks() -> None:
-    jobs = tuple(Job("any:any", {"seed": seed}) for seed in range(2))
+    jobs = tuple(Job(nothing, {"seed": seed}) for seed in range(2))
     results = {
         jobs[0].key: {"accuracies": [1, 3], "curve": {"x": [5, 6]}, "accuracy": 4},
         jobs[1].key: {"accuracies": [5, 7], "curve": {"x": [8, 9]}, "accuracy": 6},
@@ -539,7 +574,7 @@ def test_losses_that_are_not_finite(source: Source, cache: Cache) -> None:
     noise = {"eta": 1e30, "norm": "absolute"}
     found = measures.perturbed(training.network(mlp(source), cache), noise=noise, repeats=2, seed=0)
     assert found["losses"] == [None, None] and all(0 <= a <= 100 for a in found["accuracies"])
-    job = Job("any:any")
+    job = Job(nothing)
     entries = (Entry("a", 1, (job,), "losses"), Entry("b", 1, (job,)))
     table = tables.assemble(Table("T", "rows", "columns", "unit", entries), {job.key: found})
     lost, kept = table["entries"]

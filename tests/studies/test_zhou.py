@@ -17,21 +17,27 @@ import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells import random  # noqa: E402
 from noisycells.intervals import student_t  # noqa: E402
-from noisycells.studies import measures, training, zhou  # noqa: E402
-from noisycells.studies.cache import Cache  # noqa: E402
-from noisycells.studies.engine import Settings  # noqa: E402
-from noisycells.studies.jobs import Job  # noqa: E402
-from noisycells.studies.recipes import Recipe, Source, isik_recipe  # noqa: E402
-from noisycells.studies.tables import (  # noqa: E402
+from noisycells.studies import measures, zhou  # noqa: E402
+from noisycells.studies.engine import training  # noqa: E402
+from noisycells.studies.engine.cache import Cache  # noqa: E402
+from noisycells.studies.engine.jobs import Job, job  # noqa: E402
+from noisycells.studies.engine.recipes import Recipe, Source, isik_recipe  # noqa: E402
+from noisycells.studies.engine.study import Settings  # noqa: E402
+from noisycells.studies.engine.tables import (  # noqa: E402
     Derived,
     Entry,
     Table,
     assemble,
     differences,
 )
-from noisycells.studies.training import Trained  # noqa: E402
+from noisycells.studies.engine.training import Trained  # noqa: E402
 
 STUDIES = {study.name: study for study in zhou.STUDIES}
+
+
+@job
+def nothing() -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,7 @@ def test_tolerated_noise_and_gain_by_hand() -> None:
 
 
 def test_derived_entries_take_one_seed_at_a_time() -> None:
-    jobs = [Job("f", {"n": n}) for n in range(4)]
+    jobs = [Job(nothing, {"n": n}) for n in range(4)]
     results = {job.key: {"accuracies": [n, n + 1.0]} for n, job in enumerate(jobs)}
     first, second = Entry("a", 0, tuple(jobs[:2])), Entry("a", 1, tuple(jobs[2:]))
     product = Derived(
@@ -117,7 +123,7 @@ def test_derived_entries_take_one_seed_at_a_time() -> None:
 
 def test_differences_are_in_pairs() -> None:
     """Each entry less another, value by value; the other may have a single one."""
-    jobs = {name: Job("f", {"name": name}) for name in "abc"}
+    jobs = {name: Job(nothing, {"name": name}) for name in "abc"}
     values = {"a": [90.0, 80.0, 70.0], "b": [91.0, 79.0, 72.0], "c": [75.0]}
     results = {jobs[name].key: {"accuracies": found} for name, found in values.items()}
     entries = tuple(Entry(name, 1, (job,)) for name, job in jobs.items())
@@ -302,7 +308,7 @@ def test_four_bits(settings: Settings) -> None:
 
 def test_what_decides_about_distillation(settings: Settings) -> None:
     """One change at a time: temperature, weight, form, teacher, or the length of retraining."""
-    from noisycells.studies.recipes import isik_recipe
+    from noisycells.studies.engine.recipes import isik_recipe
 
     usual, longer, *_ = tables_of("distillation", replace(settings, epochs=6))
     recipes = recipes_of(usual)

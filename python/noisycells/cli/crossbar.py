@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .. import devices
-from ..studies.recipes import MODELS
+from ..studies.engine.recipes import MODELS
 from .options import (
     ComputingDevice,
     Numbers,
@@ -223,11 +223,11 @@ def crossbar(
     from ..io import replacing
     from ..studies import crossbar as of
     from ..studies import crossbar_view as view
-    from ..studies.cache import Cache, default_directory
-    from ..studies.jobs import one_thread
-    from ..studies.recipes import Source, isik_recipe, pruned_recipe
-    from ..studies.report import write_json
-    from ..studies.training import network
+    from ..studies.engine.cache import Cache, default_directory
+    from ..studies.engine.jobs import one_thread
+    from ..studies.engine.recipes import Source, isik_recipe, pruned_recipe
+    from ..studies.engine.report import write_json
+    from ..studies.engine.training import network
 
     settings = of.Settings(
         chips=chips,

@@ -88,10 +88,10 @@ def demo(
     import torch  # noqa: F401
 
     from ..studies import strategies
-    from ..studies.cache import Cache, default_directory
-    from ..studies.jobs import one_thread
-    from ..studies.recipes import Source, isik_recipe, pruned_recipe
-    from ..studies.training import network
+    from ..studies.engine.cache import Cache, default_directory
+    from ..studies.engine.jobs import one_thread
+    from ..studies.engine.recipes import Source, isik_recipe, pruned_recipe
+    from ..studies.engine.training import network
 
     settings = strategies.Settings(cells=cells, reads=reads, seed=seed, scope=scope)
     recipe = pruned_recipe(isik_recipe(Source.of(data), "LeNet", seed, epochs))

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from ..channel import Channel
-from ..studies.cache import Cache, default_directory
 from ..studies.catalogue import STUDIES
-from ..studies.engine import Settings, Study
-from ..studies.jobs import Workers
-from ..studies.recipes import MODELS, Source
+from ..studies.engine.cache import Cache, default_directory
+from ..studies.engine.jobs import Workers
+from ..studies.engine.recipes import MODELS, Source
+from ..studies.engine.study import Settings, Study
 from .crossbar import crossbar
 from .options import (
     IN_FILE,
@@ -167,7 +167,8 @@ def _run(
     import matplotlib  # noqa: F401
     import torch  # noqa: F401
 
-    from ..studies import engine, html, tables
+    from ..studies.engine import html, tables
+    from ..studies.engine import study as engine
 
     workers = Workers(backend, jobs, scheduler)
     trained = Cache(cache or default_directory())
@@ -265,6 +266,6 @@ def report(directory: Path) -> None:
 
     The papers' numbers stand beside those of the studies.
     """
-    from ..studies.html import write_page
+    from ..studies.engine.html import write_page
 
     click.echo(write_page(directory))

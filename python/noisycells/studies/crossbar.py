@@ -19,10 +19,10 @@ from .. import devices, random, runtime
 from .._types import F32
 from ..crossbar import Crossbar, CrossbarSpec
 from ..intervals import mean_and_interval
+from .engine.recipes import Recipe
+from .engine.report import about_data, about_versions
+from .engine.training import Trained, about
 from .measures import on_crossbars
-from .recipes import Recipe
-from .report import about_data, about_versions
-from .training import Trained, about
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

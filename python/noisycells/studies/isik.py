@@ -18,13 +18,13 @@ import numpy.typing as npt
 from .. import random
 from ..channel import Channel
 from ..storage import Codec
-from . import strategies
+from . import measures, strategies
 from .engine import Settings, Study
-from .jobs import Job, about
-from .recipes import Recipe, isik_recipe, pruned_recipe
+from .engine.jobs import Job, about, job
+from .engine.recipes import Recipe, isik_recipe, pruned_recipe
+from .engine.tables import Entry, Table, differences
+from .engine.training import Trained
 from .strategies import STRATEGIES, Strategy
-from .tables import Entry, Table, differences
-from .training import Trained
 
 __all__ = ["STUDIES"]
 
@@ -95,6 +95,7 @@ PAPER_9 = {
 # --------------------------------------------------------------------------- jobs
 
 
+@job
 def stored(
     trained: Trained,
     *,
@@ -113,6 +114,7 @@ def stored(
     return {"accuracies": list(entry.accuracies), "cost": entry.cost}
 
 
+@job
 def response(*, channel: dict[str, Any], points: int, draws: int, seed: int) -> dict[str, Any]:
     """Mean and standard deviation of a cell over its inputs: its tables, and as drawn."""
     cell = Channel.from_dict(channel)
@@ -126,6 +128,7 @@ def response(*, channel: dict[str, Any], points: int, draws: int, seed: int) -> 
     }
 
 
+@job
 def inverted(
     *, channel: dict[str, Any], cells: int, points: int, draws: int, seed: int
 ) -> dict[str, Any]:
@@ -144,6 +147,7 @@ def _moments(outputs: npt.NDArray[np.float32]) -> dict[str, list[float]]:
     }
 
 
+@job
 def histogram(trained: Trained, *, limit: float, bins: int, small: float) -> dict[str, Any]:
     """Shares (%) of the weights that are not zero in bins over [-limit, limit].
 
@@ -190,7 +194,7 @@ def _stored(
     channel: Mapping[str, Any] | None = None,
 ) -> Job:
     return Job(
-        "noisycells.studies.isik:stored",
+        stored,
         {
             "channel": dict(channel or settings.channel.to_dict()),
             "strategy": asdict(strategy),
@@ -206,7 +210,7 @@ def _stored(
 
 def _perturbed(settings: Settings, recipe: Recipe, std: float, recalibrate: bool = False) -> Job:
     return Job(
-        "noisycells.studies.measures:perturbed",
+        measures.perturbed,
         {
             "noise": {"eta": std, "norm": "absolute"},
             "repeats": _repeats(settings),
@@ -370,7 +374,7 @@ def fig3(settings: Settings) -> list[Table]:
     arguments = {"limit": limit, "bins": bins, "small": small}
 
     def jobs(networks: Sequence[Recipe]) -> tuple[Job, ...]:
-        return tuple(Job("noisycells.studies.isik:histogram", arguments, n) for n in networks)
+        return tuple(Job(histogram, arguments, n) for n in networks)
 
     pruned = [_pruned(settings, seed) for seed in settings.training_seeds]
     dense = [_network(settings, settings.model, seed) for seed in settings.training_seeds]
@@ -405,7 +409,7 @@ def fig1(settings: Settings) -> list[Table]:
     The tables of the channel, and 2000 cells drawn at each input.
     """
     arguments = {"channel": settings.channel.to_dict(), "points": 41, "draws": 2000, "seed": 0}
-    job = (Job("noisycells.studies.isik:response", arguments),)
+    job = (Job(response, arguments),)
     x = np.linspace(settings.channel.x[0], settings.channel.x[-1], 41).round(6).tolist()
     return [
         Table(
@@ -430,10 +434,7 @@ def fig2(settings: Settings) -> list[Table]:
     """
     y = np.linspace(*settings.channel.range, 29).round(6).tolist()
     base = {"channel": settings.channel.to_dict(), "points": 29, "draws": 2000, "seed": 0}
-    jobs = {
-        cells: (Job("noisycells.studies.isik:inverted", {**base, "cells": cells}),)
-        for cells in (1, 10, 500)
-    }
+    jobs = {cells: (Job(inverted, {**base, "cells": cells}),) for cells in (1, 10, 500)}
     return [
         Table(
             title,
@@ -595,7 +596,7 @@ def one_cell(settings: Settings) -> list[Table]:
                 arguments = {"codec": codec, "weighted": weighted, "repeats": _repeats(settings)}
                 jobs = tuple(
                     Job(
-                        "noisycells.studies.measures:stored",
+                        measures.stored,
                         {**arguments, "seed": recipe.seed},
                         recipe,
                         passes=_repeats(settings),

@@ -9,8 +9,9 @@ from ..data import Dataset
 from ..devices import Device
 from ..devices import from_dict as device_from_dict
 from ..storage import Codec
-from .report import finite
-from .training import Trained, inject
+from .engine import Trained, job
+from .engine.report import finite
+from .engine.training import inject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +21,7 @@ __all__ = ["computed", "on_crossbars", "perturbed", "stored", "test_batches"]
 BATCH = 250  # images at a time
 
 
+@job
 def perturbed(
     trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int, recalibrate: bool = False
 ) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def perturbed(
     ----------
     trained : Trained
     noise : dict
-        As of :func:`noisycells.studies.training.inject`.
+        As of :func:`noisycells.studies.engine.training.inject`.
     repeats : int
         Noisy copies.
     seed : int
@@ -49,6 +51,7 @@ def perturbed(
     return {"accuracies": list(evaluation.scores), "losses": finite(evaluation.losses)}
 
 
+@job
 def stored(
     trained: Trained, *, codec: dict[str, Any], repeats: int, seed: int, weighted: bool = False
 ) -> dict[str, Any]:
@@ -86,6 +89,7 @@ def stored(
     }
 
 
+@job
 def computed(
     trained: Trained,
     *,

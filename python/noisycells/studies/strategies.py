@@ -21,8 +21,8 @@ from .. import random
 from ..channel import Channel
 from ..intervals import mean_and_interval
 from ..storage import Codec
-from .report import about_data, about_versions, write_json
-from .training import Trained, about
+from .engine.report import about_data, about_versions, write_json
+from .engine.training import Trained, about
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,10 +6,10 @@ are copies of. Noise is ``W + N(0, sigma^2)`` on all weights, sigma = eta (W_max
 layer.
 
 The text at hand has neither hyper-parameters nor the numbers of the figures. Chosen here: networks
-are trained as in :func:`~noisycells.studies.recipes.isik_recipe` and retrained half as long by the
-same optimizer (SGD at a tenth of the learning rate), without weight decay, at a learning rate that
-falls to 0 as a cosine; under noise, weights are clipped to their range before retraining, so that
-sigma stays what it is; T = 6 and alpha = 1 in distillation.
+are trained as in :func:`~noisycells.studies.engine.recipes.isik_recipe` and retrained half as long
+by the same optimizer (SGD at a tenth of the learning rate), without weight decay, at a learning
+rate that falls to 0 as a cosine; under noise, weights are clipped to their range before
+retraining, so that sigma stays what it is; T = 6 and alpha = 1 in distillation.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import numpy.typing as npt
 
 from .. import random
 from .engine import Settings, Study
+from .engine.jobs import Job, about, job
+from .engine.recipes import Recipe, isik_recipe
+from .engine.report import finite
+from .engine.tables import Derived, Entry, Table, differences
+from .engine.training import Trained, inject
 from .isik import ACCURACY, CONSISTENCY, QUICK_EPOCHS
 from .isik import KD as ISIK_KD
-from .jobs import Job, about
 from .measures import perturbed, test_batches
-from .recipes import Recipe, isik_recipe
-from .report import finite
-from .tables import Derived, Entry, Table, differences
-from .training import Trained, inject
 
 __all__ = ["STUDIES"]
 
@@ -65,6 +65,7 @@ Method = Callable[[Recipe, float], Recipe]
 # --------------------------------------------------------------------------- jobs
 
 
+@job
 def losses(trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int) -> dict[str, Any]:
     """Losses of noisy copies over the test images, in units of the noise-free cross entropy.
 
@@ -105,6 +106,7 @@ def losses(trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int) 
     return {**found, "loss": loss}
 
 
+@job
 def information(
     trained: Trained,
     *,
@@ -141,6 +143,7 @@ def information(
     return found
 
 
+@job
 def quantized(
     trained: Trained, *, quantize: dict[str, Any], noise: dict[str, Any], repeats: int, seed: int
 ) -> dict[str, Any]:
@@ -223,7 +226,7 @@ def _varied(settings: Settings) -> dict[str, Method]:
 
 def _jobs(
     settings: Settings,
-    function: str,
+    function: Callable[..., Any],
     networks: Iterable[Recipe],
     eta: float,
     passes: float = 1.0,
@@ -235,7 +238,7 @@ def _jobs(
     noise = {"noise": {"eta": eta, "norm": norm}, "repeats": repeats}
     return tuple(
         Job(
-            f"noisycells.studies.{function}",
+            function,
             {**noise, "seed": network.seed, **arguments},
             network,
             repeats * passes,
@@ -262,7 +265,7 @@ def _curve(
     entries = [_noise_free(row, [method(network, 0.0) for network in networks])]
     for eta in etas:
         tested = [method(network, eta) for network in networks]
-        jobs = _jobs(settings, "measures:perturbed", tested, eta, **arguments)
+        jobs = _jobs(settings, perturbed, tested, eta, **arguments)
         entries.append(Entry(row, eta, jobs))
     return entries
 
@@ -409,7 +412,7 @@ def fig2a(settings: Settings) -> list[Table]:
     sizes = {"sigma / largest magnitude": "to_max", "sigma / standard deviation": "to_std"}
     parts: dict[str, list[Entry]] = {"accuracies": [_noise_free(NOTHING, networks)]}
     for eta in settings.pick(ETAS, QUICK_ETAS):
-        jobs = _jobs(settings, "zhou:losses", networks, eta)
+        jobs = _jobs(settings, losses, networks, eta)
         parts["accuracies"].append(Entry(NOTHING, eta, jobs))
         for part in (terms, sizes):
             for row, value in part.items():
@@ -455,7 +458,7 @@ def fig2b(settings: Settings) -> list[Table]:
     ):
         jobs = {
             (model, eta): _jobs(
-                settings, "zhou:information", found, eta, passes, norm, output=output, **sample
+                settings, information, found, eta, passes, norm, output=output, **sample
             )
             for model, found in networks.items()
             for eta in etas
@@ -572,7 +575,7 @@ def fig4(settings: Settings) -> list[Table]:
     }
     curves = _curves(settings, networks, methods, etas)
     unchanged = [
-        Entry(NOTHING, eta, _jobs(settings, "zhou:quantized", networks, eta, quantize=BITS))
+        Entry(NOTHING, eta, _jobs(settings, quantized, networks, eta, quantize=BITS))
         for eta in (0.0, *etas)
     ]
     epochs = range(_retrained(networks[0]).epochs)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, random
-from ..data import Dataset
-from ..io import replacing
+from ... import __version__, random
+from ...data import Dataset
+from ...io import replacing
 
 __all__ = ["about_data", "about_versions", "finite", "write_json"]
 

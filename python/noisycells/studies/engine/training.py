@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import devices
-from ..data import Dataset, stratified_split
-from ..storage import Codec
+from ... import devices
+from ...data import Dataset, stratified_split
+from ...storage import Codec
 from .cache import Cache
 from .recipes import MODELS, Recipe
 from .report import finite
@@ -84,7 +84,7 @@ def about(trained: Trained) -> dict[str, Any]:
 
 def build(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """The untrained network of a recipe, on the CPU."""
-    from .. import torch as nct
+    from ... import torch as nct
 
     function, arguments = MODELS[recipe.model]
     shape = dataset.train_images.shape[1:]
@@ -102,7 +102,7 @@ def inject(model: nn.Module, noise: dict[str, Any], seed: int) -> Any:
 
     A codec or device is its ``to_dict()``; a list as eta is a pair (low, high).
     """
-    from .. import torch as nct
+    from ... import torch as nct
 
     arguments = dict(noise)
     if "codec" in arguments:
@@ -126,7 +126,7 @@ def _train(
     """The state of the trained model and its record; goes on from a checkpoint if there is one."""
     import torch
 
-    from .. import torch as nct
+    from ... import torch as nct
 
     begin = time.perf_counter()
     if recipe.compute == "cuda" and not torch.cuda.is_available():
@@ -188,7 +188,7 @@ def _train(
 
 
 def _consistency(form: str, weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    from .. import torch as nct
+    from ... import torch as nct
 
     if form == "features":
         return lambda model, x, y: nct.feature_consistency_loss(model, x, y, weight)
@@ -217,7 +217,7 @@ def step_seconds(recipe: Recipe, repeats: int = 5) -> float:
     import torch
     from torch.nn import functional as F
 
-    from ..torch.training.batches import channels_last
+    from ...torch.training.batches import channels_last
 
     dataset = recipe.source.load()
     model = build(recipe, dataset).to(_device(recipe)).train()

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..intervals import student_t
-from ..io import replacing
+from ...intervals import student_t
+from ...io import replacing
 from .jobs import Job
 from .report import finite
 

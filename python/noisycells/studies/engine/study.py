@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import random
-from ..channel import Channel
-from ..io import replacing
+from ... import random
+from ...channel import Channel
+from ...io import replacing
 from .cache import Cache
 from .jobs import Job, Workers, about, in_parallel, one_thread, run
 from .recipes import MODELS, Recipe, Source
