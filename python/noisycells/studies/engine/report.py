@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ... import __version__, random
+from ... import __version__, random, runtime
 from ...data import Dataset
 from ...io import replacing
 
@@ -42,6 +42,7 @@ def about_versions() -> dict[str, Any]:
         "numpy": np.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "simd_level": runtime.simd_level(),  # at another, sums in float32 round differently
     }
 
 
