@@ -20,7 +20,7 @@ pytest.importorskip("matplotlib")
 
 import noisycells as nc  # noqa: E402
 from noisycells.cli import main  # noqa: E402
-from noisycells.studies import isik  # noqa: E402
+from noisycells.studies import isik_figures, measures  # noqa: E402
 from noisycells.studies.catalogue import STUDIES  # noqa: E402
 from noisycells.studies.engine import study as engine  # noqa: E402
 from noisycells.studies.engine.recipes import Source  # noqa: E402
@@ -39,7 +39,7 @@ def run(*arguments: object) -> Result:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     """Options of a directory for results and one for networks, which all studies share."""
     directory = tmp_path_factory.mktemp("studies")
-    return ("--out", directory / "out", "--cache", directory / "cache")
+    return ("--output", directory / "out", "--cache", directory / "cache")
 
 
 def report_of(name: str, shared: tuple[object, ...], *options: object) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_names_are_those_of_the_papers() -> None:
         "isik-fig2", "isik-fig3", "isik-fig4", "isik-precision", "isik-one-cell",
     }  # fmt: skip
     listed = run("study", "--list").stdout.splitlines()
-    assert [line.partition(":")[0] for line in listed] == sorted([*STUDIES, "crossbar"])
+    assert [line.partition(":")[0] for line in listed] == sorted(STUDIES)
     for name, study in STUDIES.items():
         assert study.title in " ".join(run("study", name, "--help").stdout.split())
 
@@ -87,7 +87,7 @@ def test_tiny_run(name: str, shared: tuple[object, ...]) -> None:
             values = [value for run in entry["runs"] for value in run]
             assert all(map(math.isfinite, values)) and entry["values"] == [len(values)]
             assert entry["mean"] == pytest.approx(np.mean(values))
-            if table["unit"] == isik.ACCURACY:
+            if table["unit"] == measures.ACCURACY:
                 assert all(0 <= value <= 100 for value in values)
     out = Path(str(shared[1]))
     (file,) = out.glob(f"{name}*.json")
@@ -110,7 +110,7 @@ def test_text_is_not_too_wide(shared: tuple[object, ...]) -> None:
 
 
 def test_plan(tmp_path: Path) -> None:
-    options = ("--out", tmp_path / "out", "--cache", tmp_path / "cache", "--plan")
+    options = ("--output", tmp_path / "out", "--cache", tmp_path / "cache", "--plan")
     result = run("study", "isik-table9", *TINY, *options)
     assert result.exit_code == 0, result.output
     assert "taught by MLP" in result.stdout and "in all" in result.stdout
@@ -211,7 +211,7 @@ def test_one_cell_changes_one_thing_at_a_time(settings: Settings) -> None:
     assert in_cells.noise["codec"]["cells"] == [1, 1]
     weighted = {row for (row, _), job in jobs.items() if job.arguments.get("weighted")}
     assert weighted == {"scale of the model, by sensitivity", "scales of tensors, by sensitivity"}
-    noise_free = jobs[isik.NO_NOISE, 1.0]
+    noise_free = jobs[measures.NO_NOISE, 1.0]
     assert all(entry.inputs[1].jobs == (noise_free,) for entry in above.entries)
 
 
@@ -257,13 +257,13 @@ def test_response_and_inverse() -> None:
     """Drawn moments agree with the tables; 5 standard errors of 2000 draws at 21 points."""
     channel = nc.devices.pcm_array()
     base = {"channel": channel.to_dict(), "points": 21, "draws": 2000, "seed": 1}
-    found = {key: np.array(value) for key, value in isik.response(**base).items()}
+    found = {key: np.array(value) for key, value in isik_figures.response(**base).items()}
     error = found["std"] / math.sqrt(2000)
     assert np.all(np.abs(found["drawn_mean"] - found["mean"]) < 5 * error)
     assert np.all(np.abs(found["drawn_std"] - found["std"]) < 5 * error / math.sqrt(2))
     spread = {}
     for cells in (1, 10):
-        read = {k: np.array(v) for k, v in isik.inverted(**base, cells=cells).items()}
+        read = {k: np.array(v) for k, v in isik_figures.inverted(**base, cells=cells).items()}
         error = read["drawn_std"] / math.sqrt(2000)
         assert np.all(np.abs(read["drawn_mean"] - read["y"]) < 5 * error)
         spread[cells] = read["drawn_std"]
@@ -276,7 +276,7 @@ def test_histogram_is_of_the_weights(settings: Settings, tmp_path: Path) -> None
     from noisycells.studies.engine.recipes import isik_recipe
 
     trained = training.network(isik_recipe(settings.source, "MLP", 0, epochs=1), Cache(tmp_path))
-    found = isik.histogram(trained, limit=0.1, bins=4, small=0.03)
+    found = isik_figures.histogram(trained, limit=0.1, bins=4, small=0.03)
     weights = np.concatenate(
         [p.detach().numpy().ravel() for p in trained.model.parameters() if p.ndim > 1]
     )
@@ -311,7 +311,7 @@ adaptive_mapping = false
 
 
 def sweep_of(file: Path, *options: object) -> dict[str, Any]:
-    result = run("sweep", file, "--out", file.parent / "out", "--cache", file.parent / "cache",
+    result = run("sweep", file, "--output", file.parent / "out", "--cache", file.parent / "cache",
                  *options, "--json")  # fmt: skip
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
@@ -392,7 +392,7 @@ def test_sweep_of_crossbars(tmp_path: Path) -> None:
 def test_sweep_refuses_noise(noise: dict[str, Any], tmp_path: Path) -> None:
     grid = {name: GRID[name] for name in ("data", "subset", "test_subset", "repeats", "network")}
     (tmp_path / "noise.json").write_text(json.dumps({**grid, "noise": noise}))
-    result = run("sweep", tmp_path / "noise.json", "--out", tmp_path / "out")
+    result = run("sweep", tmp_path / "noise.json", "--output", tmp_path / "out")
     assert result.exit_code == 2 and re.search("noise.json.*(eta|nrom)", result.stderr)
     assert not (tmp_path / "out").exists()
 
@@ -421,7 +421,7 @@ def test_sweep_refuses(change: dict[str, Any], message: str, tmp_path: Path) -> 
     file = tmp_path / "grid.json"
     given = {name: value for name, value in {**GRID, **change}.items() if value is not None}
     file.write_text(json.dumps(given))
-    result = run("sweep", file, "--out", tmp_path / "out")
+    result = run("sweep", file, "--output", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1 and re.search(message, result.stderr), result.stderr
     assert not (tmp_path / "out").exists()

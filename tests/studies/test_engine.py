@@ -24,7 +24,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 import noisycells as nc  # noqa: E402
-from noisycells.studies import isik, measures  # noqa: E402
+from noisycells.studies import isik_figures, measures  # noqa: E402
 from noisycells.studies.engine import figures, html, tables, training  # noqa: E402
 from noisycells.studies.engine import study as engine  # noqa: E402
 from noisycells.studies.engine.cache import Cache, default_directory  # noqa: E402
@@ -164,15 +164,19 @@ def test_only_registered_functions_are_jobs() -> None:
 def test_a_new_process_finds_the_function(tmp_path: Path) -> None:
     """One that has imported nothing but what unpickles the job."""
     file = tmp_path / "job"
-    file.write_bytes(pickle.dumps((Job(isik.response, small_response(7)), Cache(tmp_path))))
+    file.write_bytes(pickle.dumps((Job(isik_figures.response, small_response(7)), Cache(tmp_path))))
     code = "import pickle, sys; job, cache = pickle.load(open(sys.argv[1], 'rb'));"
     code += "print(job.name, job.key, job(cache)['mean'][0])"
     done = subprocess.run(
         [sys.executable, "-c", code, file], capture_output=True, text=True, check=True
     )
-    same = Job(isik.response, small_response(7))
-    expected = isik.response(**small_response(7))["mean"][0]
-    assert done.stdout.split() == ["noisycells.studies.isik:response", same.key, str(expected)]
+    same = Job(isik_figures.response, small_response(7))
+    expected = isik_figures.response(**small_response(7))["mean"][0]
+    assert done.stdout.split() == [
+        "noisycells.studies.isik_figures:response",
+        same.key,
+        str(expected),
+    ]
 
 
 def test_jobs_have_one_thread(cache: Cache, thread_setting: None) -> None:
@@ -187,8 +191,8 @@ def test_jobs_have_one_thread(cache: Cache, thread_setting: None) -> None:
 
 
 def test_error_of_a_worker_is_the_error(tmp_path: Path, cache: Cache) -> None:
-    good = Job(isik.response, small_response(7))
-    bad = Job(isik.response, {**small_response(7), "points": -1})
+    good = Job(isik_figures.response, small_response(7))
+    bad = Job(isik_figures.response, {**small_response(7), "points": -1})
     with Workers("loky", 2)(), pytest.raises(ValueError, match="-1"):
         run([good, bad], tmp_path, cache)
     run([good], tmp_path, cache)
@@ -586,7 +590,7 @@ def test_losses_that_are_not_finite(source: Source, cache: Cache) -> None:
 
 
 def test_report_files(alone: dict[str, Any], tmp_path: Path) -> None:
-    file = engine.write(alone, tmp_path)
+    file = engine.write(STUDY, alone, tmp_path)
     assert file.name == "two-digits-MLP-pcm_array.json"
     assert json.loads(file.read_text()) == alone
     with file.with_suffix(".csv").open(newline="") as stream:

@@ -17,10 +17,10 @@ import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells import random  # noqa: E402
 from noisycells.intervals import student_t  # noqa: E402
-from noisycells.studies import measures, zhou  # noqa: E402
+from noisycells.studies import measures, zhou, zhou_losses, zhou_retraining  # noqa: E402
 from noisycells.studies.engine import training  # noqa: E402
 from noisycells.studies.engine.cache import Cache  # noqa: E402
-from noisycells.studies.engine.jobs import Job, job  # noqa: E402
+from noisycells.studies.engine.jobs import Job, about, job  # noqa: E402
 from noisycells.studies.engine.recipes import Recipe, Source, isik_recipe  # noqa: E402
 from noisycells.studies.engine.study import Settings  # noqa: E402
 from noisycells.studies.engine.tables import (  # noqa: E402
@@ -32,7 +32,7 @@ from noisycells.studies.engine.tables import (  # noqa: E402
 )
 from noisycells.studies.engine.training import Trained  # noqa: E402
 
-STUDIES = {study.name: study for study in zhou.STUDIES}
+STUDIES = {study.name: study for study in (*zhou_losses.STUDIES, *zhou_retraining.STUDIES)}
 
 
 @job
@@ -149,7 +149,7 @@ def test_losses_by_hand(trained: Trained) -> None:
     """One noisy copy: W + eta (W_max - W_min) N(0, 1), cross entropies by their formulas."""
     seed, eta = 3, 0.1
     noise = {"eta": eta, "norm": "range"}
-    found = zhou.losses(trained, noise=noise, repeats=2, seed=seed)
+    found = zhou_losses.losses(trained, noise=noise, repeats=2, seed=seed)
     images = torch.from_numpy(trained.dataset.normalize(trained.dataset.test_images))
     labels = torch.from_numpy(trained.dataset.test_labels)
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_losses_by_hand(trained: Trained) -> None:
 
 
 def test_losses_without_noise(trained: Trained) -> None:
-    found = zhou.losses(trained, noise={"eta": 0.0, "norm": "range"}, repeats=2, seed=0)
+    found = zhou_losses.losses(trained, noise={"eta": 0.0, "norm": "range"}, repeats=2, seed=0)
     assert found["labels"] == [1.0, 1.0]
     assert found["outputs"] == pytest.approx([0.0, 0.0], abs=1e-6)
     assert found["accuracies"] == [pytest.approx(trained.record["accuracy"])] * 2
@@ -193,23 +193,23 @@ def test_information_without_noise_and_in_noise(trained: Trained, output: str) -
     0.014 of 0, standard deviation 0.008; 0.2 and 0.06 are demanded.
     """
     options = {"output": output, "images": 100, "subsets": 2, "repeats": 20, "seed": 1}
-    quiet = zhou.information(trained, noise={"eta": 0.0, "norm": "range"}, **options)
+    quiet = zhou_losses.information(trained, noise={"eta": 0.0, "norm": "range"}, **options)
     assert quiet["plug_in"] == pytest.approx([1.0, 1.0])
     assert quiet["bits"][0] != quiet["bits"][1]  # of other images
     assert all(0 < bits <= math.log2(100) for bits in quiet["bits"])
-    loud = zhou.information(trained, noise={"eta": 5.0, "norm": "range"}, **options)
+    loud = zhou_losses.information(trained, noise={"eta": 5.0, "norm": "range"}, **options)
     assert loud["bits"] == quiet["bits"]
     assert all(0 < share < 0.2 for share in loud["plug_in"])
     assert all(abs(share) < 0.06 for share in loud["corrected"])
     with pytest.raises(ValueError, match="images: expected at most 300, got 301"):
-        zhou.information(trained, noise={"eta": 0.0}, **{**options, "images": 301})
+        zhou_losses.information(trained, noise={"eta": 0.0}, **{**options, "images": 301})
 
 
 def test_quantized_without_retraining(settings: Settings, cache: Cache) -> None:
     """Weights on 15 levels, and the accuracy that quantize() gives by itself."""
     recipe = isik_recipe(settings.source, "MLP", 0, epochs=8)
-    found = zhou.quantized(
-        training.network(recipe, cache), quantize=zhou.BITS, noise={"eta": 0.0, "norm": "range"},
+    found = zhou_retraining.quantized(
+        training.network(recipe, cache), quantize=zhou_retraining.BITS, noise={"eta": 0.0, "norm": "range"},
         repeats=2, seed=0,
     )  # fmt: skip
     again = training.network(recipe, cache)
@@ -239,7 +239,7 @@ def test_matched_noise(settings: Settings) -> None:
         (job,) = entry.jobs
         recipe = recipes[entry.row, entry.column]
         if entry.column == 0.0:
-            assert job.function == "noisycells.studies.training:about"
+            assert job == about(recipe)
             continue
         assert job.arguments["noise"] == {"eta": entry.column, "norm": "range"}
         if entry.row == zhou.NOTHING:
