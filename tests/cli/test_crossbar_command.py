@@ -17,6 +17,7 @@ pytest.importorskip("matplotlib")
 
 from noisycells import data, devices  # noqa: E402
 from noisycells.cli import main  # noqa: E402
+from noisycells.studies.crossbar_view import format_crossbars  # noqa: E402
 
 
 @pytest.fixture(scope="module")

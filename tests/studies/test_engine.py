@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -344,6 +345,32 @@ def test_networks_are_shared_between_studies(
     other = dataclasses.replace(settings, repeats=3)
     report = engine.run_study(STUDY, other, tmp_path / "two", cache)
     assert len(report["tables"][0]["entries"][0]["runs"][0]) == 3
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from noisycells.cli import main
+main(sys.argv[2:], prog_name="noisycells")
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_study_goes_on(tmp_path: Path) -> None:
+    """Files that may not grow fail as on a full disk: first a checkpoint, then a figure."""
+    tiny = ("--epochs", "1", "--subset", "100", "--test-subset", "50", "--quick")
+    options = (*tiny, "--cache", tmp_path / "cache", "-o", tmp_path / "out")
+    stopped = []
+    for name, limit in (("isik-fig3", 20_000), ("isik-fig1", 20_000), ("isik-fig1", 10**9)):
+        command = [sys.executable, "-c", LIMITED, str(limit), "study", name, *map(str, options)]
+        command += ["--model", "MLP"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        stopped.append((done.returncode, done.stderr))
+    (code, message), (second_code, second), (last_code, last) = stopped
+    assert code == second_code == 2
+    assert re.fullmatch(r"noisycells: .* too large: '.*cache/\w+\.checkpoint'\n", message), message
+    assert re.fullmatch(r"noisycells: .* too large: '.*isik-fig1.*\.png'\n", second), second
+    assert last_code == 0 and "Wrote isik-fig1" in last
+    assert not list((tmp_path / "cache").iterdir())
 
 
 # --------------------------------------------------------------------------- networks

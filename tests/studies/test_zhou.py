@@ -209,8 +209,8 @@ def test_quantized_without_retraining(settings: Settings, cache: Cache) -> None:
     """Weights on 15 levels, and the accuracy that quantize() gives by itself."""
     recipe = isik_recipe(settings.source, "MLP", 0, epochs=8)
     found = zhou_retraining.quantized(
-        training.network(recipe, cache), quantize=zhou_retraining.BITS, noise={"eta": 0.0, "norm": "range"},
-        repeats=2, seed=0,
+        training.network(recipe, cache), quantize=zhou_retraining.BITS,
+        noise={"eta": 0.0, "norm": "range"}, repeats=2, seed=0,
     )  # fmt: skip
     again = training.network(recipe, cache)
     data = again.dataset

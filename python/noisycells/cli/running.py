@@ -182,14 +182,12 @@ def study_command(
     ----------
     about : Study
         What the command says of itself, and what it runs without `make`.
-    name : str, optional
+    name, description : str, optional
         Default: the study's.
     make : callable, optional
         The study with the values of its own options, by name.
     own : sequence of options
         Besides those of all studies.
-    description : str, optional
-        Default: the study's.
     directory : str
         Where reports go unless the user says otherwise.
     """

@@ -175,21 +175,7 @@ def read_grid(file: Path) -> Grid:
     (kind,) = kinds
     if kind == "noise" and "devices" in values:
         raise ValueError(f"{file}: expected noise, or devices and codec, got both")
-    axes = {
-        f"{part}.{name}": value if isinstance(value, list) else [value]
-        for part in ("network", kind)
-        for name, value in values.get(part, {}).items()
-    }
-    if kind == "noise" and "noise.eta" not in axes:
-        raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
-    if kind == "crossbar":
-        axes.setdefault("crossbar.seconds", [None])
-    if kind != "noise":
-        found = values.get("devices", "pcm_array" if kind == "codec" else "pcm_joshi2020")
-        axes["devices"] = found if isinstance(found, list) else [found]
-    empty = [name for name, axis in axes.items() if not axis]
-    if empty:
-        raise ValueError(f"{file}: {empty[0]}: expected at least one value, got none")
+    axes = _axes(file, values, kind)
     varied = [name for name, axis in axes.items() if len(axis) > 1]
     columns = values.get("columns", varied[-1] if varied else [*axes][-1])
     if columns not in axes:
@@ -217,6 +203,26 @@ def read_grid(file: Path) -> Grid:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
     return grid
+
+
+def _axes(file: Path, values: Mapping[str, Any], kind: str) -> dict[str, list[Any]]:
+    """Values of every setting by its dotted name."""
+    axes = {
+        f"{part}.{name}": value if isinstance(value, list) else [value]
+        for part in ("network", kind)
+        for name, value in values.get(part, {}).items()
+    }
+    if kind == "noise" and "noise.eta" not in axes:
+        raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
+    if kind == "crossbar":
+        axes.setdefault("crossbar.seconds", [None])
+    if kind != "noise":
+        found = values.get("devices", "pcm_array" if kind == "codec" else "pcm_joshi2020")
+        axes["devices"] = found if isinstance(found, list) else [found]
+    empty = [name for name, axis in axes.items() if not axis]
+    if empty:
+        raise ValueError(f"{file}: {empty[0]}: expected at least one value, got none")
+    return axes
 
 
 def _read(file: Path) -> dict[str, Any]:

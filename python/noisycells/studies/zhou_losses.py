@@ -145,7 +145,6 @@ def fig2b(settings: Settings) -> list[Table]:
     networks = {model: zhou.clean(settings, model) for model in models}
     images, subsets = settings.pick(200, 100), settings.pick(5, 2)
     passes = images * subsets / len(settings.source.load().test_images)
-    sample = {"images": images, "subsets": subsets}
     ratio = "mutual information / that without noise"
     estimates = {"plug_in": "plug-in", "corrected": "Miller-Madow", "chance": "pure chance"}
     by_range = "range", zhou.ETA, settings.pick(zhou.ETAS, zhou.QUICK_ETAS)
@@ -158,7 +157,15 @@ def fig2b(settings: Settings) -> list[Table]:
     ):
         jobs = {
             (model, eta): zhou.jobs_of(
-                settings, information, found, eta, passes, norm, output=output, **sample
+                settings,
+                information,
+                found,
+                eta,
+                passes,
+                norm,
+                output=output,
+                images=images,
+                subsets=subsets,
             )
             for model, found in networks.items()
             for eta in etas

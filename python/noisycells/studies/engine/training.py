@@ -140,15 +140,7 @@ def _train(
         # Ranges of quantization begin anew where the start had none.
         model.load_state_dict(start.state_dict(), strict=recipe.quantize == recipe.start.quantize)
     model.to(recipe.compute)
-    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
-    rows, validation_rows = stratified_split(labels, VALIDATION, recipe.seed)
-    loader = nct.batches(
-        images[rows], labels[rows], recipe.batch, augment=recipe.augment, layout="channels_last"
-    )
-    validation = nct.batches(
-        images[validation_rows], labels[validation_rows], 500, shuffle=False,
-        layout="channels_last",
-    )  # fmt: skip
+    loader, validation = _loaders(recipe, dataset)
     cache.directory.mkdir(parents=True, exist_ok=True)
     checkpoint = cache.directory / f"{recipe.key}.checkpoint"
     arguments: dict[str, Any] = {
@@ -185,6 +177,21 @@ def _train(
         "recipe": recipe.describe(),
         "seconds": time.perf_counter() - begin,
     }
+
+
+def _loaders(recipe: Recipe, dataset: Dataset) -> tuple[Any, Any]:
+    """Batches to train on and to choose the epoch by."""
+    from ... import torch as nct
+
+    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
+    rows, others = stratified_split(labels, VALIDATION, recipe.seed)
+    layout: Any = "channels_last"
+    return (
+        nct.batches(
+            images[rows], labels[rows], recipe.batch, augment=recipe.augment, layout=layout
+        ),
+        nct.batches(images[others], labels[others], 500, shuffle=False, layout=layout),
+    )
 
 
 def _consistency(form: str, weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
