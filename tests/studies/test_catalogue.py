@@ -161,6 +161,28 @@ def test_report_command(shared: tuple[object, ...], tmp_path: Path) -> None:
     assert run("report", tmp_path).exit_code == 2
 
 
+RECORDED = Path(__file__).parents[2] / "bench" / "results" / "studies"
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="recorded results are in the source tree")
+def test_recorded_results_have_their_pages() -> None:
+    """Those of strategies and crossbars, too; and their text is made of them."""
+    from noisycells.studies.engine import html
+
+    reports = html.find_reports(RECORDED / "fashion-mnist")
+    page = html.page(reports)
+    studies = [report["study"] for report in reports.values()]
+    assert studies.count("strategies") == 3 and studies.count("crossbar") == 1
+    assert all(f'id="{file.stem}"' in page for file in reports)
+    for report in reports.values():
+        if report["study"] in ("strategies", "crossbar"):
+            text = STUDIES[report["study"]].text(report)
+            assert "with 80 % of the weights pruned" in " ".join(text.split())
+    (crossbar,) = (r for r in reports.values() if r["study"] == "crossbar")
+    text = STUDIES["crossbar"].text(crossbar)
+    assert "90.43±0.26 90.14±0.34 89.82±0.40* 89.54±0.51*" in " ".join(text.split())
+
+
 # --------------------------------------------------------------------------- Isik et al.
 
 

@@ -69,6 +69,22 @@ def test_entries_of_several_networks() -> None:
     assert ["b", "7.5"] in lines
 
 
+def test_text_is_as_wide_as_the_terminal(
+    alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most: every column is there, in blocks that fit."""
+    entry = {**alone["tables"][0]["entries"][0]}
+    entries = [{**entry, "column": float(column)} for column in range(8)]
+    table = {**alone["tables"][0], "entries": entries, "note": "words " * 30}
+    widths = {}
+    for width in (40, 60, 500):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = tables.format_tables({**alone, "tables": [table]}).splitlines()
+        widths[width] = max(map(len, lines))
+        assert sum(line.count(tables.number(entry)) for line in lines) == 8
+    assert widths[40] <= 40 < widths[60] <= 60 < widths[500] <= tables.WIDTH
+
+
 def test_small_numbers_have_more_decimals() -> None:
     entry = {"row": "", "column": 1, "spread": 0.00123, "paper": None, "runs": []}
     assert tables.number({**entry, "mean": 0.0573, "half_width": 0.0012}) == "0.0573 ±0.0012"
