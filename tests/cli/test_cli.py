@@ -293,16 +293,20 @@ def test_demo(tmp_path: Path, images: Path) -> None:
     pytest.importorskip("matplotlib")
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--data", images, "--cache", tmp_path / "networks")
-    table = succeed(*DEMO, *options, "--output", first)
+    table = succeed(*DEMO, *options, "-o", first)
     printed = succeed(*DEMO, *options, "--output", second, "--json")
     assert "LeNet on few-digits" in table and "+ adaptive redundancy" not in table
     assert table.count("redundancy") == 2  # a heading for accuracy and one for cost
-    for name in ("strategies.json", "strategies.csv", "strategies.png"):
+    (stem,) = (file.stem for file in first.glob("*.csv"))
+    assert stem.startswith("strategies-few-digits") and stem.endswith("-LeNet-pcm_array")
+    for name in (f"{stem}.json", f"{stem}.csv", f"{stem}.png", "index.html"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     report = json.loads(printed)
-    assert report == json.loads((first / "strategies.json").read_text())
+    assert report == json.loads((first / f"{stem}.json").read_text())
     assert report["settings"]["scope"] == "tensor" and report["channel"]["name"] == "pcm_array"
-    for entry in report["entries"]:
+    entries = [e for e in report["tables"][0]["entries"] if e["row"] != "no noise"]
+    assert len(entries) == 2 * 5
+    for entry in entries:
         assert f"{entry['mean']:.2f} ±{entry['half_width']:.2f}" in table
 
 
@@ -322,7 +326,8 @@ def test_demo_on_the_embedded_digits_in_a_process_of_its_own(tmp_path: Path) -> 
     assert "LeNet on digits, 1347 training and 450 test images." in done.stdout
     assert "seed 3" in done.stdout and "rram_mlc_3bit" in done.stdout
     names = sorted(path.name for path in (tmp_path / "noisycells-demo").iterdir())
-    assert names == ["strategies.csv", "strategies.json", "strategies.png"]
+    stem = "strategies-digits-LeNet-rram_mlc_3bit"
+    assert names == ["index.html", "jobs", f"{stem}.csv", f"{stem}.json", f"{stem}.png"]
 
 
 def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:

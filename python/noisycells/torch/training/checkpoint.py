@@ -94,8 +94,10 @@ class TrainingState:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "drawn": drawn,
         }
+        content = io.BytesIO()  # torch's own writing would hide that the disk is full
+        torch.save(state, content)
         with replacing(path) as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())
 
     def resume(self, path: Path, epochs: int) -> None:
         """Take up the state of the file, if there is one.

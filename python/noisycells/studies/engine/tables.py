@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..intervals import student_t
-from ..io import replacing
+from ...intervals import student_t
+from ...io import replacing
 from .jobs import Job
 from .report import finite
 
@@ -30,7 +31,7 @@ __all__ = [
     "write_csv",
 ]
 
-WIDTH = 100  # of printed tables, in characters
+WIDTH = 100  # of printed tables where the terminal is not narrower, in characters
 SHOWN = 16  # columns printed at most
 PAPER = "  (paper)"
 
@@ -49,6 +50,8 @@ class Entry:
         Where a job's result has the number, or a list of them: keys and indices joined by "/".
     paper : float, optional
         What the paper has here.
+    optional : bool
+        Whether there is no such entry where a result has no such number.
     """
 
     row: str
@@ -56,6 +59,7 @@ class Entry:
     jobs: tuple[Job, ...]
     value: str = "accuracies"
     paper: float | None = None
+    optional: bool = False
 
     def runs(self, results: Mapping[str, Any]) -> list[list[float]]:
         """Its values, a list for each training seed."""
@@ -171,7 +175,12 @@ def assemble(table: Table, results: Mapping[str, Any]) -> dict[str, Any]:
     """
     entries = []
     for entry in table.entries:
-        runs = entry.runs(results)
+        try:
+            runs = entry.runs(results)
+        except KeyError:
+            if isinstance(entry, Entry) and entry.optional:
+                continue
+            raise
         means = [float(np.mean(run)) for run in runs]
         spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
         numbers = finite((float(np.mean(means)), pooled_interval(runs), spread))
@@ -219,17 +228,21 @@ def grid(
 
 
 def format_tables(report: Mapping[str, Any]) -> str:
-    """The tables of a report as text; the paper's numbers stand below ours, in brackets."""
-    lines = [*textwrap.wrap(f"{report['title']} ({report['source']})", WIDTH)]
+    """The tables of a report as text; the paper's numbers stand below ours, in brackets.
+
+    It is as wide as the terminal at most.
+    """
+    limit = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    lines = [*textwrap.wrap(f"{report['title']} ({report['source']})", limit)]
     for table in report["tables"]:
-        lines += ["", *textwrap.wrap(f"{table['title']}: {table['unit']}", WIDTH)]
-        lines += _table_lines(table)
+        lines += ["", *textwrap.wrap(f"{table['title']}: {table['unit']}", limit)]
+        lines += _table_lines(table, limit)
         if table["note"]:
-            lines += textwrap.wrap(table["note"], WIDTH)
+            lines += textwrap.wrap(table["note"], limit)
     return "\n".join(lines)
 
 
-def _table_lines(table: Mapping[str, Any]) -> list[str]:
+def _table_lines(table: Mapping[str, Any], limit: int) -> list[str]:
     rows, columns, entries = grid(table)
     names = {column: column_name(column) for column in columns}
     texts = {place: number(entry) for place, entry in entries.items()}
@@ -249,7 +262,7 @@ def _table_lines(table: Mapping[str, Any]) -> list[str]:
     if every > 1:
         lines.append(f"One column of {every}; all are in the CSV file.")
         columns = columns[::every]
-    across = max(1, (WIDTH - first) // width)
+    across = max(1, (limit - first) // width)
     for block in (columns[i : i + across] for i in range(0, len(columns), across)):
         add(table["columns"], (names[column] for column in block))
         for row in rows:

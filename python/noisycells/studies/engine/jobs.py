@@ -1,13 +1,12 @@
 """Independent jobs on any joblib backend, each run once: results are kept and found again.
 
-A job is a function by its name and arguments of JSON types; its result is of JSON types and
-depends on nothing else. Every job has one thread of torch and of the compiled core, and a process
-has one job at a time, so results do not depend on the backend or the number of workers.
+A job is a function and arguments of JSON types; its result is of JSON types and depends on nothing
+else. Every job has one thread of torch and of the compiled core, and a process has one job at a
+time, so results do not depend on the backend or the number of workers.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import threading
 import time
@@ -16,16 +15,39 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .. import runtime
+from ... import runtime
 from .cache import Cache
 from .recipes import Recipe, content_key
 from .report import write_json
+from .training import Trained, network
+from .training import about as about_network
 
-__all__ = ["Job", "Workers", "about", "one_thread", "run"]
+__all__ = ["Job", "Workers", "about", "job", "one_thread", "run"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _one_at_a_time = threading.Lock()
+_names: dict[Callable[..., Any], str] = {}  # of all functions that are jobs
+
+
+def job(function: Function) -> Function:
+    """Register a function as one that jobs call; a decorator, which leaves it as it is.
+
+    Workers find it by its module and name, and results are kept under them, so it has to stand at
+    the top of a module that can be imported.
+
+    Raises
+    ------
+    ValueError
+        If it stands elsewhere.
+    """
+    name = f"{function.__module__}:{function.__qualname__}"
+    if not name.partition(":")[2].isidentifier() or function.__module__ == "__main__":
+        raise ValueError(f"job: expected a function at the top of an imported module, got {name}")
+    _names[function] = name
+    return function
 
 
 @dataclass(frozen=True)
@@ -34,9 +56,9 @@ class Job:
 
     Parameters
     ----------
-    function : str
-        Module and name, such as ``"noisycells.studies.isik:stored"``. It is called with the
-        network of `recipe`, where there is one, and with `arguments` as keywords.
+    function : callable
+        One that is registered with :func:`job`. It is called with the network of `recipe`, where
+        there is one, and with `arguments` as keywords.
     arguments : dict
         Of JSON types.
     recipe : Recipe, optional
@@ -46,31 +68,42 @@ class Job:
         is.
     """
 
-    function: str
+    function: Callable[..., Any]
     arguments: dict[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = None
     passes: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.function not in _names:
+            raise ValueError(f"function: expected one registered as a job, got {self.function!r}")
+
+    @property
+    def name(self) -> str:
+        """Module and name of the function, such as ``noisycells.studies.measures:stored``."""
+        return _names[self.function]
 
     @cached_property
     def key(self) -> str:
         """Names the result."""
         network = None if self.recipe is None else self.recipe.key
-        return content_key(self.function, self.arguments, network)
+        return content_key(self.name, self.arguments, network)
 
     def __call__(self, cache: Cache) -> Any:
         """Run it here, in one thread; other threads of this process wait."""
-        from .training import network
-
-        module, _, name = self.function.partition(":")
-        function = getattr(importlib.import_module(module), name)
         with _one_at_a_time, one_thread():
-            about = () if self.recipe is None else (network(self.recipe, cache),)
-            return function(*about, **self.arguments)
+            trained = () if self.recipe is None else (network(self.recipe, cache),)
+            return self.function(*trained, **self.arguments)
+
+
+@job
+def noise_free(trained: Trained) -> dict[str, Any]:
+    """How a network was trained, and its accuracy without noise in percent."""
+    return about_network(trained)
 
 
 def about(recipe: Recipe) -> Job:
     """The job whose result says how a network was trained and how good it is without noise."""
-    return Job("noisycells.studies.training:about", recipe=recipe)
+    return Job(noise_free, recipe=recipe)
 
 
 @contextmanager
@@ -222,5 +255,5 @@ def in_parallel(jobs: dict[str, Job], cache: Cache) -> Iterator[tuple[str, dict[
 def _timed(key: str, job: Job, cache: Cache) -> tuple[str, dict[str, Any]]:
     start = time.perf_counter()
     result = job(cache)
-    about = {"function": job.function, "arguments": job.arguments}
+    about = {"function": job.name, "arguments": job.arguments}
     return key, {**about, "result": result, "seconds": time.perf_counter() - start}

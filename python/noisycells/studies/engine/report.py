@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, random
-from ..data import Dataset
-from ..io import replacing
+from ... import __version__, random, runtime
+from ...data import Dataset
+from ...io import replacing
 
 __all__ = ["about_data", "about_versions", "finite", "write_json"]
 
@@ -42,6 +42,7 @@ def about_versions() -> dict[str, Any]:
         "numpy": np.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "simd_level": runtime.simd_level(),  # at another, sums in float32 round differently
     }
 
 

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..io import replacing
+from ...io import replacing
 from .figures import about
 from .tables import column_name, fixed, grid, number
 

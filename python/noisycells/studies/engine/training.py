@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import devices
-from ..data import Dataset, stratified_split
-from ..storage import Codec
+from ... import devices
+from ...data import Dataset, stratified_split
+from ...storage import Codec
 from .cache import Cache
 from .recipes import MODELS, Recipe
 from .report import finite
@@ -84,7 +84,7 @@ def about(trained: Trained) -> dict[str, Any]:
 
 def build(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """The untrained network of a recipe, on the CPU."""
-    from .. import torch as nct
+    from ... import torch as nct
 
     function, arguments = MODELS[recipe.model]
     shape = dataset.train_images.shape[1:]
@@ -102,7 +102,7 @@ def inject(model: nn.Module, noise: dict[str, Any], seed: int) -> Any:
 
     A codec or device is its ``to_dict()``; a list as eta is a pair (low, high).
     """
-    from .. import torch as nct
+    from ... import torch as nct
 
     arguments = dict(noise)
     if "codec" in arguments:
@@ -126,7 +126,7 @@ def _train(
     """The state of the trained model and its record; goes on from a checkpoint if there is one."""
     import torch
 
-    from .. import torch as nct
+    from ... import torch as nct
 
     begin = time.perf_counter()
     if recipe.compute == "cuda" and not torch.cuda.is_available():
@@ -140,15 +140,7 @@ def _train(
         # Ranges of quantization begin anew where the start had none.
         model.load_state_dict(start.state_dict(), strict=recipe.quantize == recipe.start.quantize)
     model.to(recipe.compute)
-    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
-    rows, validation_rows = stratified_split(labels, VALIDATION, recipe.seed)
-    loader = nct.batches(
-        images[rows], labels[rows], recipe.batch, augment=recipe.augment, layout="channels_last"
-    )
-    validation = nct.batches(
-        images[validation_rows], labels[validation_rows], 500, shuffle=False,
-        layout="channels_last",
-    )  # fmt: skip
+    loader, validation = _loaders(recipe, dataset)
     cache.directory.mkdir(parents=True, exist_ok=True)
     checkpoint = cache.directory / f"{recipe.key}.checkpoint"
     arguments: dict[str, Any] = {
@@ -187,8 +179,23 @@ def _train(
     }
 
 
+def _loaders(recipe: Recipe, dataset: Dataset) -> tuple[Any, Any]:
+    """Batches to train on and to choose the epoch by."""
+    from ... import torch as nct
+
+    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
+    rows, others = stratified_split(labels, VALIDATION, recipe.seed)
+    layout: Any = "channels_last"
+    return (
+        nct.batches(
+            images[rows], labels[rows], recipe.batch, augment=recipe.augment, layout=layout
+        ),
+        nct.batches(images[others], labels[others], 500, shuffle=False, layout=layout),
+    )
+
+
 def _consistency(form: str, weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    from .. import torch as nct
+    from ... import torch as nct
 
     if form == "features":
         return lambda model, x, y: nct.feature_consistency_loss(model, x, y, weight)
@@ -217,7 +224,7 @@ def step_seconds(recipe: Recipe, repeats: int = 5) -> float:
     import torch
     from torch.nn import functional as F
 
-    from ..torch.training.batches import channels_last
+    from ...torch.training.batches import channels_last
 
     dataset = recipe.source.load()
     model = build(recipe, dataset).to(_device(recipe)).train()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io import replacing
+from ...io import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor

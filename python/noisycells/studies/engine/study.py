@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import _arguments
-from ..channel import Channel
-from ..io import replacing
+from ... import _arguments, devices
+from ...channel import Channel
+from ...io import replacing
 from .cache import Cache
+from .figures import plot
 from .jobs import Job, Workers, about, in_parallel, one_thread, run
 from .recipes import MODELS, Recipe, Source
 from .report import about_data, about_versions, write_json
-from .tables import Table, assemble, write_csv
+from .tables import Table, assemble, format_tables, write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Plan", "Settings", "Study", "plan", "run_study", "write"]
 
@@ -33,7 +37,7 @@ class Settings:
     source : Source
         The images.
     channel : Channel
-        The cells, of studies that store weights.
+        The cells, of studies that store weights. Default: ``pcm_array``.
     model, teacher : str
         The networks. Default: the study's.
     seed : int
@@ -53,7 +57,7 @@ class Settings:
     """
 
     source: Source
-    channel: Channel
+    channel: Channel = field(default_factory=devices.pcm_array)
     model: str = ""
     teacher: str = ""
     seed: int = 0
@@ -118,6 +122,11 @@ class Study:
         The network to distil from, if there is one.
     in_cells : bool
         Whether the cells of the settings count.
+    options : callable
+        What else decides the tables of some settings, as plain JSON types; stands with the
+        settings in the report.
+    text, draw : callable
+        The report as text and as a figure. Default: as every table is printed and drawn.
     """
 
     name: str
@@ -128,6 +137,9 @@ class Study:
     teacher: str = ""
     quick_teacher: str = ""
     in_cells: bool = True
+    options: Callable[[Settings], dict[str, Any]] = lambda settings: {}
+    text: Callable[[Mapping[str, Any]], str] = format_tables
+    draw: Callable[[Mapping[str, Any]], Figure] = plot
 
     @property
     def title(self) -> str:
@@ -187,12 +199,7 @@ def run_study(
     kept = out / "jobs"
     kept.mkdir(parents=True, exist_ok=True)  # better refused now than after the training
     stages = _stages(jobs, kept, cache)
-    recipes = {
-        recipe.key: recipe
-        for job in jobs
-        if job.recipe is not None
-        for recipe in job.recipe.lineage()
-    }
+    recipes = _networks(jobs)
     networks = {key: about(recipe) for key, recipe in recipes.items()}
     everything = {job.key: job for job in (*networks.values(), *jobs)}
     with workers() if workers is not None else nullcontext():
@@ -208,7 +215,7 @@ def run_study(
         "source": study.source,
         "data": about_data(settings.source.load()),
         "channel": settings.channel.to_dict() if study.in_cells else None,
-        "settings": settings.to_dict(),
+        "settings": {**settings.to_dict(), **study.options(settings)},
         "versions": about_versions(),
         "networks": [
             {"key": key, **results[job.key], "recipe": recipes[key].describe()}
@@ -222,6 +229,12 @@ def _jobs(tables: Iterable[Table]) -> list[Job]:
     """All different jobs."""
     found = (job for table in tables for entry in table.entries for job in entry.jobs)
     return [*{job.key: job for job in found}.values()]
+
+
+def _networks(jobs: Iterable[Job]) -> dict[str, Recipe]:
+    """All different networks, by their keys, each after those it needs."""
+    recipes = (job.recipe for job in jobs if job.recipe is not None)
+    return {recipe.key: recipe for last in recipes for recipe in last.lineage()}
 
 
 def _stages(jobs: Iterable[Job], kept: Path, cache: Cache) -> list[list[Recipe]]:
@@ -241,14 +254,12 @@ def _stages(jobs: Iterable[Job], kept: Path, cache: Cache) -> list[list[Recipe]]
     return [[r for r in needed.values() if r.depth == depth] for depth in depths]
 
 
-def write(report: dict[str, Any], out: Path) -> Path:
-    """Write a report as JSON, CSV and PNG; the JSON file.
+def write(study: Study, report: dict[str, Any], out: Path) -> Path:
+    """Write the report of a study as JSON, CSV and PNG; the JSON file.
 
     They are named by the study, by data, model, teacher and cells where these count, and by
     whether it was quick.
     """
-    from .figures import plot
-
     out.mkdir(parents=True, exist_ok=True)
     names = [report["study"]]
     if report["networks"]:
@@ -260,7 +271,7 @@ def write(report: dict[str, Any], out: Path) -> Path:
         names.append("quick")
     file = out / ("-".join(filter(None, names)) + ".json")
     with replacing(file.with_suffix(".png")) as picture:
-        plot(report).savefig(picture, format="png", dpi=110)
+        study.draw(report).savefig(picture, format="png", dpi=110)
     write_csv(report, file.with_suffix(".csv"))
     write_json(report, file)
     return file

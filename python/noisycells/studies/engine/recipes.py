@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, _arguments, data, random
+from ... import __version__, _arguments, data, random
 
 __all__ = ["MODELS", "Recipe", "Source", "content_key", "isik_recipe", "pruned_recipe"]
 
