@@ -305,6 +305,7 @@ def pack_bits(codes: NDArray[np.integer], width: int) -> NDArray[np.uint8]:
 
 
 def unpack_bits(buffer: NDArray[np.uint8], width: int, count: int) -> NDArray[np.uint16]:
+    """The codes of :func:`pack_bits`."""
     bits = np.unpackbits(buffer, bitorder="little", count=count * width).reshape(count, width)
     result: NDArray[np.uint16] = (bits.astype(np.uint16) << np.arange(width, dtype=np.uint16)).sum(
         axis=1, dtype=np.uint16
