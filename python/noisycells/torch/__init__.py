@@ -42,6 +42,7 @@ from .store import load, store
 from .training.batches import Batches, batches
 from .training.distill import distill, distillation_loss
 from .training.fit import TrainingRecord, accuracy, build, fit, train
+from .training.rate import RateRecord, rate_control, rate_train
 from .training.rivals import (
     clip_weights,
     consistency_loss,
@@ -65,6 +66,7 @@ __all__ = [
     "LeNetWide",
     "MutualInformation",
     "Noise",
+    "RateRecord",
     "ResNet",
     "ResNet18",
     "ResNet20",
@@ -96,6 +98,8 @@ __all__ = [
     "mutual_information",
     "program",
     "quantize",
+    "rate_control",
+    "rate_train",
     "recalibrate_batchnorm",
     "restore",
     "sensitivity",
