@@ -22,6 +22,7 @@ from .crossbar.operator import crossbar_linear
 from .crossbar.report import estimate, summary
 from .measure.evaluate import Evaluation, evaluate
 from .measure.information import MutualInformation, mutual_information
+from .measure.moments import input_moments
 from .measure.sensitivity import sensitivity
 from .models import (
     MLP,
@@ -92,6 +93,7 @@ __all__ = [
     "fit",
     "fold_batchnorm",
     "inject_noise",
+    "input_moments",
     "load",
     "magnitude_prune",
     "make_permanent",

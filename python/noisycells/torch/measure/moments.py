@@ -1,0 +1,141 @@
+"""Second moments of the inputs of a model's layers: how errors of weights act together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ... import _arguments as arguments
+from ..checks import check_filter, check_module
+from ..crossbar.patches import Geometry, patches
+from ..inputs import call, each_batch, inputs_of, moved
+from ..modes import evaluating
+from ..training.fit import device_of
+
+__all__ = ["input_moments"]
+
+KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+ELEMENTS = 1 << 24  # of the patches of a convolution at a time
+
+
+def input_moments(
+    model: nn.Module,
+    batches: Any,
+    *,
+    filter_fn: Callable[[nn.Module, str], bool] | None = None,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Mean products of the inputs of each layer, H = E[x x^T], by the name of its weight.
+
+    Errors E of the rows of a weight, flattened from its second dimension on, move the layer's
+    outputs by a mean square of sum_r E_r H E_r^T. The data runs through the model in ``eval()``,
+    one batch at a time; of no batch anything is kept but these sums.
+
+    - Linear: x is the input vector; H has shape (in, in).
+    - Convolutions: x is a patch, in the order of ``weight.flatten(1)``; with groups H is the mean
+      over these.
+    - Embedding: x has a one where the token is, so H is diagonal and its diagonal is returned,
+      shape (num_embeddings,): how often each token occurs.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it was.
+    batches : Tensor, mapping or iterable
+        Inputs of the model: one tensor or dict; or batches of them, such as a ``DataLoader``, with
+        labels or without.
+    filter_fn : callable, optional
+        ``filter_fn(module, name)``: False for layers to leave out.
+
+    Returns
+    -------
+    dict of str to ndarray of float64
+        A layer used several times has the mean over all uses.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such layer, or one saw no data or not finite ones.
+    """
+    check_module(model)
+    check_filter(filter_fn)
+    sums = {
+        module: _Sum(f"{name}.weight".removeprefix("."))
+        for name, module in model.named_modules()
+        if isinstance(module, KINDS) and (filter_fn is None or filter_fn(module, name))
+    }
+    if not sums:
+        raise arguments.wrong_value("model", "linear, convolution or embedding layers", "none")
+    device = device_of(model)
+    with evaluating(model), torch.no_grad(), _watching(sums):
+        for batch in each_batch("batches", batches):
+            call(model, moved(inputs_of("batches", model, batch), device))
+    return {found.name: found.mean() for found in sums.values()}
+
+
+class _Sum:
+    """The sum of the products of a layer's inputs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count = 0
+        self.total: Tensor | None = None
+
+    def add(self, products: Tensor, count: int) -> None:
+        """Of so many vectors."""
+        added = products.double()
+        self.total = added if self.total is None else self.total + added
+        self.count += count
+
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Over all vectors."""
+        if self.total is None or not self.count:
+            raise arguments.wrong_value("batches", f"data that reaches {self.name!r}", "none")
+        found: npt.NDArray[np.float64] = (self.total / self.count).numpy(force=True)
+        if not np.isfinite(found).all():
+            raise arguments.wrong_value(
+                "batches", f"finite inputs of {self.name!r}", "NaN or infinity"
+            )
+        return found
+
+
+@contextmanager
+def _watching(sums: dict[nn.Module, _Sum]) -> Iterator[None]:
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        _add(module, inputs[0].detach(), sums[module])
+
+    handles = [module.register_forward_pre_hook(look) for module in sums]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _add(module: nn.Module, x: Tensor, total: _Sum) -> None:
+    """Add the products of the inputs of one call."""
+    if isinstance(module, nn.Embedding):
+        total.add(torch.bincount(x.flatten(), minlength=module.num_embeddings), x.numel())
+        return
+    if isinstance(module, nn.Linear):
+        rows = x.float().reshape(-1, x.shape[-1])
+        total.add(rows.T @ rows, len(rows))
+        return
+    assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    if x.ndim == len(module.kernel_size) + 1:
+        x = x[None]
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    around = F.pad(x.float(), module._reversed_padding_repeated_twice, mode=mode)
+    none = (0,) * len(module.kernel_size)
+    geometry = Geometry(module.kernel_size, module.stride, none, module.dilation)
+    height = around[0].numel() * geometry.taps
+    for part in around.split(max(1, ELEMENTS // max(1, height))):
+        for group in part.chunk(module.groups, 1):
+            rows = patches(group, geometry)
+            total.add(rows.T @ rows, len(rows))
