@@ -144,5 +144,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"model: expected logits of shape \(n, classes\)"):
         nct.sensitivity(torch.nn.Conv2d(1, 2, 3), IMAGES)
     uneven = {"ids": torch.zeros(3, 4, dtype=torch.long), "mask": torch.ones(2, 4)}
-    with pytest.raises(ValueError, match=r"examples: expected as many in all tensors, got \[2, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"examples: expected as many in all tensors, got \[2, 3\]"
+    ):
         nct.sensitivity(Tokens(), uneven)

@@ -50,8 +50,8 @@ class AnalogCost:
     def __str__(self) -> str:
         per = 1 / max(1, self.cells)
         return (
-            f"{self.cells:,} cells for {self.weights:,} weights, {self.pulses * per:.2f} pulses and "
-            f"{self.verify_reads * per:.2f} verifying reads a cell, {self.reads} at a read-back, "
+            f"{self.cells:,} cells for {self.weights:,} weights, {self.pulses * per:.2f} pulses "
+            f"and {self.verify_reads * per:.2f} verifying reads a cell, {self.reads} at a read-back, "
             f"{self.parameter_bits:,} bits of parameters"
         )
 
@@ -291,8 +291,8 @@ def bias_weight(bias: ArrayLike, moments: ArrayLike) -> float:
     """How much more a systematic error of weights costs than an independent one of its size.
 
     kappa = sum_r b_r H b_r / sum_rj H_jj b_rj^2 for errors b of the rows and second moments H of
-    the inputs: 1 where inputs are uncorrelated, or signs of errors are as good as random. It is kept
-    in [1, 60], as maps are made for no other.
+    the inputs: 1 where inputs are uncorrelated, or signs of errors are as good as random. It is
+    kept in [1, 60], as maps are made for no other.
 
     Parameters
     ----------

@@ -105,7 +105,9 @@ class CellArray:
         draws = 1 if converter is None else reads  # else the mean of Gaussian reads is one draw
         total = np.zeros(len(level))
         for draw in range(draws):
-            noise = random.standard_normal(len(level), random.fold_in(key, draw), stream, part.start)
+            noise = random.standard_normal(
+                len(level), random.fold_in(key, draw), stream, part.start
+            )
             seen = level + std * noise * math.sqrt(draws / reads)
             if converter is not None:
                 seen = converter.dequantize(converter.quantize(seen.astype(np.float32)))

@@ -84,7 +84,7 @@ def gaussian_source(std: float = 1.0) -> tuple[F64, F64]:
 
 
 def histogram_source(values: F64) -> tuple[F64, F64]:
-    """Values and probabilities of given numbers: means of 200 bins, most narrow where they are many.
+    """Values and probabilities of given numbers: means of 200 bins, narrow where these are many.
 
     Raises
     ------

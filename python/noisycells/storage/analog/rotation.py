@@ -54,7 +54,9 @@ class Rotation:
         out = vectors.reshape(*vectors.shape[:-1], self.power, len(cosine)) @ cosine.T
         half = 1
         while half < self.power:
-            pairs = out.reshape(*vectors.shape[:-1], self.power // (2 * half), 2, half * len(cosine))
+            pairs = out.reshape(
+                *vectors.shape[:-1], self.power // (2 * half), 2, half * len(cosine)
+            )
             a, b = pairs[..., 0, :], pairs[..., 1, :]
             out = np.stack([a + b, a - b], axis=-2)
             half *= 2
