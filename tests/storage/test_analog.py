@@ -212,7 +212,7 @@ def test_loop_is_the_slow_definition(how: Programming) -> None:
     _, expected = closed_loop(
         values[:, to.order],
         damped[np.ix_(to.order, to.order)],
-        lambda j, v: _write(v, j * rows, slow, cell_map, how),
+        lambda j, v: _write(v, int(to.order[j]) * rows, slow, cell_map, how),
     )
     assert found[:, to.order] == pytest.approx(expected, abs=1e-6)
     assert np.array_equal(fast.pulses, slow.pulses)

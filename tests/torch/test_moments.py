@@ -51,9 +51,12 @@ def test_of_groups_it_is_the_mean() -> None:
 
 def test_of_embeddings_it_is_how_often_tokens_occur() -> None:
     model = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 2))
-    found = nct.input_moments(model, [torch.tensor([[0, 1, 1]]), torch.tensor([[3]])])
-    assert found["0.weight"].tolist() == [0.25, 0.5, 0, 0.25]
+    batches = [torch.tensor([[0, 1, 1]]), torch.tensor([[3]])]
+    frequencies = nct.token_frequencies(model, batches)
+    assert {k: v.tolist() for k, v in frequencies.items()} == {"0.weight": [0.25, 0.5, 0, 0.25]}
     vectors = model[0].weight.detach().double().numpy()[[0, 1, 1, 3]]
+    found = nct.input_moments(model, batches)
+    assert found.keys() == {"1.weight"}
     assert found["1.weight"] == pytest.approx(vectors.T @ vectors / 4, rel=1e-5)
 
 
@@ -69,12 +72,19 @@ def test_batches_are_as_one_and_uses_add_up() -> None:
     assert whole["0.weight"] == pytest.approx((both.T @ both / 40).numpy(), rel=1e-5)
 
 
+def test_layers_that_are_never_used_are_left_out() -> None:
+    model = nn.Linear(3, 3)
+    model.spare = nn.Linear(3, 3)
+    assert nct.input_moments(model, torch.ones(2, 3)).keys() == {"weight"}
+
+
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match=r"model: expected linear, convolution or embedding"):
-        nct.input_moments(nn.ReLU(), torch.ones(2, 2))
-    with pytest.raises(ValueError, match=r"batches: expected data that reaches 'weight', got none"):
-        nct.input_moments(nn.Linear(2, 2), [])
+    for model, batches in ((nn.ReLU(), torch.ones(2, 2)), (nn.Linear(2, 2), [])):
+        with pytest.raises(ValueError, match=r"batches: expected data that reaches a layer \(Lin"):
+            nct.input_moments(model, batches)
+    with pytest.raises(ValueError, match=r"batches: expected data that reaches a layer \(Emb"):
+        nct.token_frequencies(nn.Linear(2, 2), torch.ones(2, 2))
     with pytest.raises(ValueError, match=r"batches: expected finite inputs of 'weight', got NaN"):
         nct.input_moments(nn.Linear(2, 2), torch.full((2, 2), float("nan")))
-    with pytest.raises(ValueError, match=r"model: expected linear"):
+    with pytest.raises(ValueError, match=r"batches: expected data that reaches a layer"):
         nct.input_moments(nn.Linear(2, 2), torch.ones(2, 2), filter_fn=lambda m, n: False)

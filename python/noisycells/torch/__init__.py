@@ -22,7 +22,7 @@ from .crossbar.operator import crossbar_linear
 from .crossbar.report import estimate, summary
 from .measure.evaluate import Evaluation, evaluate
 from .measure.information import MutualInformation, mutual_information
-from .measure.moments import input_moments
+from .measure.moments import input_moments, token_frequencies
 from .measure.sensitivity import sensitivity
 from .models import (
     MLP,
@@ -107,5 +107,6 @@ __all__ = [
     "sensitivity",
     "store",
     "summary",
+    "token_frequencies",
     "train",
 ]

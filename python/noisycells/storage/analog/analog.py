@@ -51,8 +51,8 @@ class AnalogCost:
         per = 1 / max(1, self.cells)
         return (
             f"{self.cells:,} cells for {self.weights:,} weights, {self.pulses * per:.2f} pulses "
-            f"and {self.verify_reads * per:.2f} verifying reads a cell, {self.reads} at a read-back, "
-            f"{self.parameter_bits:,} bits of parameters"
+            f"and {self.verify_reads * per:.2f} verifying reads a cell, {self.reads} reads at a "
+            f"read-back, {self.parameter_bits:,} bits of parameters"
         )
 
 
@@ -67,8 +67,6 @@ class ProgrammedTensor:
     cell_map : CellMap
     scales : ndarray of float32, shape (rows,)
     rotation : Rotation or None
-    order : ndarray of int
-        The input that each run of cells holds.
     reads : int
         Reads that the map was made for.
     """
@@ -78,7 +76,6 @@ class ProgrammedTensor:
     cell_map: CellMap
     scales: NDArray[np.float32]
     rotation: Rotation | None
-    order: NDArray[np.intp]
     reads: int
 
     @property
@@ -100,10 +97,7 @@ class ProgrammedTensor:
             Reads that are averaged; by default as many as the map was made for.
         """
         seen = self.cells.read(seed, self.reads if reads is None else reads)
-        rows = len(self.scales)
-        values = np.empty((rows, len(self.order)))
-        values[:, self.order] = self.cell_map.decode(seen).reshape(len(self.order), rows).T
-        values *= self.scales[:, None]
+        values = self.cell_map.decode(seen).reshape(-1, len(self.scales)).T * self.scales[:, None]
         if self.rotation is not None:
             values = self.rotation.undo(values)
         return values.astype(np.float32).reshape(self.shape)
@@ -257,10 +251,7 @@ class Analog:
         cell_map = self._map(values, inputs, to)
         cells = CellArray(self.channel, values.size, chip, name)
         program(values, cells, cell_map, self.how, to)
-        order = np.arange(values.shape[1]) if to is None else to.order
-        return ProgrammedTensor(
-            array.shape, cells, cell_map, scales, rotation, order, self.how.reads
-        )
+        return ProgrammedTensor(array.shape, cells, cell_map, scales, rotation, self.how.reads)
 
     def _map(self, values: F64, inputs: F64 | None, to: Feedback | None) -> CellMap:
         """The map for a layer, in its own units."""

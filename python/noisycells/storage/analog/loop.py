@@ -91,7 +91,7 @@ def program(
     values : float64, shape (rows, n)
         In units of the map.
     cells : CellArray
-        Cell ``j rows + i`` gets row i of input j, in the order of the feedback.
+        Cell ``j rows + i`` gets row i of input j.
     cell_map : CellMap
     how : Programming
     to : Feedback or None
@@ -111,7 +111,7 @@ def program(
         stop = min(start + BLOCK, n)
         errors = np.empty((stop - start, rows))
         for j in range(start, stop):
-            found[j] = _write(left[j], j * rows, cells, cell_map, how)
+            found[j] = _write(left[j], int(to.order[j]) * rows, cells, cell_map, how)
             error = (left[j] - found[j]) / to.factor[j, j]
             left[j + 1 : stop] -= to.factor[j, j + 1 : stop, None] * error
             errors[j - start] = error

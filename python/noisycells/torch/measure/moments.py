@@ -19,10 +19,12 @@ from ..inputs import call, each_batch, inputs_of, moved
 from ..modes import evaluating
 from ..training.fit import device_of
 
-__all__ = ["input_moments"]
+__all__ = ["input_moments", "token_frequencies"]
 
-KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ELEMENTS = 1 << 24  # of the patches of a convolution at a time
+
+Kinds = tuple[type[nn.Module], ...]
 
 
 def input_moments(
@@ -37,11 +39,9 @@ def input_moments(
     outputs by a mean square of sum_r E_r H E_r^T. The data runs through the model in ``eval()``,
     one batch at a time; of no batch anything is kept but these sums.
 
-    - Linear: x is the input vector; H has shape (in, in).
-    - Convolutions: x is a patch, in the order of ``weight.flatten(1)``; with groups H is the mean
-      over these.
-    - Embedding: x has a one where the token is, so H is diagonal and its diagonal is returned,
-      shape (num_embeddings,): how often each token occurs.
+    Of a linear layer x is the input vector; of a convolution a patch, in the order of
+    ``weight.flatten(1)``, and with groups H is the mean over these. Padded tokens count like
+    others: give batches without.
 
     Parameters
     ----------
@@ -55,28 +55,63 @@ def input_moments(
 
     Returns
     -------
-    dict of str to ndarray of float64
-        A layer used several times has the mean over all uses.
+    dict of str to ndarray of float64, shape (inputs, inputs)
+        A layer used several times has the mean over all uses; one that is never used is left out.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no such layer, or one saw no data or not finite ones.
+        If no such layer saw data, or one not finite ones.
     """
+    return _means(model, batches, DENSE, filter_fn)
+
+
+def token_frequencies(model: nn.Module, batches: Any) -> dict[str, npt.NDArray[np.float64]]:
+    """How often each row of an embedding is looked up, as a share, by the name of its weight.
+
+    The second moments of the embedding's input, which has a one where the token is: they are
+    diagonal, and this is the diagonal. Errors E of the rows move the outputs by a mean square of
+    sum_t p_t |E_t|^2.
+
+    Parameters
+    ----------
+    model, batches
+        As for :func:`input_moments`.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (num_embeddings,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If no embedding saw data.
+    """
+    return _means(model, batches, (nn.Embedding,), None)
+
+
+def _means(
+    model: nn.Module,
+    batches: Any,
+    kinds: Kinds,
+    filter_fn: Callable[[nn.Module, str], bool] | None,
+) -> dict[str, npt.NDArray[np.float64]]:
     check_module(model)
     check_filter(filter_fn)
     sums = {
         module: _Sum(f"{name}.weight".removeprefix("."))
         for name, module in model.named_modules()
-        if isinstance(module, KINDS) and (filter_fn is None or filter_fn(module, name))
+        if isinstance(module, kinds) and (filter_fn is None or filter_fn(module, name))
     }
-    if not sums:
-        raise arguments.wrong_value("model", "linear, convolution or embedding layers", "none")
     device = device_of(model)
     with evaluating(model), torch.no_grad(), _watching(sums):
         for batch in each_batch("batches", batches):
             call(model, moved(inputs_of("batches", model, batch), device))
-    return {found.name: found.mean() for found in sums.values()}
+    found = {total.name: total.mean() for total in sums.values() if total.count}
+    if not found:
+        what = " or ".join(kind.__name__ for kind in kinds)
+        raise arguments.wrong_value("batches", f"data that reaches a layer ({what})", "none")
+    return found
 
 
 class _Sum:
@@ -95,8 +130,7 @@ class _Sum:
 
     def mean(self) -> npt.NDArray[np.float64]:
         """Over all vectors."""
-        if self.total is None or not self.count:
-            raise arguments.wrong_value("batches", f"data that reaches {self.name!r}", "none")
+        assert self.total is not None
         found: npt.NDArray[np.float64] = (self.total / self.count).numpy(force=True)
         if not np.isfinite(found).all():
             raise arguments.wrong_value(
@@ -120,6 +154,8 @@ def _watching(sums: dict[nn.Module, _Sum]) -> Iterator[None]:
 
 def _add(module: nn.Module, x: Tensor, total: _Sum) -> None:
     """Add the products of the inputs of one call."""
+    if x.numel() == 0:
+        return
     if isinstance(module, nn.Embedding):
         total.add(torch.bincount(x.flatten(), minlength=module.num_embeddings), x.numel())
         return

@@ -135,8 +135,11 @@ class Grids:
 
     @property
     def steps(self) -> dict[str, float]:
-        """The step of each tensor, exact in float32."""
-        return {name: grid.step.item() for name, grid in self._grids.items()}
+        """The step of each tensor, exact in the dtype of its weights."""
+        return {
+            name: grid.step.to(self._original(name).dtype).item()
+            for name, grid in self._grids.items()
+        }
 
     def groups(self, learning_rate: float) -> list[dict[str, object]]:
         """Parameters for an optimizer: steps learn twice as fast as weights, rates ten times."""
