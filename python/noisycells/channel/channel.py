@@ -19,7 +19,7 @@ from ..runtime import threads_argument
 from .capacity import TOLERANCE as CAPACITY_TOLERANCE
 from .capacity import channel_capacity
 from .fitting import Goodness, fit
-from .knots import find_branch, given_branch, steps, working_knots
+from .knots import check_branch, find_branch, given_branch, steps, working_knots
 from .text import from_dict, from_json, to_dict
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Channel:
         self.synthetic = _arguments.flag("synthetic", synthetic)
         self.goodness: Goodness | None = None
         self._knots = working_knots(self.x, self.mean, self.std, self.read_std)
-        self._given_branch = None if branch is None else self._check_branch(branch)
+        self._given_branch = None if branch is None else check_branch(branch, self.x)
         if self._given_branch is None:
             self._branch_knots = find_branch(self._knots)
         else:
@@ -227,17 +227,6 @@ class Channel:
         )
 
     # ----------------------------------------------------------------- the inverse
-
-    def _check_branch(self, branch: tuple[float, float]) -> tuple[float, float]:
-        try:
-            lo, hi = (float(end) for end in branch)
-        except (TypeError, ValueError):
-            raise TypeError(f"branch: expected a pair (x_lo, x_hi), got {branch!r}") from None
-        if not self.x[0] <= lo < hi <= self.x[-1]:
-            raise ValueError(
-                f"branch: expected an interval within [{self.x[0]}, {self.x[-1]}], got {branch!r}"
-            )
-        return lo, hi
 
     @property
     def branch(self) -> tuple[float, float]:

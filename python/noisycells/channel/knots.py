@@ -8,7 +8,7 @@ import numpy as np
 
 from .._types import F32, F64
 
-__all__ = ["Knots", "find_branch", "given_branch", "steps", "working_knots"]
+__all__ = ["Knots", "check_branch", "find_branch", "given_branch", "steps", "working_knots"]
 
 UNIFORM = 1e-6  # of the spacing: how far knots may be from uniform to be used as they are
 RESAMPLED = 4096  # segments of the working table otherwise
@@ -44,6 +44,17 @@ def find_branch(knots: Knots) -> tuple[F64, F64]:
     longest = int(np.argmax(spans))
     part = slice(ends[longest], ends[longest + 1] + 1)
     return knots.x[part], mean[part]
+
+
+def check_branch(branch: tuple[float, float], x: F64) -> tuple[float, float]:
+    """A branch as floats, refused where it is no interval within the inputs ``x``."""
+    try:
+        lo, hi = (float(end) for end in branch)
+    except (TypeError, ValueError):
+        raise TypeError(f"branch: expected a pair (x_lo, x_hi), got {branch!r}") from None
+    if not x[0] <= lo < hi <= x[-1]:
+        raise ValueError(f"branch: expected an interval within [{x[0]}, {x[-1]}], got {branch!r}")
+    return lo, hi
 
 
 def given_branch(branch: tuple[float, float], knots: Knots, resampled: bool) -> tuple[F64, F64]:

@@ -98,7 +98,7 @@ def _means(
 ) -> dict[str, npt.NDArray[np.float64]]:
     check_module(model)
     check_filter(filter_fn)
-    sums = {
+    sums: dict[nn.Module, _Sum] = {
         module: _Sum(f"{name}.weight".removeprefix("."))
         for name, module in model.named_modules()
         if isinstance(module, kinds) and (filter_fn is None or filter_fn(module, name))
