@@ -184,9 +184,16 @@ class Channel:
 
     def std_at(self, x: npt.ArrayLike) -> F64:
         """Standard deviation of one cell at inputs ``x``, less ``d2d_std``; float64, x's shape."""
+        return np.hypot(*self.std_parts_at(x))
+
+    def std_parts_at(self, x: npt.ArrayLike) -> tuple[F64, F64]:
+        """The parts of :meth:`std_at` that are drawn when a cell is programmed, and at each read.
+
+        Without ``read_std`` all is programming.
+        """
         knots, _, program, read = self._knots
         at = np.asarray(_arguments.real("x", x), np.float64)
-        return np.hypot(np.interp(at, knots, program), np.interp(at, knots, read))
+        return np.interp(at, knots, program), np.interp(at, knots, read)
 
     @cached_property
     def tables(self) -> _core.ChannelTables:

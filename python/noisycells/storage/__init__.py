@@ -1,5 +1,6 @@
 """Storage of weights and models in noisy cells."""
 
+from .analog import Analog, AnalogCost, ProgrammedModel, ProgrammedTensor
 from .codec import Codec
 from .cost import Cost
 from .files import StoredFile, encode_file, load, read_file, save
@@ -9,8 +10,12 @@ from .selection import belongs_in_cells
 from .stored import StoredModel, StoredTensor
 
 __all__ = [
+    "Analog",
+    "AnalogCost",
     "Codec",
     "Cost",
+    "ProgrammedModel",
+    "ProgrammedTensor",
     "Range",
     "Redundancy",
     "StoredFile",

@@ -22,6 +22,7 @@ from .crossbar.operator import crossbar_linear
 from .crossbar.report import estimate, summary
 from .measure.evaluate import Evaluation, evaluate
 from .measure.information import MutualInformation, mutual_information
+from .measure.moments import input_moments, token_frequencies
 from .measure.sensitivity import sensitivity
 from .models import (
     MLP,
@@ -42,6 +43,7 @@ from .store import load, store
 from .training.batches import Batches, batches
 from .training.distill import distill, distillation_loss
 from .training.fit import TrainingRecord, accuracy, build, fit, train
+from .training.rate import RateRecord, rate_control, rate_train
 from .training.rivals import (
     clip_weights,
     consistency_loss,
@@ -65,6 +67,7 @@ __all__ = [
     "LeNetWide",
     "MutualInformation",
     "Noise",
+    "RateRecord",
     "ResNet",
     "ResNet18",
     "ResNet20",
@@ -90,17 +93,21 @@ __all__ = [
     "fit",
     "fold_batchnorm",
     "inject_noise",
+    "input_moments",
     "load",
     "magnitude_prune",
     "make_permanent",
     "mutual_information",
     "program",
     "quantize",
+    "rate_control",
+    "rate_train",
     "recalibrate_batchnorm",
     "restore",
     "sensitivity",
     "store",
     "summary",
+    "token_frequencies",
     "train",
 ]
 

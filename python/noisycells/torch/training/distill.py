@@ -120,19 +120,31 @@ def distill(
     _checked(temperature, alpha, form)
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, *known: Tensor) -> Tensor:
-        answers = known[0] if known else _answers(teacher, images)
-        return distillation_loss(model(images), answers, labels, temperature, alpha, form)
+        return distillation_loss(
+            model(images), answers_of(teacher, images, known), labels, temperature, alpha, form
+        )
 
     with evaluating(teacher):
-        if isinstance(loader, Batches) and loader.augment is None:
-            device = device_of(teacher)
-            with mixed_precision(device, options.get("autocast")):
-                answers = [
-                    _answers(teacher, loader.prepare(images).to(device)).to(loader.images.device)
-                    for images in loader.images.split(EVALUATION_BATCH)
-                ]
-            loader = loader.with_target(torch.cat(answers))
+        loader = taught(loader, teacher, options.get("autocast"))
         return fit(student, loader, validation, loss=loss, **options)
+
+
+def taught(loader: Loader, teacher: nn.Module, autocast: torch.dtype | None = None) -> Loader:
+    """The same batches with the answers of the teacher, where these can be had beforehand."""
+    if not isinstance(loader, Batches) or loader.augment is not None:
+        return loader
+    device = device_of(teacher)
+    with mixed_precision(device, autocast):
+        answers = [
+            _answers(teacher, loader.prepare(images).to(device)).to(loader.images.device)
+            for images in loader.images.split(EVALUATION_BATCH)
+        ]
+    return loader.with_target(torch.cat(answers))
+
+
+def answers_of(teacher: nn.Module, images: Tensor, known: tuple[Tensor, ...]) -> Tensor:
+    """What the teacher says of the images of a batch of :func:`taught`."""
+    return known[0] if known else _answers(teacher, images)
 
 
 @torch.no_grad()
