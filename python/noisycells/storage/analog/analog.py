@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,8 +99,7 @@ class ProgrammedTensor:
         values = self.cell_map.decode(seen).reshape(-1, len(self.scales)).T * self.scales[:, None]
         if self.rotation is not None:
             values = self.rotation.undo(values)
-        result: NDArray[np.float32] = values.astype(np.float32).reshape(self.shape)
-        return result
+        return np.asarray(values, np.float32).reshape(self.shape)
 
 
 class ProgrammedModel(Mapping[str, ProgrammedTensor]):
@@ -300,7 +298,7 @@ def bias_weight(bias: ArrayLike, moments: ArrayLike) -> float:
     return min(max(together / alone, 1.0), LARGEST_BIAS_WEIGHT)
 
 
-def _moments(name: str, moments: ArrayLike, n: int) -> NDArray[Any]:
+def _moments(name: str, moments: ArrayLike, n: int) -> F64:
     array = np.asarray(_arguments.real("moments", moments), np.float64)
     if array.shape != (n, n):
         raise _arguments.wrong_value("moments", f"shape {(n, n)} for {name!r}", array.shape)
@@ -309,5 +307,4 @@ def _moments(name: str, moments: ArrayLike, n: int) -> NDArray[Any]:
         raise _arguments.wrong_value("moments", f"finite values for {name!r}", "NaN or infinity")
     if np.abs(array - array.T).max() > 1e-5 * largest:
         raise _arguments.wrong_value("moments", f"a symmetric matrix for {name!r}", "another")
-    result: NDArray[Any] = (array + array.T) / 2
-    return result
+    return np.asarray((array + array.T) / 2)

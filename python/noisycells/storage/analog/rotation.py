@@ -44,12 +44,11 @@ class Rotation:
 
     def undo(self, vectors: F64) -> F64:
         """The inverse of :meth:`apply`."""
-        return self._transform(vectors, self.cosine.T) * self.signs
+        return np.asarray(self._transform(vectors, self.cosine.T) * self.signs)
 
     def of_moments(self, moments: F64) -> F64:
         """Second moments of transformed inputs, from those of the inputs."""
-        result: F64 = self.apply(self.apply(moments).T).T
-        return result
+        return np.asarray(self.apply(self.apply(moments).T).T)
 
     def _transform(self, vectors: F64, cosine: F64) -> F64:
         out = vectors.reshape(*vectors.shape[:-1], self.power, len(cosine)) @ cosine.T
