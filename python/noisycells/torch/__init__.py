@@ -20,8 +20,9 @@ from .crossbar.layers import CrossbarLayer
 from .crossbar.linear import CrossbarLinear, CrossbarTransposedLinear
 from .crossbar.operator import crossbar_linear
 from .crossbar.report import estimate, summary
-from .measure.evaluate import Evaluation, evaluate
+from .measure.evaluate import evaluate
 from .measure.information import MutualInformation, mutual_information
+from .measure.results import DriftCurve, Evaluation
 from .measure.sensitivity import sensitivity
 from .models import (
     MLP,
@@ -58,6 +59,7 @@ __all__ = [
     "CrossbarLayer",
     "CrossbarLinear",
     "CrossbarTransposedLinear",
+    "DriftCurve",
     "Evaluation",
     "LeNet",
     "LeNetDeep",
