@@ -18,7 +18,7 @@ from .._types import F32, tiles
 from ..devices.device import Device
 from ..reference.crossbar import Plane, dac, input_ranges, plane_values
 from ..runtime import simd_level, threads_argument
-from . import irdrop
+from . import calibration, irdrop
 from .mapping import Scales, slice_factors
 from .spec import CrossbarSpec
 
@@ -205,7 +205,7 @@ class Packed:
             ranges = ranges._replace(adc=np.full(self.passes, spec.adc_range, np.float32))
         return ranges
 
-    def calibrated(self, x: F32, quantile: float = 1.0) -> Ranges:
+    def calibrated(self, x: F32, quantile: float | str = 1.0) -> Ranges:
         """The ranges with those that the spec leaves to calibration taken from data.
 
         A DAC range that is already set is kept. Reads are noiseless here.
@@ -213,14 +213,17 @@ class Packed:
         Parameters
         ----------
         x : float32 (batch, in), finite
-        quantile : float
-            Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover.
+        quantile : float or "error"
+            Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover; or
+            the ranges of least square error of the product (see :mod:`.calibration`).
         """
         spec, (full_scale, adc) = self.spec, self.ranges
         if self.scales.row is not None:
             x = x * self.scales.row
         if spec.dac_range == "calibrated" and full_scale is None:
-            full_scale = float(np.quantile(np.abs(x), quantile)) or 1.0
+            full_scale = (
+                calibration.input_range(x, quantile, spec.dac_levels, self.weights()) or 1.0
+            )
         if spec.adc_bits is not None and spec.adc_range == "calibrated":
             codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
             planes = [plane.values for plane in self.planes()]
@@ -233,7 +236,8 @@ class Packed:
                 for values in planes:
                     for tile in self.tiles:
                         sums = a[:, tile] @ values[:, tile].T
-                        found.append(np.quantile(np.abs(sums), quantile) / digit)
+                        reach = calibration.sum_range(sums, quantile, spec.adc_levels, self._scale)
+                        found.append(reach / digit)
             adc = np.maximum(np.array(found, np.float32), SMALLEST_RANGE)
         return Ranges(full_scale, adc)
 

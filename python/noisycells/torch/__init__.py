@@ -20,6 +20,8 @@ from .crossbar.layers import CrossbarLayer
 from .crossbar.linear import CrossbarLinear, CrossbarTransposedLinear
 from .crossbar.operator import crossbar_linear
 from .crossbar.report import estimate, summary
+from .crossbar.smoothing import smooth
+from .deploy import deploy
 from .measure.evaluate import evaluate
 from .measure.information import MutualInformation, mutual_information
 from .measure.results import DriftCurve, Evaluation
@@ -83,6 +85,7 @@ __all__ = [
     "consistency_loss",
     "convert",
     "crossbar_linear",
+    "deploy",
     "dequantize",
     "distill",
     "distillation_loss",
@@ -101,6 +104,7 @@ __all__ = [
     "recalibrate_batchnorm",
     "restore",
     "sensitivity",
+    "smooth",
     "store",
     "summary",
     "train",

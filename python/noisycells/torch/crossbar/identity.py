@@ -69,7 +69,18 @@ def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
             wrong.append(f"identity: expected {key} {_said(ours[key], theirs[key])}")
     if not wrong:
         wrong = _shapes(layer, given)
+    chip_stays = layer.chip_seed is not None and "chip_seed" not in given
+    if chip_stays and not same_smoothing(layer, given):
+        wrong.append("smoothing: expected that of the chip that the layer has, got another")
     return wrong
+
+
+def same_smoothing(layer: CrossbarLayer, given: dict[str, Tensor]) -> bool:
+    """Whether a state smoothes inputs as the layer does."""
+    theirs, ours = given.get("smoothing"), layer.smoothing
+    if theirs is None or ours is None:
+        return theirs is ours
+    return theirs.shape == ours.shape and torch.equal(theirs.to(ours), ours)
 
 
 def _said(ours: dict[str, Any], theirs: Any) -> str:
@@ -99,6 +110,7 @@ def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
         "chip_seed": (1,),
         "chip_seconds": (1,),
         "ranges": (groups, 1 + passes),
+        "smoothing": (groups * matrix.shape[1],),
     }
     required = _CHIP if any(name.startswith("chip_") for name in given) else ()
     wrong = [
