@@ -88,7 +88,7 @@ def test_it_is_the_calls_by_hand() -> None:
     spec = nc.CrossbarSpec(mapping="column", adc_range="calibrated", drift_compensation="global")
     nct.fold_batchnorm(by_hand, device)
     nct.convert(by_hand, device, spec)
-    nct.calibrate(nct.smooth(by_hand, x), x, "error")
+    nct.calibrate(nct.limit_weights(nct.smooth(by_hand, x), x), x, "error")
     nct.program(by_hand, 5)
     ours, theirs = (m.state_dict() for m in (model, by_hand))
     for name in [n for n in ours if n.endswith("chip_seconds")]:

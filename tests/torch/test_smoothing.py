@@ -129,7 +129,7 @@ def test_state_travels_as_a_whole() -> None:
     assert fresh[0].smoothing is None
     # of another chip's inputs
     smoothed = {k: v for k, v in model.state_dict().items() if "chip" not in k}
-    with pytest.raises(RuntimeError, match="smoothing: expected that of the chip"):
+    with pytest.raises(RuntimeError, match="smoothing, limits: expected those of the chip"):
         plain.load_state_dict(smoothed, strict=False)
     half = copy.deepcopy(model).half()
     assert half[0].smoothing.dtype is torch.float32

@@ -17,6 +17,7 @@ from .crossbar.convert import at, convert, program, restore
 from .crossbar.convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
 from .crossbar.fold import fold_batchnorm
 from .crossbar.layers import CrossbarLayer
+from .crossbar.limits import limit_weights
 from .crossbar.linear import CrossbarLinear, CrossbarTransposedLinear
 from .crossbar.operator import crossbar_linear
 from .crossbar.report import estimate, summary
@@ -95,6 +96,7 @@ __all__ = [
     "fit",
     "fold_batchnorm",
     "inject_noise",
+    "limit_weights",
     "load",
     "magnitude_prune",
     "make_permanent",

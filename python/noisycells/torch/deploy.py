@@ -21,6 +21,7 @@ from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
 from .crossbar.fold import fold_batchnorm
 from .crossbar.layers import CrossbarLayer
+from .crossbar.limits import limit_weights
 from .crossbar.report import summary
 from .crossbar.selection import Specs, chosen_layers, crossbar_layers, specs_of
 from .crossbar.smoothing import smooth
@@ -44,6 +45,7 @@ def deploy(
     spec: Specs | None = None,
     filter_fn: Filter | None = None,
     strength: float = 0.5,
+    limit: bool = True,
     quantile: float | str = 1.0,
     seed: int = 0,
     seconds: float | None = None,
@@ -53,7 +55,8 @@ def deploy(
     """Put a trained model on a programmed chip of noisy crossbars, in place.
 
     In this order: batch normalization is folded (:func:`fold_batchnorm`), layers become crossbar
-    layers (:func:`convert`), their inputs are smoothed (:func:`smooth`), converters calibrated
+    layers (:func:`convert`), their inputs are smoothed
+    (:func:`smooth`) and their weights limited (:func:`limit_weights`), converters calibrated
     (:func:`calibrate`), the chip is programmed (:func:`program`) and, with `seconds`, aged to that
     time, where drift compensation measures it (:func:`at`). What was chosen and what stays digital
     is printed. Layers that the data do not reach stay digital.
@@ -74,6 +77,8 @@ def deploy(
         As for :func:`convert`.
     strength : float
         Of :func:`smooth`; 0 does not smooth.
+    limit : bool
+        Limit weights for the least error of the device (:func:`limit_weights`).
     quantile : float or "error"
         Of :func:`calibrate`.
     seed : int in [0, 2**64)
@@ -100,6 +105,7 @@ def deploy(
     check_module(model, to_change=True)
     device = _device(device)
     strength = arguments.number("strength", strength, 0, 1)
+    limit = arguments.flag("limit", limit)
     check_quantile(quantile)
     seed = check_seed("seed", seed)
     if seconds is not None:
@@ -114,6 +120,8 @@ def deploy(
         convert(model, device, lambda _, name: specs[name], lambda _, name: name in specs)
         if strength:
             smooth(model, calibration, strength)
+        if limit:
+            limit_weights(model, calibration)
         if calibrated:
             calibrate(model, calibration, quantile)
         program(model, seed)
@@ -128,6 +136,7 @@ def deploy(
             "circuit": "; ".join(dict.fromkeys(map(_circuit, specs.values()))),
             "folded": folded,
             "smoothed": _smoothed(model, strength),
+            "limited": _limited(model),
             "calibrated": _calibrated(quantile) if calibrated else "nothing",
             "chip": f"seed {seed}, {_age(seconds, device, specs)}",
             "digital": _digital(model),
@@ -229,6 +238,18 @@ def _smoothed(model: nn.Module, strength: float) -> str:
     known = [f for f in factors if f is not None]
     low, high = min(f.min().item() for f in known), max(f.max().item() for f in known)
     return f"inputs of {len(known)} layers, by {low:g} to {high:g} (strength {strength:g})"
+
+
+def _limited(model: nn.Module) -> str:
+    beyond = weights = 0
+    for layer in crossbar_layers(model).values():
+        weights += layer.weight.numel()
+        if layer.limits is not None:
+            limited, layer.limits = layer.limits, None
+            magnitudes = layer.mapped().detach().abs().flatten(1)
+            layer.limits = limited
+            beyond += int((magnitudes > limited.to(magnitudes)[:, None]).sum())
+    return f"{beyond:,} of {weights:,} weights, {100 * beyond / weights:.2f} %"
 
 
 def _calibrated(quantile: float | str) -> str:

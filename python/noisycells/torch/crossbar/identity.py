@@ -70,17 +70,20 @@ def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
     if not wrong:
         wrong = _shapes(layer, given)
     chip_stays = layer.chip_seed is not None and "chip_seed" not in given
-    if chip_stays and not same_smoothing(layer, given):
-        wrong.append("smoothing: expected that of the chip that the layer has, got another")
+    if chip_stays and not same_weights(layer, given):
+        wrong.append("smoothing, limits: expected those of the chip that the layer has, got others")
     return wrong
 
 
-def same_smoothing(layer: CrossbarLayer, given: dict[str, Tensor]) -> bool:
-    """Whether a state smoothes inputs as the layer does."""
-    theirs, ours = given.get("smoothing"), layer.smoothing
-    if theirs is None or ours is None:
-        return theirs is ours
-    return theirs.shape == ours.shape and torch.equal(theirs.to(ours), ours)
+def same_weights(layer: CrossbarLayer, given: dict[str, Tensor]) -> bool:
+    """Whether a state smoothes inputs and limits weights as the layer does."""
+    pairs = ((given.get("smoothing"), layer.smoothing), (given.get("limits"), layer.limits))
+    return all(
+        theirs is ours
+        if theirs is None or ours is None
+        else theirs.shape == ours.shape and torch.equal(theirs.to(ours), ours)
+        for theirs, ours in pairs
+    )
 
 
 def _said(ours: dict[str, Any], theirs: Any) -> str:
@@ -111,6 +114,7 @@ def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
         "chip_seconds": (1,),
         "ranges": (groups, 1 + passes),
         "smoothing": (groups * matrix.shape[1],),
+        "limits": (n,),
     }
     required = _CHIP if any(name.startswith("chip_") for name in given) else ()
     wrong = [

@@ -34,7 +34,7 @@ __all__ = ["CrossbarLayer"]
 
 _CHIP = ("chip_conductances", "chip_scale", "chip_ranges", "chip_row")
 _LIFE = ("chip_weight", "chip_programmed", "chip_seed", "chip_seconds")
-_STATE = (*_CHIP, *_LIFE, "ranges", "smoothing", "identity")
+_STATE = (*_CHIP, *_LIFE, "ranges", "smoothing", "limits", "identity")
 _OPTIONAL = ("chip_row", "chip_programmed")  # a chip may be without
 _NONE = -1.0  # in place of a range that there is none of
 _numbers = count()
@@ -73,6 +73,9 @@ class CrossbarLayer(nn.Module):
     smoothing : Tensor or None
         Buffer (in channels,): what inputs are divided by and weights multiplied with on their way
         to the arrays, powers of two; set by :func:`~noisycells.torch.smooth`.
+    limits : Tensor or None
+        Buffer (out,): largest magnitude of the weights of each output on the arrays, smoothed as
+        they are; set by :func:`~noisycells.torch.limit_weights`.
     identity : Tensor or None
         Buffer uint8: JSON text that says which device, spec, name and versions a chip or ranges
         are of. A state of others is refused.
@@ -95,6 +98,7 @@ class CrossbarLayer(nn.Module):
     chip_seconds: Tensor | None
     ranges: Tensor | None
     smoothing: Tensor | None
+    limits: Tensor | None
     identity: Tensor | None
 
     # ----------------------------------------------------------------- what layers differ in
@@ -104,13 +108,16 @@ class CrossbarLayer(nn.Module):
         return self.weight
 
     def mapped(self) -> Tensor:
-        """The weights as the arrays hold them: :meth:`matrix` with the smoothing of its inputs."""
+        """The weights as the arrays hold them: :meth:`matrix`, smoothed and limited."""
         matrix = self.matrix()
-        if self.smoothing is None:
-            return matrix
-        each = self.smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
-        factors = each.expand(-1, len(matrix) // self.arrays, -1).reshape(matrix.shape[:2])
-        return matrix * factors.reshape(*factors.shape, *(1,) * (matrix.ndim - 2))
+        if self.smoothing is not None:
+            each = self.smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
+            factors = each.expand(-1, len(matrix) // self.arrays, -1).reshape(matrix.shape[:2])
+            matrix = matrix * factors.reshape(*factors.shape, *(1,) * (matrix.ndim - 2))
+        if self.limits is not None:
+            limits = self.limits.to(matrix.dtype).reshape(-1, *(1,) * (matrix.ndim - 1))
+            matrix = matrix.clamp(-limits, limits)
+        return matrix
 
     def smoothed(self, x: Tensor) -> Tensor:
         """The inputs as the arrays are driven: without what :meth:`mapped` has taken over."""
@@ -279,6 +286,14 @@ class CrossbarLayer(nn.Module):
         if self.chip_seed is not None:
             self._keep(found)
 
+    def check_unprogrammed(self, name: str) -> None:
+        """Refuse a layer whose weights are on a chip already; ``name`` is that in the model."""
+        if self.chip_seed is not None:
+            raise ValueError(
+                f"model: expected layers that are not programmed, got {name!r} with a chip, which "
+                "stays as it is"
+            )
+
     def crossbars(self) -> list[Crossbar]:
         """The arrays of the layer as they are, for reports; copies, one for each group."""
         if self.chip_seed is None:
@@ -432,8 +447,8 @@ class CrossbarLayer(nn.Module):
             if "chip_seed" in given:
                 for name in _OPTIONAL:
                     self._buffers[name] = None
-            if not identity.same_smoothing(self, given):
-                self.smoothing = self.ranges = None  # ranges are those of other inputs
+            if not identity.same_weights(self, given):  # ranges are those of others
+                self.smoothing = self.limits = self.ranges = None
             for name, tensor in given.items():
                 before = self._buffers[name]
                 if before is None or before.shape != tensor.shape:

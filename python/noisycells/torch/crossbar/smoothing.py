@@ -28,7 +28,7 @@ def smooth(model: nn.Module, batches: Any, strength: float = 0.5) -> nn.Module:
     digits (after SmoothQuant, Xiao et al., ICML 2023, equation 4, where factors are not rounded).
     Small channels then reach further above the steps of the DAC, and the noise of their weights
     counts less. The model's parameters stay as they are: the factors are part of the layers' state
-    and of the arrays that are programmed next. Ranges have to be calibrated anew.
+    and of the arrays that are programmed next. Limits and ranges have to be found anew.
 
     Parameters
     ----------
@@ -54,11 +54,7 @@ def smooth(model: nn.Module, batches: Any, strength: float = 0.5) -> nn.Module:
     layers = required(model)
     strength = arguments.number("strength", strength, 0, 1)
     for name, layer in layers.items():
-        if layer.chip_seed is not None:
-            raise ValueError(
-                f"model: expected layers that are not programmed, got {name!r} with a chip, whose "
-                "inputs stay as they are"
-            )
+        layer.check_unprogrammed(name)
     before = {layer: layer.chip_state() for layer in layers.values()}
     for layer in before:
         layer.smoothing = None
@@ -73,7 +69,7 @@ def smooth(model: nn.Module, batches: Any, strength: float = 0.5) -> nn.Module:
             layer.put_back(state)
         raise
     for layer, values in factors.items():
-        layer.smoothing, layer.ranges = values, None
+        layer.smoothing, layer.limits, layer.ranges = values, None, None
         layer.identity = identity.written(layer).to(values.device)
     return model
 
