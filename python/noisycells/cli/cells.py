@@ -196,38 +196,6 @@ def inspect(file: Path, as_json: bool) -> None:
     click.echo(model.cost)
 
 
-@click.command("devices")
-@json_option
-def list_devices(as_json: bool) -> None:
-    """List the cells and devices that come with the package.
-
-    Cells only store weights; devices compute as well, in crossbars, and have a range of
-    conductances and times that was measured.
-    """
-    rows = devices.table()
-    if as_json:
-        click.echo(to_json(rows))
-        return
-    for row in rows:
-        click.echo(f"{row['name']}: {row['summary']}")
-        kind = "synthetic" if row["synthetic"] else "measured"
-        overall = "any number" if row["capacity"] is None else f"{row['capacity']:.2f}"
-        click.echo(
-            f"    {kind} {row['kind']}, {row['branch_capacity']:.2f} bits a cell where weights "
-            f"are stored, {overall} overall"
-        )
-        if row["conductance_range"] is not None:
-            low, high = row["conductance_range"]
-            times = "any time"
-            if row["time_range"] is not None:
-                times = " to ".join(f"{t:g}" for t in row["time_range"]) + " s after programming"
-            click.echo(f"    valid from {low:g} to {high:g} uS, {times}")
-        click.echo(f"    source: {row['source']}")
-        if row["doi"]:
-            click.echo(f"    DOI: {row['doi']}")
-        click.echo(f"    license: {row['license']}")
-
-
 @click.command()
 @click.argument("csv", type=IN_FILE)
 @click.option("-o", "--output", type=OUT_FILE, help="Write the cell here, for --device.")
