@@ -14,7 +14,7 @@ import numpy as np
 from .. import devices, storage
 from ..channel import Channel
 from ..channel.measurements import Measurements
-from ..io import Reader, check_output, replacing, usual_name
+from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
 from .options import (
     IN_FILE,
@@ -29,7 +29,7 @@ from .options import (
 
 
 @click.command()
-@click.argument("model", type=IN_FILE)
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=OUT_FILE, required=True, help="File to write.")
 @device_option
 @click.option(
@@ -99,11 +99,11 @@ def store(
 ) -> None:
     """Store the weights of a model in cells, and say what that costs.
 
-    MODEL is a .safetensors file, which is stored tensor by tensor in little memory, or a torch
-    state dict (torch.save of model.state_dict()). Biases and normalization layers stay digital.
-    Tied weights are stored once and keep all their names.
+    MODEL is a .safetensors file, an index of several (model.safetensors.index.json) or a
+    directory of transformers that holds one or the other, which are stored tensor by tensor in
+    little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
+    normalization layers stay digital. Tied weights are stored once and keep all their names.
     """
-    check_output(output, model)
     codec = storage.Codec(
         channel,
         sign_protection=sign_protection,
@@ -115,9 +115,10 @@ def store(
         write_bits=_write_bits(write_bits),
     )
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
-    if model.suffix == ".safetensors":
-        with Reader(model, checked=False) as reader:
-            tensors = len(reader.entries)
+    if is_weights(model):
+        check_output(output, *weight_files(model))
+        with Weights(model) as weights:
+            tensors = len(weights.entries)
         with progress("store", tensors) as step:
             cost = storage.encode_file(
                 model,
@@ -130,6 +131,7 @@ def store(
     else:
         from .. import torch as nct
 
+        check_output(output, model)
         state = _state_dict(model)
         try:
             stored = nct.store(state, codec, masks=mask, store_biases=store_biases)

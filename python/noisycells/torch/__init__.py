@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from .chips import load_chip, save_chip
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
 from .crossbar.convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
@@ -98,6 +99,7 @@ __all__ = [
     "inject_noise",
     "limit_weights",
     "load",
+    "load_chip",
     "magnitude_prune",
     "make_permanent",
     "mutual_information",
@@ -105,6 +107,7 @@ __all__ = [
     "quantize",
     "recalibrate_batchnorm",
     "restore",
+    "save_chip",
     "sensitivity",
     "smooth",
     "store",
