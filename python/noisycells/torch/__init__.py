@@ -16,6 +16,7 @@ from .chips import load_chip, save_chip
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
 from .crossbar.convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
+from .crossbar.energy import energy
 from .crossbar.fold import fold_batchnorm
 from .crossbar.layers import CrossbarLayer
 from .crossbar.limits import limit_weights
@@ -91,6 +92,7 @@ __all__ = [
     "dequantize",
     "distill",
     "distillation_loss",
+    "energy",
     "estimate",
     "evaluate",
     "feature_consistency_loss",
