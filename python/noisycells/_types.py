@@ -61,7 +61,8 @@ class Converter(NamedTuple):
         """The nearest code of each value, ties to even, clipped to the converter's range."""
         t = (v - np.float32(self.lo)) * np.float32(self.inv_step)
         top = np.float32(self.levels - 1)
-        return np.rint(np.minimum(np.maximum(t, np.float32(0)), top)).astype(np.int32)
+        result: I32 = np.rint(np.minimum(np.maximum(t, np.float32(0)), top)).astype(np.int32)
+        return result
 
     def dequantize(self, code: I32) -> F32:
         """The value of each code, rounded once."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import devices, random
-from .._types import F32
+from .._types import F32, F64
 from ..channel import Channel
 from ..devices.device import Device
 from . import compensation, mapping, report
@@ -96,7 +96,7 @@ class Crossbar:
         self.seconds: float | None = None
         self._calibration = Ranges()
         self._packed: Packed | None = None
-        self._reference: tuple[compensation.F64, compensation.F64] | None = None  # with:
+        self._reference: tuple[F64, F64] | None = None  # with:
         self._spacing = 1
         self._warned = False
 

@@ -47,7 +47,8 @@ def scales(weight: F32, spec: CrossbarSpec) -> Scales:
 
 
 def _largest(weight: F32, axis: int | None) -> F32:
-    return np.maximum(weight.max(axis=axis), -weight.min(axis=axis))
+    result: F32 = np.maximum(weight.max(axis=axis), -weight.min(axis=axis))
+    return result
 
 
 def slice_factors(spec: CrossbarSpec) -> F32:
@@ -103,11 +104,15 @@ def reciprocal(x: F32) -> F32:
     """1 / x, and 0 where x is 0 or so small that 1 / x is not finite."""
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.float32(1) / x
-    return np.where(np.isfinite(inverse), inverse, np.float32(0)).astype(np.float32)
+    result: F32 = np.where(np.isfinite(inverse), inverse, np.float32(0)).astype(np.float32)
+    return result
 
 
 def _codes(levels: F32, bits: int) -> NDArray[np.int32]:
-    return np.rint(np.minimum(np.abs(levels), 1) * ((1 << bits) - 1)).astype(np.int32)
+    result: NDArray[np.int32] = np.rint(np.minimum(np.abs(levels), 1) * ((1 << bits) - 1)).astype(
+        np.int32
+    )
+    return result
 
 
 # --------------------------------------------------------------------------- the devices

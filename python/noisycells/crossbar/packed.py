@@ -162,7 +162,8 @@ class Packed:
             read_variances([g[i] for g in devices], (c0, c1, c2)) * np.square(share[i])
             for i in polarities
         ]
-        return each[0] if len(each) == 1 else each[0] + each[1]
+        result: F32 | None = each[0] if len(each) == 1 else each[0] + each[1]
+        return result
 
     def planes(self) -> Iterator[Plane]:
         """The planes in units of g_max - g_min, as :func:`reference.product` takes them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -126,65 +126,86 @@ def error_budget(array: Crossbar, x: F32, seed: int) -> dict[str, float]:
         that time does, without compensation) and ``drift_compensated``; ``ir_drop``;
         ``weight_noise`` and ``output_noise`` (of reads); ``adc``; and ``all``.
     """
-    spec, layer, device = array.spec, array.layer, array.device
-    ranges = array.packed.ranges
-    targets = mapping.targets(layer, device, spec)
-
-    def packed(conductances: F32, spec: CrossbarSpec) -> Packed:
-        return Packed(conductances, device, spec, layer.scales, ranges, stream=array.stream)
-
-    def product(p: Packed) -> F32:
-        y = np.empty((len(x), p.n), np.float32)
-        p.product(x, y, seed)
-        return y
-
-    exact = x @ array.weight.T
+    spec = array.spec
+    bench = _Bench(array, x, seed)
     plain = replace(
         spec, dac_bits=None, input_slice_bits=None, adc_bits=None, read_noise="none",
         wire_resistance_ohm=0.0, kernel="float32",
     )  # fmt: skip
+    exact = x @ array.weight.T
+    unconverted = bench.product(bench.targets, plain)
     found = {}
-    unconverted = product(packed(targets, plain))
     if spec.weight_slice_bits:
         found["weight_slices"] = snr_db(exact, unconverted)
     ideal, base = plain, unconverted
     if spec.dac_bits:
         driven = replace(plain, dac_bits=spec.dac_bits, input_slice_bits=spec.input_slice_bits)
-        converted = product(packed(targets, driven))
+        converted = bench.product(bench.targets, driven)
         found["dac"] = snr_db(unconverted, converted)
         if spec.input_slice_bits:  # there is no driving slices without a DAC
             ideal, base = driven, converted
+    for name, y in (*bench.devices(ideal), *bench.circuits(ideal)):
+        found[name] = snr_db(base, y)
+    found["all"] = snr_db(exact, bench.product_of(array.packed))
+    return found
 
-    def alone(name: str, conductances: F32, spec: CrossbarSpec) -> None:
-        found[name] = snr_db(base, product(packed(conductances, spec)))
 
-    if array.programmed is not None:
+class _Bench:
+    """Products of the inputs with one non-ideality of an array at a time."""
+
+    def __init__(self, array: Crossbar, x: F32, seed: int) -> None:
+        self.array, self.x, self.seed = array, x, seed
+        self.targets = mapping.targets(array.layer, array.device, array.spec)
+
+    def packed(self, conductances: F32, spec: CrossbarSpec) -> Packed:
+        array = self.array
+        ranges = array.packed.ranges
+        scales = array.layer.scales
+        return Packed(conductances, array.device, spec, scales, ranges, stream=array.stream)
+
+    def product_of(self, packed: Packed) -> F32:
+        y = np.empty((len(self.x), packed.n), np.float32)
+        packed.product(self.x, y, self.seed)
+        return y
+
+    def product(self, conductances: F32, spec: CrossbarSpec) -> F32:
+        return self.product_of(self.packed(conductances, spec))
+
+    def devices(self, ideal: CrossbarSpec) -> Iterator[tuple[str, F32]]:
+        """What programming and time do to the devices."""
+        array, spec = self.array, self.array.spec
+        if array.programmed is None:
+            return
         assert array.seed is not None
-        alone("programming", array.programmed, ideal)
+        yield "programming", self.product(array.programmed, ideal)
         zero = array.weight == 0
-        choices = ("programmed", "reset") if device.reset is not None else ("programmed",)
+        choices = ("programmed", "reset") if array.device.reset is not None else ("programmed",)
         for choice in choices if zero.any() else ():
             other = mapping.Layer.of(array.weight, replace(spec, zero_weights=choice))
-            chip = mapping.program(other, device, spec, array.seed, array.stream)
-            alone(f"zero_weights_{choice}", np.where(zero, chip, targets), ideal)
-    if array.seconds is not None:
-        assert array.seed is not None
+            chip = mapping.program(other, array.device, spec, array.seed, array.stream)
+            yield f"zero_weights_{choice}", self.product(np.where(zero, chip, self.targets), ideal)
+        if array.seconds is None:
+            return
         aged = mapping.age(
-            layer, device, targets, array.seconds, array.seed, array.stream, extrapolate=True
-        )
-        alone("drift", aged, ideal)
+            array.layer, array.device, self.targets, array.seconds, array.seed, array.stream,
+            extrapolate=True,
+        )  # fmt: skip
+        yield "drift", self.product(aged, ideal)
         if spec.drift_compensation != "none":
-            fresh, later = packed(targets, ideal), packed(aged, ideal)
-            before, now = (compensation.measure(p, seed) for p in (fresh, later))
+            fresh, later = self.packed(self.targets, ideal), self.packed(aged, ideal)
+            before, now = (compensation.measure(p, self.seed) for p in (fresh, later))
             later.gain = compensation.gain((before, before), now, spec)  # reads are exact here
-            found["drift_compensated"] = snr_db(base, product(later))
-    if spec.wire_resistance_ohm:
-        alone("ir_drop", targets, replace(ideal, wire_resistance_ohm=spec.wire_resistance_ohm))
-    if array.packed.weight_noise:
-        alone("weight_noise", targets, replace(ideal, read_noise="weight"))
-    if spec.noisy_outputs:
-        alone("output_noise", targets, replace(ideal, read_noise="output"))
-    if spec.adc_bits:
-        alone("adc", targets, replace(ideal, adc_bits=spec.adc_bits))
-    found["all"] = snr_db(exact, product(array.packed))
-    return found
+            yield "drift_compensated", self.product_of(later)
+
+    def circuits(self, ideal: CrossbarSpec) -> Iterator[tuple[str, F32]]:
+        """What wires, reads and converters do."""
+        spec = self.array.spec
+        if spec.wire_resistance_ohm:
+            wired = replace(ideal, wire_resistance_ohm=spec.wire_resistance_ohm)
+            yield "ir_drop", self.product(self.targets, wired)
+        if self.array.packed.weight_noise:
+            yield "weight_noise", self.product(self.targets, replace(ideal, read_noise="weight"))
+        if spec.noisy_outputs:
+            yield "output_noise", self.product(self.targets, replace(ideal, read_noise="output"))
+        if spec.adc_bits:
+            yield "adc", self.product(self.targets, replace(ideal, adc_bits=spec.adc_bits))

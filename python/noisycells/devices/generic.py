@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .._types import F64
@@ -135,47 +137,13 @@ def fitted(
         Allow g_min and g_max beyond the table.
     """
     at, times = _axis("target", target, 2), _axis("seconds", seconds or [0.0], 1)
-    tables = []
-    for label, values in (("mean", mean), ("std", std)):
-        table = np.asarray(values, np.float64)
-        if table.shape != (len(times), len(at)):
-            raise ValueError(
-                f"{label}: expected shape (times, targets) = {(len(times), len(at))}, "
-                f"got {table.shape}"
-            )
-        tables.append(table)
-    means, stds = tables
+    shape = (len(times), len(at))
+    means, stds = _moments("mean", mean, shape), _moments("std", std, shape)
     if stds.min() < 0:
         raise ValueError(f"std: expected values >= 0, got {stds.min()}")
     if read_std < 0:
         raise ValueError(f"read_std: expected a value >= 0, got {read_std}")
-    moments = _position(times, times)
-
-    def state(g: F64, time: float) -> tuple[F64, F64]:
-        where = _position(np.array([time]), times)[0]
-        i = int(np.clip(np.searchsorted(moments, where, side="right") - 1, 0, len(times) - 2))
-        f = (where - moments[i]) / (moments[i + 1] - moments[i])
-        average, spread = ((1 - f) * t[i] + f * t[i + 1] for t in (means, stds))
-        return np.interp(g, at, average), np.interp(g, at, np.maximum(spread, 0.0))
-
-    def fall(g: F64, time: float) -> F64:
-        """What is left of conductances: the part of the change that all of them share."""
-        (first, before), (later, after) = state(g, times[0]), state(g, time)
-        ratios = [
-            np.divide(a, b, out=np.ones_like(a), where=b > 0)
-            for a, b in ((later, first), (after, before))
-        ]
-        return np.clip(np.minimum(*ratios), 0.01, 1.0)
-
-    def drift(g: F64, time: float) -> tuple[F64, F64]:
-        return -np.log(fall(g, time)), np.zeros_like(g)
-
-    def relaxation(g: F64, time: float) -> tuple[F64, F64]:
-        left = fall(g, time)
-        (first, before), (later, after) = state(g, times[0]), state(g, time)
-        gained = np.maximum((after / left) ** 2 - before**2, 0.0)
-        return later / left - first, np.sqrt(gained)
-
+    table, aging = _Table(at, times, means, stds), len(times) > 1
     return Model(
         source=source or "measurements of the user",
         doi="",
@@ -186,13 +154,60 @@ def fitted(
         time_range=(float(times[0]), float(times[-1])),
         mean=lambda g: np.interp(g, at, means[0]),
         std=lambda g: np.interp(g, at, stds[0]),
-        relaxation=relaxation if len(times) > 1 else None,
-        drift=drift if len(times) > 1 else None,
+        relaxation=table.relaxation if aging else None,
+        drift=table.drift if aging else None,
         read_variance=(read_std**2, 0.0, 0.0),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,
     )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Means and spreads (times, targets) of conductances in microsiemens, and what lies between."""
+
+    targets: F64
+    times: F64
+    means: F64
+    stds: F64
+
+    def drift(self, g: F64, seconds: float) -> tuple[F64, F64]:
+        """Mean and spread of -ln of what is left of a conductance."""
+        return -np.log(self._left(g, seconds)), np.zeros_like(g)
+
+    def relaxation(self, g: F64, seconds: float) -> tuple[F64, F64]:
+        """Mean and spread of the shift that follows the fall."""
+        left = self._left(g, seconds)
+        (first, before), (later, after) = self._state(g, self.times[0]), self._state(g, seconds)
+        gained = np.maximum((after / left) ** 2 - before**2, 0.0)
+        return later / left - first, np.sqrt(gained)
+
+    def _left(self, g: F64, seconds: float) -> F64:
+        """What is left of conductances: the part of the change that all of them share."""
+        (first, before), (later, after) = self._state(g, self.times[0]), self._state(g, seconds)
+        ratios = [
+            np.divide(a, b, out=np.ones_like(a), where=b > 0)
+            for a, b in ((later, first), (after, before))
+        ]
+        return np.clip(np.minimum(*ratios), 0.01, 1.0)
+
+    def _state(self, g: F64, seconds: float) -> tuple[F64, F64]:
+        """Mean and standard deviation at a time."""
+        moments = _position(self.times, self.times)
+        where = _position(np.array([seconds]), self.times)[0]
+        before = int(np.searchsorted(moments, where, side="right")) - 1
+        i = int(np.clip(before, 0, len(self.times) - 2))
+        f = (where - moments[i]) / (moments[i + 1] - moments[i])
+        mean, std = ((1 - f) * t[i] + f * t[i + 1] for t in (self.means, self.stds))
+        return np.interp(g, self.targets, mean), np.interp(g, self.targets, np.maximum(std, 0.0))
+
+
+def _moments(name: str, values: list[list[float]], shape: tuple[int, int]) -> F64:
+    table = np.asarray(values, np.float64)
+    if table.shape != shape:
+        raise ValueError(f"{name}: expected shape (times, targets) = {shape}, got {table.shape}")
+    return table
 
 
 def _axis(name: str, values: list[float], least: int) -> F64:

@@ -94,11 +94,14 @@ def rram_wan2022(
     def std(g: F64, seconds: float) -> F64:
         first, middle, last = (polynomial(g / full, c) for c in WAN_STD.values())
         at = math.log(max(seconds, 1.0))
+        total: F64
         if at > times[2]:
-            return last + (last - first) * (at / times[2] - 1)
-        if at > times[1]:
-            return middle + (last - middle) * (at - times[1]) / (times[2] - times[1])
-        return first + (middle - first) * at / times[1]
+            total = last + (last - first) * (at / times[2] - 1)
+        elif at > times[1]:
+            total = middle + (last - middle) * (at - times[1]) / (times[2] - times[1])
+        else:
+            total = first + (middle - first) * at / times[1]
+        return total
 
     def relaxation(g: F64, seconds: float) -> tuple[F64, F64]:
         gained = std(g, seconds) ** 2 - std(g, 1.0) ** 2

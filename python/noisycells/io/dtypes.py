@@ -54,7 +54,8 @@ def bytes_of(array: NDArray[Any], dtype: str | None = None) -> int:
 def widen(bits: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     """The bits of a dtype of :data:`WITHOUT_NUMPY` as float32, which holds them exactly."""
     if dtype != "BF16":
-        return _eight_bits(dtype)[bits]
+        result: NDArray[np.float32] = _eight_bits(dtype)[bits]
+        return result
     out = np.empty(bits.shape, np.float32)
     np.left_shift(bits, 16, out=out.view(np.uint32), dtype=np.uint32)
     return out
@@ -131,4 +132,5 @@ def _to_eight_bits(values: NDArray[Any], dtype: str) -> NDArray[np.uint8]:
     tie = middle[np.minimum(code, len(middle) - 1)] == magnitude
     code += tie & (code % 2 == 1)
     code[np.isnan(magnitude)] = 127
-    return (code | np.signbit(values) * 128).astype(np.uint8)
+    result: NDArray[np.uint8] = (code | np.signbit(values) * 128).astype(np.uint8)
+    return result

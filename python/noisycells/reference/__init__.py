@@ -241,7 +241,8 @@ def sample(
         if channel.adc is not None:
             v = channel.adc.dequantize(channel.adc.quantize(v))
         total = np.where(c < cells, total + v, total)
-    return total * (np.float32(1) / cells.astype(np.float32))
+    result: F32 = total * (np.float32(1) / cells.astype(np.float32))
+    return result
 
 
 # --------------------------------------------------------------------------- the codec
@@ -274,9 +275,10 @@ def pack_bits(codes: NDArray[np.integer], width: int) -> NDArray[np.uint8]:
 
 def unpack_bits(buffer: NDArray[np.uint8], width: int, count: int) -> NDArray[np.uint16]:
     bits = np.unpackbits(buffer, bitorder="little", count=count * width).reshape(count, width)
-    return (bits.astype(np.uint16) << np.arange(width, dtype=np.uint16)).sum(
+    result: NDArray[np.uint16] = (bits.astype(np.uint16) << np.arange(width, dtype=np.uint16)).sum(
         axis=1, dtype=np.uint16
     )
+    return result
 
 
 def classify(w: F32, codec: CodecTables) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

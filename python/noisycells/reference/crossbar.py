@@ -106,7 +106,8 @@ def exp_minus(x: F32) -> F32:
     for c in reversed(coefficients[:-1]):
         y = fma32(y, r, c)
     bits = y.view(np.int32) + (n.astype(np.int32) << np.int32(23))
-    return bits.view(np.float32)
+    result: F32 = bits.view(np.float32)
+    return result
 
 
 def age(target: F32, programmed: F32, device: Aging, draw: Draw) -> F32:
@@ -155,7 +156,8 @@ def plane_values(positive: F32 | None, negative: F32 | None, inverse_span: float
         values = positive if positive is not None else -negative  # type: ignore[operator]
     else:
         values = positive - negative
-    return values * np.float32(inverse_span)
+    result: F32 = values * np.float32(inverse_span)
+    return result
 
 
 def _inverse(full_scale: F32, levels: int) -> F32:
@@ -200,7 +202,8 @@ def reach(values: F32) -> np.float32:
     sums, squares = _sum_of_16(values), _sum_of_16(values * values)
     either = RANGE_SIGMAS * np.sqrt(squares * np.float32(1 / 3))
     positive = np.abs(sums) * np.float32(0.5) + RANGE_SIGMAS * np.sqrt(squares * np.float32(1 / 12))
-    return np.float32(np.maximum(either, positive).max(initial=0))
+    result: np.float32 = np.float32(np.maximum(either, positive).max(initial=0))
+    return result
 
 
 # --------------------------------------------------------------------------- products
@@ -266,7 +269,8 @@ def input_ranges(x: F32, fixed: float | None) -> F32:
     """Full scale of each input vector: ``fixed``, or its largest magnitude."""
     if fixed is not None:
         return np.full(len(x), fixed, np.float32)
-    return np.abs(x).max(axis=1, initial=0).astype(np.float32)
+    result: F32 = np.abs(x).max(axis=1, initial=0).astype(np.float32)
+    return result
 
 
 def dac(x: F32, ranges: F32, levels: int) -> F32:

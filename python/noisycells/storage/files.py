@@ -366,7 +366,8 @@ class StoredFile:
 
     def digital_dtype(self, name: str) -> str:
         """The dtype of a tensor that is kept digital, as safetensors calls it."""
-        return self._reader.entries[f"{name}.digital"].dtype
+        result: str = self._reader.entries[f"{name}.digital"].dtype
+        return result
 
     def close(self) -> None:
         """Close the file."""

@@ -139,7 +139,8 @@ def _accuracy(entry: dict[str, Any] | None) -> str:
         return "-"
     half_width = entry["half_width"]
     digits = 2 if half_width < 10 else 1
-    return f"{entry['mean']:.2f}±{half_width:.{digits}f}" + "*" * entry["extrapolated"]
+    result: str = f"{entry['mean']:.2f}±{half_width:.{digits}f}" + "*" * entry["extrapolated"]
+    return result
 
 
 def _layer_lines(report: dict[str, Any]) -> list[str]:

@@ -137,15 +137,15 @@ class Workers:
             register_ray()
         if self.backend != "dask":
             return nullcontext()
-        from distributed import Client, get_client  # type: ignore[import-not-found]
+        from distributed import Client, get_client
 
         if self.scheduler is not None:
-            return Client(self.scheduler)  # type: ignore[no-any-return]
+            return Client(self.scheduler)
         try:
             get_client()
         except ValueError:
             number = None if self.number == -1 else self.number
-            return Client(n_workers=number, threads_per_worker=1)  # type: ignore[no-any-return]
+            return Client(n_workers=number, threads_per_worker=1)
         return nullcontext()
 
 

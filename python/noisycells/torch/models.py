@@ -81,7 +81,8 @@ class LeNet(nn.Module):
             x = convolution(F.relu(x))
         x = F.relu(F.max_pool2d(x, 2))
         x = F.relu(self.fc1(x.flatten(1)))
-        return self.fc2(x)
+        result: Tensor = self.fc2(x)
+        return result
 
 
 def LeNetWide(classes: int = 10, shape: Shape = (1, 28, 28)) -> LeNet:
@@ -125,7 +126,8 @@ class MLP(nn.Module):
         """Logits of shape (n, classes) of images of shape (n, *shape)."""
         x = F.relu(self.fc1(images.flatten(1)))
         x = F.relu(self.fc2(x))
-        return self.fc3(x)
+        result: Tensor = self.fc3(x)
+        return result
 
 
 class ResNet(nn.Module):
@@ -179,7 +181,8 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of shape (n, classes) of images of shape (n, in_channels, height, width)."""
         x = F.relu(self.norm(self.conv(images)))
-        return self.fc(self.blocks(x).mean((2, 3)))
+        result: Tensor = self.fc(self.blocks(x).mean((2, 3)))
+        return result
 
 
 def ResNet18(classes: int = 10, in_channels: int = 3) -> ResNet:

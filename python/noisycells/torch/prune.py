@@ -87,4 +87,5 @@ def _prunable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _mask(layer: nn.Module) -> npt.NDArray[np.bool_]:
     mask: Tensor = layer.get_buffer("weight_mask")
-    return mask.numpy(force=True) != 0
+    result: npt.NDArray[np.bool_] = mask.numpy(force=True) != 0
+    return result

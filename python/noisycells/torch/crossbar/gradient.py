@@ -56,7 +56,8 @@ def pack_mask(inside: Tensor) -> Tensor:
     """bool (..., n) as bits, uint8 (..., (n + 7) // 8)."""
     padded = torch.nn.functional.pad(inside.to(torch.uint8), [0, -inside.shape[-1] % 8])
     weights = 1 << torch.arange(8, dtype=torch.uint8, device=inside.device)
-    return (padded.unflatten(-1, (-1, 8)) * weights).sum(-1, dtype=torch.uint8)
+    result: Tensor = (padded.unflatten(-1, (-1, 8)) * weights).sum(-1, dtype=torch.uint8)
+    return result
 
 
 @lru_cache(maxsize=256)
@@ -133,7 +134,8 @@ def _unclipped(grad: Tensor, driven: Tensor, full_scale: float) -> Tensor:
     beyond = math.nextafter(full_scale, math.inf)
     if grad.dtype is torch.float32:
         beyond = float(np.nextafter(np.float32(full_scale), np.float32(np.inf)))
-    return torch.ops.aten.hardtanh_backward(grad, driven, -beyond, beyond)
+    result: Tensor = torch.ops.aten.hardtanh_backward(grad, driven, -beyond, beyond)
+    return result
 
 
 def _by_tile(
@@ -186,10 +188,10 @@ def _shared(totals: Tensor, product: Product) -> Tensor:
         total if isinstance(share, float) and share == 1 else total * share
         for total, share in zip(totals, product.shares, strict=True)
     ]
-    grad_weight = sum(parts[1:], parts[0])
-    if product.row is None or not product.spec.dac_levels:
-        return grad_weight
-    return grad_weight / _undriven_as_one(product.row)
+    grad_weight: Tensor = sum(parts[1:], parts[0])
+    if product.row is not None and product.spec.dac_levels:
+        grad_weight = grad_weight / _undriven_as_one(product.row)
+    return grad_weight
 
 
 # --------------------------------------------------------------------------- convolutions

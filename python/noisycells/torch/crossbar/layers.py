@@ -420,7 +420,7 @@ class CrossbarLayer(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Conductances stay float32 where a model changes its dtype."""
         before = {name: self._buffers[name] for name in _STATE}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, tensor in before.items():
             after = self._buffers[name]
             if tensor is not None and after is not None and after.dtype is not tensor.dtype:
@@ -454,7 +454,7 @@ class CrossbarLayer(nn.Module):
                 if before is None or before.shape != tensor.shape:
                     self._buffers[name] = torch.empty_like(tensor, device=self.weight.device)
             self.rename(identity.read(given["identity"])["name"])
-        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
 

@@ -64,7 +64,7 @@ class CrossbarTransposedLinear(CrossbarLayer):
 
     def extra_repr(self) -> str:
         """Features, and the life of the chip."""
-        return CrossbarLinear.extra_repr(self)  # type: ignore[arg-type]
+        return CrossbarLinear.extra_repr(self)
 
     @property
     def in_features(self) -> int:

@@ -109,7 +109,7 @@ def crossbar_linear(
     return fresh_product(x, weight, bias, key, None, circuit)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
 def _described(device: Device, spec: CrossbarSpec) -> str:
     return describe(device, spec)
 
@@ -132,7 +132,8 @@ def fresh_product(
     save = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     key = new_key() if key is None else _check_key(key)
     y = torch.ops.noisycells.crossbar_linear.default(x, weight, bias, key, ranges, circuit, save)[0]
-    return y if y.dtype is dtype else y.to(dtype)
+    result: Tensor = y if y.dtype is dtype else y.to(dtype)
+    return result
 
 
 def programmed_product(
@@ -157,7 +158,8 @@ def programmed_product(
     save = torch.is_grad_enabled() and x.requires_grad
     key = _check_key(key)
     y = torch.ops.noisycells.programmed_linear.default(x, chip, bias, key, circuit, handle, save)[0]
-    return y if y.dtype is dtype else y.to(dtype)
+    result: Tensor = y if y.dtype is dtype else y.to(dtype)
+    return result
 
 
 def check_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -113,7 +113,7 @@ class AttentionOfLinears(nn.MultiheadAttention):
     k_proj: nn.Linear
     v_proj: nn.Linear
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         query: Tensor,
         key: Tensor,

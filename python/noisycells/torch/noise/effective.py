@@ -230,7 +230,7 @@ class Effective:
         if not (torch.compiler.is_compiling() and self._calls and self._calls[0] is not module):
             self._left(module)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
     def _entered(self, module: nn.Module) -> None:
         if self._calls and self._calls[0] is module and not _is_running(module):
             self._close()  # an interrupt (no Exception) ended the last call, past its hooks
@@ -238,7 +238,7 @@ class Effective:
             self._open()
         self._calls.append(module)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
     def _left(self, module: nn.Module) -> None:
         if module in self._calls:  # not where opening failed
             while self._calls.pop() is not module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections import deque
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -281,7 +281,7 @@ class Noise:
     def end(self) -> None:
         """Remember the draw for a checkpoint that computes this forward again."""
         if torch._C._current_autograd_node() is None:
-            self._past.append((torch.autograd._get_sequence_nr(), self._number))
+            self._past.append((torch.autograd._get_sequence_nr(), self._number))  # type: ignore[attr-defined]
 
     def key(self) -> Hashable | None:
         """Only held draws come again."""
@@ -293,7 +293,8 @@ class Noise:
             return weights
         with torch.inference_mode(False), torch.no_grad():
             noisy = self.kind.draw(weights, random.fold_in(self.seed, self._number))
-        return {name: _Instead.apply(weights[name], value) for name, value in noisy.items()}
+        instead: Callable[[Tensor, Tensor], Tensor] = _Instead.apply
+        return {name: instead(weights[name], value) for name, value in noisy.items()}
 
     def _next(self) -> int:
         number = self.draw
@@ -348,7 +349,7 @@ class _Instead(torch.autograd.Function):
     """Another tensor in place of a weight, whose gradient is the weight's."""
 
     @staticmethod
-    def forward(weight: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(weight: Tensor, value: Tensor) -> Tensor:
         return value.detach()
 
     @staticmethod
@@ -356,7 +357,7 @@ class _Instead(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 

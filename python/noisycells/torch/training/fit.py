@@ -159,37 +159,19 @@ def fit(
     Under torch.distributed, all processes draw from generators of the same seed, process 0 writes
     the checkpoint, and its batch-normalization statistics are kept.
     """
-    check_module(model)
-    epochs = check_count("epochs", epochs)
-    patience = None if patience is None else check_count("patience", patience)
-    if clip_gradient is not None and not clip_gradient > 0:
-        raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
-    if scheduler is not None and not hasattr(loader, "__len__"):
-        raise TypeError(f"loader: expected one with a length, for the scheduler, got {loader!r}")
-    if autocast == torch.float16:
-        raise ValueError("autocast: expected a type whose gradients need no scaling, got float16")
+    epochs, patience = _checked(model, loader, epochs, patience, clip_gradient, scheduler, autocast)
     loss = loss or _cross_entropy
     validate = validate or measure
-    optimizer = (optimizer or _adam)(model.parameters())
+    stepper = (optimizer or _adam)(model.parameters())
     steps = epochs * len(loader) if scheduler is not None else 0  # type: ignore[arg-type]
-    schedule = None if scheduler is None else scheduler(optimizer, steps)
+    schedule = None if scheduler is None else scheduler(stepper, steps)
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     settings = {"seed": check_seed("seed", seed), "steps": steps, "autocast": str(autocast)}
-    state = TrainingState(inner, optimizer, schedule, device, settings)
+    state = TrainingState(inner, stepper, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
-    def learn(*batch: Tensor) -> None:
-        optimizer.zero_grad()
-        with mixed_precision(device, autocast):
-            value = loss(model, *batch)
-        value.backward()
-        if clip_gradient is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
-        optimizer.step()
-        if schedule is not None:
-            schedule.step()
-
+    learn = _learning(model, loss, stepper, schedule, clip_gradient, device, autocast)
     with _seeded(seed, device):
         if file is not None:
             state.resume(file, epochs)
@@ -210,6 +192,53 @@ def fit(
     inner.load_state_dict(state.best_model)
     model.eval()
     return TrainingRecord(tuple(state.accuracies), tuple(state.losses), state.best_epoch)
+
+
+def _checked(
+    model: nn.Module,
+    loader: Loader,
+    epochs: int,
+    patience: int | None,
+    clip_gradient: float | None,
+    scheduler: object,
+    autocast: torch.dtype | None,
+) -> tuple[int, int | None]:
+    """Epochs and patience, where all arguments are as they should be."""
+    check_module(model)
+    epochs = check_count("epochs", epochs)
+    patience = None if patience is None else check_count("patience", patience)
+    if clip_gradient is not None and not clip_gradient > 0:
+        raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
+    if scheduler is not None and not hasattr(loader, "__len__"):
+        raise TypeError(f"loader: expected one with a length, for the scheduler, got {loader!r}")
+    if autocast == torch.float16:
+        raise ValueError("autocast: expected a type whose gradients need no scaling, got float16")
+    return epochs, patience
+
+
+def _learning(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    optimizer: Optimizer,
+    schedule: LRScheduler | None,
+    clip_gradient: float | None,
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> Callable[..., None]:
+    """What learns from one batch."""
+
+    def learn(*batch: Tensor) -> None:
+        optimizer.zero_grad()
+        with mixed_precision(device, autocast):
+            value = loss(model, *batch)
+        value.backward()
+        if clip_gradient is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_gradient)
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+
+    return learn
 
 
 def _epoch(
