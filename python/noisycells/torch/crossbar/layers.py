@@ -72,7 +72,7 @@ class CrossbarLayer(nn.Module):
         Buffer (groups, 1 + passes): calibrated ranges of the DAC and of the ADCs, -1 for none.
     smoothing : Tensor or None
         Buffer (in channels,): what inputs are divided by and weights multiplied with on their way
-        to the arrays, powers of two; set by :func:`~noisycells.torch.smooth`.
+        to the arrays; set by :func:`~noisycells.torch.smooth`.
     limits : Tensor or None
         Buffer (out,): largest magnitude of the weights of each output on the arrays, smoothed as
         they are; set by :func:`~noisycells.torch.limit_weights`.

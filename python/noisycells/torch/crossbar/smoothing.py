@@ -23,9 +23,9 @@ def smooth(model: nn.Module, batches: Any, strength: float = 0.5) -> nn.Module:
     """Even out the input channels of crossbar layers, digitally, before the DACs.
 
     Channel j of the inputs is divided by s_j and its weights are multiplied with s_j, so the
-    product is the same; s_j = max|x_j|^a / max|w_j|^(1 - a) with a = ``strength``, relative to the
-    geometric mean of the layer and rounded to a power of two, so that neither changes a bit of the
-    digits (after SmoothQuant, Xiao et al., ICML 2023, equation 4, where factors are not rounded).
+    product is the same but for float rounding; s_j = max|x_j|^a / max|w_j|^(1 - a) with a =
+    ``strength``, relative to the geometric mean of the layer (SmoothQuant, Xiao et al., ICML
+    2023, equation 4).
     Small channels then reach further above the steps of the DAC, and the noise of their weights
     counts less. The model's parameters stay as they are: the factors are part of the layers' state
     and of the arrays that are programmed next. Limits and ranges have to be found anew.
@@ -87,7 +87,7 @@ class _Largest:
 
 
 def _factors(name: str, layer: CrossbarLayer, largest: _Largest, strength: float) -> Tensor:
-    """Powers of two (in channels,); 1 for channels without inputs or weights."""
+    """Of each input channel (in channels,); 1 for channels without inputs or weights."""
     if largest.values is None:
         raise ValueError(f"batches: expected data that reaches {name!r}, got none")
     if not largest.values.isfinite().all():
@@ -101,7 +101,7 @@ def _factors(name: str, layer: CrossbarLayer, largest: _Largest, strength: float
     if not known.any():
         return torch.ones_like(inputs).flatten()
     logs = torch.where(known, logs - logs[known].mean(), 0.0)
-    return torch.exp2(logs.round().clamp(-MAX_SHIFT, MAX_SHIFT)).flatten()
+    return torch.exp2(logs.clamp(-MAX_BITS, MAX_BITS)).flatten()
 
 
-MAX_SHIFT = 12  # places; beyond them a channel is as good as empty
+MAX_BITS = 12  # either way; beyond them a channel is as good as empty
