@@ -240,6 +240,28 @@ def test_drift_in_one_call() -> None:
     assert curve(times=[1e9], extrapolate=True).seconds == (1e9,)
 
 
+def test_recurrent_networks_against_themselves() -> None:
+    """Of ideal devices: the steps of an LSTM without noise are those of torch."""
+    torch.manual_seed(0)
+
+    class Last(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(6, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lstm(x)[0][:, -1]
+
+    model, x = Last().eval(), torch.randn(7, 4, 6)
+    with torch.no_grad():
+        want = model(x)
+    spec = nc.CrossbarSpec(dac_bits=None, adc_bits=None)
+    nct.convert(model, nc.devices.ideal(), spec)
+    found = nct.evaluate(model, [x], 2, metric="mse", against="clean")
+    assert found.mean < 1e-10
+    assert nct.evaluate(model, [(x, want)], 2, metric="mse").mean < 1e-10
+
+
 def test_evaluations_as_text() -> None:
     found = nct.Evaluation((91.0, 92.0, 93.0), (0.3, 0.2, 0.1))
     assert repr(found) == "accuracy (%) 92.0 ± 2.5, 95 % interval of 3 realizations"
