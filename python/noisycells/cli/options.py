@@ -93,6 +93,22 @@ class ComputingDevice(ParamType):
             self.fail(str(error), param, ctx)
 
 
+class AnyDevice(ParamType):
+    """A cell or a device: a preset by its name, or a JSON file."""
+
+    name = "device"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Channel | devices.Device:
+        if isinstance(value, (Channel, devices.Device)):
+            return value
+        try:
+            return devices.find(value)
+        except (ValueError, TypeError, OSError) as error:
+            self.fail(str(error), param, ctx)
+
+
 class Words(ParamType):
     """Words separated by commas, as a tuple; what they may be is checked further down."""
 

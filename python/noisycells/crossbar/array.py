@@ -16,6 +16,7 @@ from .. import _arguments, devices, random
 from .._types import F32, F64
 from ..devices import Device, DeviceLike
 from . import compensation, mapping, report
+from .calibration import check_quantile
 from .packed import Packed, Ranges
 from .spec import CrossbarSpec
 
@@ -198,7 +199,7 @@ class Crossbar:
         now = compensation.measure(packed, seed, self._spacing, num_threads=num_threads)
         return compensation.gain(self._reference, now, self.spec)
 
-    def calibrate(self, x: ArrayLike, quantile: float = 1.0) -> Crossbar:
+    def calibrate(self, x: ArrayLike, quantile: float | str = 1.0) -> Crossbar:
         """Set the converter ranges that the spec leaves to calibration.
 
         They stay until the next calibration, over programming and aging, the same for every
@@ -208,15 +209,17 @@ class Crossbar:
         ----------
         x : array_like of float, shape (..., in)
             Example inputs.
-        quantile : float
-            Of the magnitudes that a range covers, in (0, 1]; 1 for the largest.
+        quantile : float or "error"
+            Of the magnitudes that a range covers, in (0, 1], 1 for the largest; "error" takes the
+            ranges with the least square error of the product (see
+            :mod:`noisycells.crossbar.calibration`).
 
         Returns
         -------
         Crossbar
             This one.
         """
-        quantile = _arguments.number("quantile", quantile, most=1, above=0)
+        quantile = check_quantile(quantile)
         vectors, _ = self._vectors(x)
         _check_finite("x", vectors)
         packed, spec = self.packed, self.spec

@@ -18,7 +18,7 @@ from .._analog import Plane, dac, input_ranges, plane_values
 from .._types import F32, LARGEST, SMALLEST, tiles
 from ..devices.device import Device
 from ..runtime import simd_level, threads_argument
-from . import irdrop
+from . import calibration, irdrop
 from .mapping import Scales, slice_factors
 from .spec import CrossbarSpec
 
@@ -60,12 +60,12 @@ def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, flo
     return total
 
 
-def _full_scale(x: F32, quantile: float) -> float:
-    found = float(np.quantile(np.abs(x), quantile))
+def _full_scale(found: float) -> float:
     if not SMALLEST <= found <= LARGEST:
-        raise ValueError(
-            f"x: expected example inputs whose dac_range, the {quantile:g} quantile of their "
-            f"magnitudes, is from {SMALLEST:g} to {LARGEST:g}, got {found:g}"
+        raise _arguments.wrong_value(
+            "x",
+            f"example inputs that give a dac_range from {SMALLEST:g} to {LARGEST:g}",
+            f"{found:g}",
         )
     return found
 
@@ -214,7 +214,7 @@ class Packed:
             ranges = ranges._replace(adc=np.full(self.passes, spec.adc_range, np.float32))
         return ranges
 
-    def calibrated(self, x: F32, quantile: float = 1.0) -> Ranges:
+    def calibrated(self, x: F32, quantile: float | str = 1.0) -> Ranges:
         """The ranges with those that the spec leaves to calibration taken from data.
 
         A DAC range that is already set is kept. Passes whose sums are all 0 get the range that
@@ -223,8 +223,9 @@ class Packed:
         Parameters
         ----------
         x : float32 (batch, in), finite
-        quantile : float
-            Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover.
+        quantile : float or "error"
+            Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover; or
+            the ranges of least square error of the product (see :mod:`.calibration`).
 
         Raises
         ------
@@ -235,7 +236,9 @@ class Packed:
         if self.scales.row is not None:
             x = x * self.scales.row
         if spec.dac_range == "calibrated" and full_scale is None:
-            full_scale = _full_scale(x, quantile)
+            full_scale = _full_scale(
+                calibration.input_range(x, quantile, spec.dac_levels, self.effective_weights())
+            )
         if spec.adc_bits is not None and spec.adc_range == "calibrated":
             codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
             planes = [plane.values for plane in self.planes()]
@@ -248,10 +251,11 @@ class Packed:
                 for values in planes:
                     for tile in self.tiles:
                         sums = a[:, tile] @ values[:, tile].T
-                        found.append(np.quantile(np.abs(sums), quantile) / digit)
-            sums = np.array(found, np.float32)
+                        reach = calibration.sum_range(sums, quantile, spec.adc_levels, self._scale)
+                        found.append(reach / digit)
+            reaches = np.array(found, np.float32)
             known = np.tile(self.expected_sums, spec.input_slices)
-            adc = np.maximum(np.where(sums > 0, sums, known), SMALLEST_RANGE)
+            adc = np.maximum(np.where(reaches > 0, reaches, known), SMALLEST_RANGE)
         return Ranges(full_scale, adc)
 
     def _input_slices(self) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _core
+from .. import _arguments, _core
 from .._types import F32, F64, LARGEST, Aging, Programming, Stuck
 from .model import Model
 
@@ -73,7 +73,8 @@ def _table(*columns: F64) -> F32:
     parts = []
     for values in columns:
         if not (np.abs(values) <= LARGEST).all():
-            raise ValueError("device: expected curves that are finite in float32")
+            top = np.abs(values).max()
+            raise _arguments.wrong_value("device", f"curves up to {LARGEST:g}", f"{top:g}")
         rounded = values.astype(np.float32)
         parts += [rounded, np.diff(rounded, append=rounded[-1:])]
     table = np.ascontiguousarray(np.stack(parts, axis=1))

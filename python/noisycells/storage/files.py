@@ -15,7 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments
-from ..io import FORMAT, READ, DecodeError, Reader, Writer, check_output, dumps, narrow, widen
+from ..io import (
+    FORMAT,
+    READ,
+    DecodeError,
+    Reader,
+    Weights,
+    Writer,
+    check_output,
+    dumps,
+    narrow,
+    weight_files,
+    widen,
+)
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
@@ -116,15 +128,19 @@ def encode_file(
     store_biases: bool = False,
     progress: Progress | None = None,
 ) -> Cost:
-    """Store the model of a safetensors file in cells, tensor by tensor.
+    """Store the model of safetensors files in cells, tensor by tensor.
 
     Memory use peaks at about twice the largest tensor (in float32). Integers, and what
-    :func:`belongs_in_cells` excludes, stay digital: biases, normalization.
+    :func:`belongs_in_cells` excludes, stay digital: biases, normalization. So do the scales of
+    float8 weights, ``NAME_scale`` and ``NAME_scale_inv``, beside weights NAME, whose numbers are
+    stored as they are, without these scales.
 
     Parameters
     ----------
     source : path-like
-        Weights in float8, float16, bfloat16, float32 or float64.
+        A safetensors file, an index of several (``model.safetensors.index.json``), or a directory
+        of transformers with one or the other. Weights in float8, float16, bfloat16, float32 or
+        float64.
     path : path-like
         File to write, as :func:`save` does; another one than `source`.
     codec, mask, overrides
@@ -155,8 +171,8 @@ def encode_file(
         raise _arguments.wrong_type("digital", "a sequence of patterns", digital)
     _arguments.instance("codec", codec, Codec)
     store_biases = _arguments.flag("store_biases", store_biases)
-    check_output(path, source)
-    with Reader(source, checked=False) as reader, _StoredWriter(path) as writer:
+    check_output(path, *weight_files(source))
+    with Weights(source) as reader, _StoredWriter(path) as writer:
         names = _names_in_cells(reader, digital, store_biases)
         for name, entry in reader.entries.items():
             if name not in names:
@@ -171,7 +187,7 @@ def encode_file(
         return writer.cost
 
 
-def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) -> list[str]:
+def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool) -> list[str]:
     if reader.metadata.get("format") == FORMAT:
         raise _arguments.wrong_value(reader.path, "the weights of a model", "one in cells")
     shapes = {name: entry.shape for name, entry in reader.entries.items()}
@@ -181,6 +197,7 @@ def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) 
         if entry.dtype in FLOATS
         and belongs_in_cells(name, shapes, store_biases)
         and not any(fnmatchcase(name, pattern) for pattern in digital)
+        and not _scales_float8(name, reader)
     ]
     _arguments.patterns("digital", digital, reader.entries, "a tensor")
     if not names:
@@ -188,7 +205,13 @@ def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) 
     return names
 
 
-def _loader(reader: Reader, mask: Literal["nonzero"] | None) -> Callable[[str], Source]:
+def _scales_float8(name: str, reader: Weights) -> bool:
+    """Whether a tensor has the scales of float8 weights."""
+    of = [name.removesuffix(end) for end in ("_scale", "_scale_inv") if name.endswith(end)]
+    return any(w in reader.entries and reader.entries[w].dtype.startswith("F8") for w in of)
+
+
+def _loader(reader: Weights, mask: Literal["nonzero"] | None) -> Callable[[str], Source]:
     def load_source(name: str) -> Source:
         array, dtype = reader.read(name), reader.entries[name].dtype
         if dtype in WITHOUT_NUMPY:

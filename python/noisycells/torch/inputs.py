@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from .. import _arguments
 
-__all__ = ["call", "each_batch", "inputs_of", "logits_of", "moved", "split_batch"]
+__all__ = [
+    "LABELS",
+    "call",
+    "each_batch",
+    "inputs_of",
+    "is_causal",
+    "logits_of",
+    "moved",
+    "split_batch",
+    "tensor_of",
+]
 
 LABELS = ("labels", "label", "targets", "target")
 """Keys under which batches that are dicts have their labels, such as those of transformers."""
@@ -90,15 +100,29 @@ def split_batch(name: str, batch: Any) -> tuple[Any, Tensor]:
 
 def logits_of(output: Any) -> Tensor:
     """The tensor that a model returned, or the ``logits`` of an object or dict that it returned."""
+    return _tensor(output, "logits")
+
+
+def tensor_of(output: Any) -> Tensor:
+    """As :func:`logits_of`; of an encoder's output without logits its ``last_hidden_state``."""
+    return _tensor(output, "logits", "last_hidden_state")
+
+
+def _tensor(output: Any, *names: str) -> Tensor:
     if isinstance(output, Tensor):
         return output
-    found = output.get("logits") if isinstance(output, Mapping) else None
-    found = getattr(output, "logits", None) if found is None else found
-    if not isinstance(found, Tensor):
-        raise _arguments.wrong_type(
-            "model", "one that returns a tensor, or an object with logits", output
-        )
-    return found
+    for name in names:
+        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(found, Tensor):
+            return found
+    raise _arguments.wrong_type(
+        "model", f"one that returns a tensor, or an object with {' or '.join(names)}", output
+    )
+
+
+def is_causal(output: Any) -> bool:
+    """Whether transformers has made the output with a model that predicts the next token."""
+    return "CausalLM" in type(output).__name__
 
 
 def _without_labels(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:

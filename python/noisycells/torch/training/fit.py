@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ... import _arguments
 from ...data import stratified_split
 from ..checks import check_module
-from ..metrics import answers, cross_entropy, percent
+from ..metrics import accuracy_and_loss, answers
 from ..modes import evaluating
 from .batches import batches, process
 from .checkpoint import TrainingState
@@ -367,13 +367,13 @@ def accuracy(
     elif isinstance(images, (np.ndarray, Tensor)):
         raise _arguments.wrong_kind("labels", "one for each image", "None")
     with evaluating(model):
-        return percent(*answers(model, loader))
+        return accuracy_and_loss(answers(model, loader, name="images"))[0]
 
 
 def measure(model: nn.Module, loader: Iterable[Any]) -> tuple[float, float]:
     """Accuracy in percent and mean cross entropy in nats of all images of a loader."""
-    logits, labels = answers(model, loader, name="validation")
-    return percent(logits, labels), cross_entropy(logits, labels)
+    found, loss = accuracy_and_loss(answers(model, loader, name="validation"))
+    return found, loss
 
 
 def mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
