@@ -17,7 +17,6 @@ BINS = 1 << 12
 """Uniform magnitude bins: thresholds are resolved over 12 octaves below the largest weight."""
 
 
-
 class Extent(NamedTuple):
     """Number, smallest and largest of the stored weights; the last two are 0 where none are."""
 
