@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 
-import noisycells as nc
 import numpy as np
 import pytest
+
+import noisycells as nc
 from noisycells.runtime import available_simd_levels, set_simd_level, simd_level
 
 PREPARE = """

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import noisycells as nc
 import numpy as np
 import pytest
+
+import noisycells as nc
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.standard_normal((8, 12)).astype(np.float32)
