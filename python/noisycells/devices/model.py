@@ -15,7 +15,7 @@ __all__ = ["MOST", "Model", "constant_read"]
 Curve = Callable[[F64], F64]
 
 LEAST, MOST = 1e-9, 1e9
-"""Conductances that devices may have, uS: float32 holds their squares and those of their inverses."""
+"""Conductances that devices may have, uS: float32 holds their squares and those of the inverses."""
 
 
 def constant_read(std: float) -> tuple[float, float, float]:
