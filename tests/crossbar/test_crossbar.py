@@ -455,6 +455,16 @@ def test_gain_of_columns_by_hand() -> None:
     np.testing.assert_allclose(gain, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["global", "column"])
+@pytest.mark.parametrize("sign", [0.0, -1.0])
+def test_without_signal_nothing_is_compensated(kind: str, sign: float) -> None:
+    """Read-outs of the fresh array that are 0, or that contradict each other."""
+    first = np.array([[2.0, 1], [2, 3]])
+    spec = replace(IDEAL, drift_compensation=kind)
+    gain = compensation.gain((first, sign * first), 2 * first, spec)
+    np.testing.assert_array_equal(gain, np.ones(2))  # type: ignore[arg-type]
+
+
 def test_compensation_needs_calibrated_ranges() -> None:
     spec = nc.CrossbarSpec(adc_range="calibrated", drift_compensation="global")
     xb = nc.Crossbar(weights(), PCM, spec).program(1)
