@@ -98,6 +98,14 @@ def test_codes_have_the_probabilities_between_their_thresholds() -> None:
         np.testing.assert_allclose(row, -np.diff(above), atol=3e-3)
 
 
+def test_input_grid_measures_spreads_as_fisher_and_rao() -> None:
+    """N(0, s^2) for s from 1 to e^50: sqrt(2) 50 long, of which a quarter is a step."""
+    x = np.linspace(0, 1, 100_001)
+    grid = input_grid(x, np.zeros_like(x), np.exp(50 * x))
+    assert len(grid) == int(4 * np.sqrt(2) * 50)
+    np.testing.assert_allclose(np.diff(grid), 1 / (len(grid) - 1), rtol=1e-3)
+
+
 def test_input_grid_follows_the_noise() -> None:
     x = np.linspace(0, 1, 1001)
     grid = input_grid(x, 2 * x, np.where(x < 0.5, 0.01, 0.1))

@@ -446,6 +446,27 @@ def test_the_reference_read_outs_have_noise_of_their_own() -> None:
     np.testing.assert_allclose(gain, 1, atol=0.06)
 
 
+def test_gain_of_columns_by_hand() -> None:
+    """Two outputs, two read-outs; the share that is left of both is 8/14."""
+    first, second = np.array([[2.0, 1], [2, 3]]), np.array([[2.0, 3], [2, 1]])
+    gain = compensation.gain(
+        (first, second), np.ones((2, 2)), replace(IDEAL, drift_compensation="column")
+    )
+    noise = 2 / 49 / 2, (8 + 34 / 49) / 2
+    expected = [(8 + noise[0]) / (4 + 4 / 7 * noise[0]), (6 + noise[1]) / (4 + 4 / 7 * noise[1])]
+    np.testing.assert_allclose(gain, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["global", "column"])
+@pytest.mark.parametrize("sign", [0.0, -1.0])
+def test_without_signal_nothing_is_compensated(kind: str, sign: float) -> None:
+    """Read-outs of the fresh array that are 0, or that contradict each other."""
+    first = np.array([[2.0, 1], [2, 3]])
+    spec = replace(IDEAL, drift_compensation=kind)
+    gain = compensation.gain((first, sign * first), 2 * first, spec)
+    np.testing.assert_array_equal(gain, np.ones(2))  # type: ignore[arg-type]
+
+
 def test_compensation_needs_calibrated_ranges() -> None:
     spec = nc.CrossbarSpec(adc_range="calibrated", drift_compensation="global")
     xb = nc.Crossbar(weights(), PCM, spec).program(1)
