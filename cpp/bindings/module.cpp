@@ -10,6 +10,8 @@ void register_codec(pybind11::module_& m);
 void register_bitpack(pybind11::module_& m);
 void register_devices(pybind11::module_& m);
 void register_crossbar(pybind11::module_& m);
+void register_ldpc(pybind11::module_& m);
+void register_entropy(pybind11::module_& m);
 }  // namespace noisycells::bindings
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -29,4 +31,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   register_bitpack(m);
   register_devices(m);
   register_crossbar(m);
+  register_ldpc(m);
+  register_entropy(m);
 }

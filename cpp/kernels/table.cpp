@@ -23,6 +23,7 @@ namespace {
 #include "codec-inl.h"
 #include "device-inl.h"
 #include "gradient-inl.h"
+#include "ldpc-inl.h"
 #include "product-inl.h"
 #include "rng-inl.h"
 
@@ -70,6 +71,7 @@ constexpr Kernels named() {
   k.finish = finish;
   k.input_values = input_values;
   k.add_outer = add_outer;
+  k.check_nodes = check_nodes;
   return k;
 }
 

@@ -333,3 +333,17 @@ def weight_gradient(
     tile. ``shift`` and ``digit``: the slice's lowest bit and largest digit; digit 0: no slices.
     ``inside`` (tiles, vectors, (n + 7) // 8): which sums of each tile pass their gradient.
     """
+
+class LdpcCode:
+    """A code of storage.ldpc.Code; edges (n, 3) of row, column, shift. Bits are one a byte."""
+
+    def __init__(self, rows: int, columns: int, lanes: int, middle: int, edges: _I32) -> None: ...
+    def encode(self, information: _U8, words: _U8, num_threads: int = 0) -> None: ...
+    def decode(
+        self, llr: _F32, most: int, words: _U8, rounds: _I32, num_threads: int = 0
+    ) -> None: ...
+
+def entropy_encode(values: _I32, rows: int, columns: int, group: int) -> bytes:
+    """storage.entropy.encode; values (rows columns,)."""
+
+def entropy_decode(code: _U8, rows: int, columns: int, group: int, values: _I32) -> None: ...

@@ -207,6 +207,30 @@ def test_store_options(tmp_path: Path) -> None:
     assert nc.load(output)["fc.weight"].codec.write_bits == (5, 5)
 
 
+@pytest.mark.parametrize("mode", ["coded", "levels"])
+def test_coded_modes(mode: str, tmp_path: Path, model: Path) -> None:
+    stored, output = tmp_path / "stored.safetensors", tmp_path / "read.safetensors"
+    own = ["--step", 0.1] if mode == "coded" else ["--radices", "4,4"]
+    options = ["--mode", mode, *own, "--noise-margin", 1.2, "--device", "synthetic_pcm"]
+    cost = json.loads(succeed("store", model, "-o", stored, *options, "--json"))
+    loaded = nc.load(stored)
+    assert isinstance(loaded, nc.storage.CodedModel) and loaded.codec.noise_margin == 1.2
+    assert cost["total_cells"] == loaded.cost.total_cells
+    succeed("read", stored, "-o", output, "--seed", 5)
+    read = load_file(output)
+    assert np.array_equal(read["fc.weight"], loaded.read(5)["fc.weight"])
+    assert np.array_equal(read["fc.bias"], WEIGHTS["fc.bias"])
+    text = succeed("inspect", stored)
+    assert f"mode {mode}, synthetic_pcm" in text and text.endswith(f"{loaded.cost}\n")
+    described = json.loads(succeed("inspect", stored, "--json"))
+    assert described["mode"] == mode and described["tensors"]["fc.weight"]["shape"] == [40, 30]
+    for wrong in (["--cells", "2"], ["--radices", "4"] if mode == "coded" else ["--step", "1"]):
+        result = run("store", model, "-o", stored, "--force", "--mode", mode, *wrong)
+        assert result.exit_code == 2 and f"expected none with --mode {mode}" in result.output
+    result = run("store", model, "-o", stored, "--force", "--step", 1)
+    assert result.exit_code == 2 and "--step: expected none with --mode paper" in result.output
+
+
 def test_store_a_torch_state_dict(tmp_path: Path, stored: Path) -> None:
     torch = pytest.importorskip("torch")
     state = {name: torch.from_numpy(value) for name, value in WEIGHTS.items()}

@@ -18,7 +18,7 @@ from noisycells import _arguments, _types, intervals
 PACKAGE = Path(nc.__file__).parent
 
 # Files have their own place for what is wrong with a field or a file, and the studies are apart.
-OWN_SENTENCES = ("_arguments.py", "storage/schema.py", "io/", "studies/")
+OWN_SENTENCES = ("_arguments.py", "storage/schema.py", "storage/fields.py", "io/", "studies/")
 
 
 # ----------------------------------------------------------------- one place

@@ -89,6 +89,9 @@ constexpr float kRangeSigmas = 4;
 constexpr float kTiny = 0x1p-96f, kEnlarged = 0x1p96f;
 constexpr int kIntegerRows = 512;  // longest tile whose sums fit in 32 bits
 
+// Most bits of one parity check (python/noisycells/reference/ldpc.py).
+constexpr int kMaxDegree = 256;
+
 struct Limits {
   float low, high;
   // A device whose word is below stuck_off is stuck off; below stuck_either, on.
@@ -251,6 +254,11 @@ struct Kernels {
   // width: of x and sums, whole vectors of 16.
   void (*add_outer)(const float* g, int columns, const float* x, std::ptrdiff_t ld_x,
                     std::ptrdiff_t width, int rows, float* sums, std::ptrdiff_t ld);
+
+  // Parity checks of `lanes` code positions (a multiple of 16) at once: values, messages
+  // (degree, lanes), 2 <= degree <= kMaxDegree. Messages and the values they are part of are
+  // replaced by new ones.
+  void (*check_nodes)(float* values, float* messages, int degree, std::ptrdiff_t lanes);
 };
 
 }  // namespace noisycells

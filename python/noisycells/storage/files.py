@@ -32,8 +32,11 @@ from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
 from .codec import Codec
+from .coded_files import as_it_came, is_coded, read_coded, source_metadata_of, write_coded
 from .cost import Cost, total
 from .cost import digital as digital_cost
+from .modes import CodedModel
+from .modes.mode import Mode
 from .schema import Record, check_content, describe
 from .selection import belongs_in_cells
 from .stored import StoredModel, StoredTensor
@@ -42,7 +45,7 @@ PathLike = str | os.PathLike[str]
 Progress = Callable[[str], object]
 
 
-def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
+def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> None:
     """Write a stored tensor or model to a file; equal bytes for equal content.
 
     The file is at `path` when it is complete; until then what was there stays. Links are
@@ -51,15 +54,21 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
     Raises
     ------
     TypeError
-        If `stored` is neither.
+        If `stored` is none of these.
     ValueError
         If safetensors has no dtype for a digital tensor, an alias is of no tensor or one more
         tensor, or `path` is not a regular file.
     OSError
         If the file cannot be written.
     """
+    if isinstance(stored, CodedModel):
+        with Writer(path) as coded:
+            write_coded(coded, stored)
+        return
     if not isinstance(stored, (StoredTensor, StoredModel)):
-        raise _arguments.wrong_type("stored", "a StoredTensor or a StoredModel", stored)
+        raise _arguments.wrong_type(
+            "stored", "a StoredTensor, a StoredModel or a CodedModel", stored
+        )
     with _StoredWriter(path) as writer:
         if isinstance(stored, StoredTensor):
             writer.kind = "tensor"
@@ -73,7 +82,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
         writer.alias(stored.aliases)
 
 
-def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel:
+def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | CodedModel:
     """Read what :func:`save` or :func:`encode_file` wrote; every byte and field is checked.
 
     Digital tensors of dtypes that numpy does not have become float32, and
@@ -104,6 +113,10 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel:
             "read into a model",
             (path, *none_more),
         )
+    with Reader(path) as reader:
+        if is_coded(reader):
+            _warn_of_streams(path, reader.metadata.get("stream_version", ""))
+            return read_coded(reader)
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -120,17 +133,18 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel:
 def encode_file(
     source: PathLike,
     path: PathLike,
-    codec: Codec,
+    codec: Codec | Mode,
     *,
     mask: Literal["nonzero"] | None = None,
-    overrides: Mapping[str, Codec] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     digital: Sequence[str] = (),
     store_biases: bool = False,
     progress: Progress | None = None,
 ) -> Cost:
     """Store the model of safetensors files in cells, tensor by tensor.
 
-    Memory use peaks at about twice the largest tensor (in float32). Integers, and what
+    Memory use peaks at about twice the largest tensor (in float32); the coded modes, whose blocks
+    hold parts of several tensors, take the whole model. Integers, and what
     :func:`belongs_in_cells` excludes, stay digital: biases, normalization. So do the scales of
     float8 weights, ``NAME_scale`` and ``NAME_scale_inv``, beside weights NAME, whose numbers are
     stored as they are, without these scales.
@@ -169,9 +183,18 @@ def encode_file(
     """
     if isinstance(digital, str):
         raise _arguments.wrong_type("digital", "a sequence of patterns", digital)
-    _arguments.instance("codec", codec, Codec)
+    if not isinstance(codec, (Codec, Mode)):
+        raise _arguments.wrong_type("codec", "a Codec, Coded or Levels", codec)
     store_biases = _arguments.flag("store_biases", store_biases)
     check_output(path, *weight_files(source))
+    if isinstance(codec, Mode):
+        with Weights(source) as reader, Writer(path) as coded:
+            names = _names_in_cells(reader, digital, store_biases)
+            model = _encode_coded(reader, names, codec, mask, overrides)
+            write_coded(coded, model, reader.metadata)
+            for name in (*model, *model.digital):
+                _report(progress, name)
+            return model.cost
     with Weights(source) as reader, _StoredWriter(path) as writer:
         names = _names_in_cells(reader, digital, store_biases)
         for name, entry in reader.entries.items():
@@ -185,6 +208,25 @@ def encode_file(
         if reader.metadata:
             writer.metadata["source_metadata"] = json.dumps(reader.metadata)
         return writer.cost
+
+
+def _encode_coded(
+    reader: Weights,
+    names: Sequence[str],
+    codec: Mode,
+    mask: Literal["nonzero"] | None,
+    overrides: Mapping[str, Any] | None,
+) -> CodedModel:
+    arrays, dtypes = {}, {}
+    for name, entry in reader.entries.items():
+        array = reader.read(name)
+        if entry.dtype in WITHOUT_NUMPY:
+            array = widen(array, entry.dtype)
+        arrays[name], dtypes[name] = array, entry.dtype
+    kept = {name: array for name, array in arrays.items() if name not in names}
+    weights = {name: arrays[name] for name in names}
+    model = codec.encode(weights, mask, overrides=overrides, digital=kept)
+    return model.with_dtypes(dtypes)
 
 
 def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool) -> list[str]:
@@ -255,6 +297,14 @@ def read_file(
         range of its dtype.
     """
     check_output(path, source)
+    with Reader(source) as reader:
+        if is_coded(reader):
+            _warn_of_streams(source, reader.metadata.get("stream_version", ""))
+            model, metadata = read_coded(reader), source_metadata_of(reader)
+            with Writer(path, checked=False) as plain:
+                _read_coded_file(plain, model, seed, chip, progress)
+                plain.metadata.update(metadata)
+            return
     with StoredFile(source) as file, Writer(path, checked=False) as writer:
         names: dict[str, list[str]] = {name: [name] for name in (*file.digital_names, *file.names)}
         for alias, name in file.aliases.items():
@@ -272,16 +322,46 @@ def read_file(
         writer.metadata.update(file.source_metadata)
 
 
+def count_tensors(path: PathLike) -> int:
+    """Tensors of a stored model, in cells or digital; errors are those of :func:`load`."""
+    with Reader(path) as reader:
+        if is_coded(reader):
+            model = read_coded(reader)
+            return len(model) + len(model.digital)
+    with StoredFile(path) as stored:
+        return len(stored.names) + len(stored.digital_names)
+
+
+def _read_coded_file(
+    writer: Writer, model: CodedModel, seed: int, chip: int, progress: Progress | None
+) -> None:
+    """Write what a coded model reads as, under all names."""
+    read = model.read(seed, chip)
+    for name, array in model.digital.items():
+        dtype = model.digital_dtypes.get(name)
+        bits = array if dtype is None else narrow(array, dtype)
+        for key in (name, *(a for a, of in model.aliases.items() if of == name)):
+            writer.add(key, bits, dtype)
+        _report(progress, name)
+    for name, tensor in model.items():
+        for key in (name, *(a for a, of in model.aliases.items() if of == name)):
+            writer.add(key, as_it_came(tensor, read[name]), tensor.dtype)
+        _report(progress, name)
+
+
 def _read_as_it_came(
     stored: StoredTensor, seed: int, chip: int, side_errors: bool
 ) -> tuple[NDArray[Any], str]:
-    read = stored.read(seed, chip, side_errors=side_errors)
-    if stored.dtype == "F32":
-        return read, "F32"
-    try:
-        return narrow(read, stored.dtype), stored.dtype
-    except ValueError as error:
-        raise ValueError(f"tensor {stored.name!r}: {error}; nc.load reads it in float32") from None
+    return as_it_came(stored, stored.read(seed, chip, side_errors=side_errors)), stored.dtype
+
+
+def _warn_of_streams(path: PathLike, version: str) -> None:
+    if version != str(STREAM_VERSION):
+        warnings.warn(
+            f"{path}: written with version {version} of the random streams and read with "
+            f"{STREAM_VERSION}; a seed gives other noise than it gave then",
+            stacklevel=4,
+        )
 
 
 class StoredFile:
@@ -316,12 +396,7 @@ class StoredFile:
         self._reader = Reader(path)
         try:
             self._describe()
-            if self.stream_version != STREAM_VERSION:
-                warnings.warn(
-                    f"{path}: written with version {self.stream_version} of the random streams "
-                    f"and read with {STREAM_VERSION}; a seed gives other noise than it gave then",
-                    stacklevel=3,
-                )
+            _warn_of_streams(path, str(self.stream_version))
         except BaseException as error:
             self.close()
             if isinstance(error, ValueError):

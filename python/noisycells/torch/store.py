@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from .. import _arguments
 from ..io import widen
 from ..io.dtypes import WITHOUT_NUMPY
-from ..storage import Codec, StoredModel
+from ..storage import Codec, CodedModel, StoredModel
+from ..storage.modes.mode import Mode
 from ..storage.selection import belongs_in_cells
 from .checks import check_module
 from .crossbar.layers import CrossbarLayer
@@ -23,20 +24,48 @@ from .crossbar.layers import CrossbarLayer
 __all__ = ["load", "store"]
 
 Masks = Mapping[str, npt.NDArray[np.bool_]] | str | None
+Numbers = Mapping[str, npt.NDArray[np.floating[Any]]] | None
 
 _WITHOUT_NUMPY = {getattr(torch, usual): name for name, usual in WITHOUT_NUMPY.items()}
 """What safetensors calls the dtypes that numpy does not have."""
 
 
+@overload
 def store(
     model: nn.Module | Mapping[str, Tensor],
     codec: Codec,
     *,
     mask: Masks = None,
-    sensitivity: Mapping[str, npt.NDArray[np.floating[Any]]] | None = None,
+    sensitivity: Numbers = None,
+    moments: Numbers = None,
     overrides: Mapping[str, Codec] | None = None,
     store_biases: bool = False,
-) -> StoredModel:
+) -> StoredModel: ...
+
+
+@overload
+def store(
+    model: nn.Module | Mapping[str, Tensor],
+    codec: Mode,
+    *,
+    mask: Masks = None,
+    sensitivity: Numbers = None,
+    moments: Numbers = None,
+    overrides: Mapping[str, Mode] | None = None,
+    store_biases: bool = False,
+) -> CodedModel: ...
+
+
+def store(
+    model: nn.Module | Mapping[str, Tensor],
+    codec: Codec | Mode,
+    *,
+    mask: Masks = None,
+    sensitivity: Numbers = None,
+    moments: Numbers = None,
+    overrides: Mapping[str, Any] | None = None,
+    store_biases: bool = False,
+) -> StoredModel | CodedModel:
     """Encode the weights of a model into cells.
 
     Weights are the floating-point parameters with two dimensions or more. Biases, normalization
@@ -51,7 +80,7 @@ def store(
     model : torch.nn.Module or mapping of str to Tensor
         A model or its state dict. In a state dict buffers cannot be told from parameters, so
         floating-point buffers with two dimensions or more are taken for weights.
-    codec : Codec
+    codec : Codec, storage.Coded or storage.Levels
         How the weights are stored.
     mask : mapping of str to ndarray of bool, "nonzero" or None
         The weights to store, by parameter name, as :func:`magnitude_prune` returns them; the
@@ -61,6 +90,9 @@ def store(
         How much a squared error of each weight counts when thresholds and cells are chosen, by
         parameter name, such as :func:`sensitivity` returns. What it says of parameters that stay
         digital does not matter; a name of no parameter is refused.
+    moments : mapping of str to ndarray, optional
+        Second moments of layer inputs, such as :func:`input_moments` returns, with which the
+        coded modes feed rounding errors back; :class:`noisycells.Codec` takes none.
     overrides : mapping of str to Codec, optional
         Codecs for the parameters whose names match a pattern, as in :meth:`Codec.encode`.
     store_biases : bool
@@ -68,55 +100,66 @@ def store(
 
     Returns
     -------
-    StoredModel
+    StoredModel, or CodedModel of the coded modes
 
     Raises
     ------
     TypeError
-        If a tensor is sparse, on the meta device, or of a dtype that numpy and safetensors do
+        If `moments` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta
+        device, or of a dtype that numpy and safetensors do
         not have.
     ValueError
         If the model holds no weights or is still being pruned, a mask names no weight, a
         sensitivity no parameter, or a weight is not finite.
     """
-    _arguments.instance("codec", codec, Codec)
+    if not isinstance(codec, (Codec, Mode)):
+        raise _arguments.wrong_type("codec", "a Codec, storage.Coded or storage.Levels", codec)
     state, aliases = _untied(_state(model))
     _check_finished(state)
     names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
     if not names:
         raise _arguments.wrong_value("model", "at least one weight to store", "none")
     if sensitivity is not None:
-        if not isinstance(sensitivity, Mapping):
-            raise _arguments.wrong_type("sensitivity", "a mapping of parameter names", sensitivity)
-        _arguments.names("sensitivity", sensitivity, [*state, *aliases], "names of parameters")
-        sensitivity = {
-            aliases.get(name, name): value
-            for name, value in sensitivity.items()
-            if aliases.get(name, name) in names
-        }
+        sensitivity = _of_weights("sensitivity", sensitivity, state, aliases, names)
+    if moments is not None:
+        moments = _of_weights("moments", moments, state, aliases, names)
     arrays = {name: _to_numpy(name, tensor) for name, tensor in state.items()}
-    encoded = codec.encode(
-        {name: arrays[name] for name in names}, mask, sensitivity, overrides=overrides
-    )
     dtypes = {
         name: _WITHOUT_NUMPY[tensor.dtype]
         for name, tensor in state.items()
         if tensor.dtype in _WITHOUT_NUMPY
     }
+    weights = {name: arrays[name] for name in names}
+    # copies: later training must not change them
+    digital = {name: array.copy() for name, array in arrays.items() if name not in names}
+    if isinstance(codec, Mode):
+        coded = codec.encode(
+            weights, mask, sensitivity, moments=moments, overrides=overrides, digital=digital
+        )
+        return replace(coded.with_dtypes(dtypes), aliases=aliases)
+    if moments is not None:
+        raise _arguments.wrong_kind(
+            "moments", "none with a Codec, which does not feed errors back", "some"
+        )
+    encoded = codec.encode(weights, mask, sensitivity, overrides=overrides)
     return StoredModel(
         {
             name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
             for name, tensor in encoded.items()
         },
-        # copies: later training must not change them
-        {name: array.copy() for name, array in arrays.items() if name not in names},
+        digital,
         {name: dtype for name, dtype in dtypes.items() if name not in names},
         aliases,
     )
 
 
 def load(
-    stored: StoredModel, model: nn.Module, seed: int, chip: int = 0, *, side_errors: bool = False
+    stored: StoredModel | CodedModel,
+    model: nn.Module,
+    seed: int,
+    chip: int = 0,
+    *,
+    side_errors: bool = False,
 ) -> nn.Module:
     """Read a stored model once and put the noisy weights into `model`, in place.
 
@@ -124,7 +167,7 @@ def load(
 
     Parameters
     ----------
-    stored : StoredModel
+    stored : StoredModel or CodedModel
         What :func:`store` returned, or such a model loaded from a file.
     model : torch.nn.Module
         A model of the same architecture; dtype and device of its parameters are kept.
@@ -142,6 +185,8 @@ def load(
 
     Raises
     ------
+    DecodeError
+        If a block of a coded model cannot be decoded.
     ValueError
         If names or shapes of `stored` and `model` differ, tensors that `model` ties are stored
         apart, or a number is beyond the range of the parameter's dtype; the model is then left
@@ -205,6 +250,21 @@ def _converted(name: str, value: npt.NDArray[Any], target: Tensor) -> Tensor:
             "model", f"a dtype for {name!r} that holds {np.abs(value).max():g}", target.dtype
         )
     return converted
+
+
+def _of_weights(
+    name: str,
+    given: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    aliases: Mapping[str, str],
+    weights: Sequence[str],
+) -> dict[str, Any]:
+    """What is given by parameter names, of the weights by their first names."""
+    if not isinstance(given, Mapping):
+        raise _arguments.wrong_type(name, "a mapping of parameter names", given)
+    _arguments.names(name, given, [*state, *aliases], "names of parameters")
+    first = {aliases.get(key, key): value for key, value in given.items()}
+    return {key: value for key, value in first.items() if key in weights}
 
 
 def _state(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ... import _arguments
 from ...intervals import student_t
 from ...random import fold_in
-from ...storage import StoredModel
+from ...storage import CodedModel, StoredModel
 from ..checks import check_module
 from ..crossbar.convert import at, program
 from ..crossbar.layers import CrossbarLayer
@@ -76,7 +76,7 @@ def evaluate(
     extrapolate: bool = False,
     seed: int = 0,
     confidence: float = 0.95,
-    stored: StoredModel | None = None,
+    stored: StoredModel | CodedModel | None = None,
 ) -> Evaluation | DriftCurve:
     """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
@@ -116,7 +116,7 @@ def evaluate(
     seed : int in [0, 2**64)
     confidence : float
         Of the interval of the mean, in (0, 1).
-    stored : StoredModel, optional
+    stored : StoredModel or CodedModel, optional
         Read for each realization from another chip and put into the model (:func:`load`).
 
     Returns
@@ -206,7 +206,9 @@ def _first_batch(data: Iterable[Any]) -> Any:
 
 
 @contextmanager
-def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterator[Realization]:
+def realizations(
+    model: nn.Module, stored: StoredModel | CodedModel | None = None
+) -> Iterator[Realization]:
     """Gives a function: within ``with realization(seed):`` the model has one draw of its noise.
 
     Meanwhile the model is in ``eval()`` and without gradients; afterwards it is as it was.
@@ -214,7 +216,7 @@ def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
     Parameters
     ----------
     model : torch.nn.Module
-    stored : StoredModel, optional
+    stored : StoredModel or CodedModel, optional
         As for :func:`evaluate`.
 
     Raises
