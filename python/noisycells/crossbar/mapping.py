@@ -43,7 +43,7 @@ def scales(weight: F32, spec: CrossbarSpec) -> Scales:
         If the largest magnitude is neither 0 nor in [1e-30, 1e30].
     """
     largest = float(_largest(weight, None))
-    if largest and not SMALLEST <= largest <= LARGEST:
+    if 0 < largest < SMALLEST or LARGEST < largest < np.inf:  # callers refuse what is not finite
         raise ValueError(
             f"weight: expected a largest magnitude of 0 or from {SMALLEST:g} to {LARGEST:g}, got "
             f"{largest:g}"

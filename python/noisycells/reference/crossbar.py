@@ -282,7 +282,7 @@ def dac(x: F32, ranges: F32, levels: int) -> F32:
     """
     top = np.float32(levels or 1)
     factors = np.where(ranges < TINY, ENLARGED, np.float32(1))
-    t = (x * factors[:, None]) * _inverse(ranges * factors, levels or 1)[:, None]
+    t: F32 = (x * factors[:, None]) * _inverse(ranges * factors, levels or 1)[:, None]
     return t if not levels else np.rint(np.minimum(np.maximum(t, -top), top))
 
 
