@@ -65,7 +65,7 @@ void register_ldpc(py::module_& m) {
             require_length(information, "information", blocks * size);
             require_length(words, "words", blocks * code.columns * code.lanes);
             auto* to = words.mutable_data();
-            py::gil_scoped_release release;
+            const Released released;
             ldpc_encode(code, information.data(), blocks, to, num_threads);
           },
           py::arg("information").noconvert(), py::arg("words").noconvert(),
@@ -80,7 +80,7 @@ void register_ldpc(py::module_& m) {
             require_length(words, "words", blocks * code.columns * code.lanes);
             auto* to = words.mutable_data();
             auto* taken = rounds.mutable_data();
-            py::gil_scoped_release release;
+            const Released released;
             ldpc_decode(code, llr.data(), blocks, most, to, taken, num_threads);
           },
           py::arg("llr").noconvert(), py::arg("most"), py::arg("words").noconvert(),
