@@ -42,17 +42,9 @@ def scales(weight: F32, spec: CrossbarSpec) -> Scales:
         If the largest magnitude is neither 0 nor in [1e-30, 1e30].
     """
     largest = float(_largest(weight, None))
-<<<<<<< HEAD
-    if largest and not SMALLEST <= largest <= LARGEST:
+    if 0 < largest < SMALLEST or LARGEST < largest < np.inf:  # callers refuse what is not finite
         limits = f"a largest magnitude of 0 or from {SMALLEST:g} to {LARGEST:g}"
         raise _arguments.wrong_value("weight", limits, f"{largest:g}")
-=======
-    if 0 < largest < SMALLEST or LARGEST < largest < np.inf:  # callers refuse what is not finite
-        raise ValueError(
-            f"weight: expected a largest magnitude of 0 or from {SMALLEST:g} to {LARGEST:g}, got "
-            f"{largest:g}"
-        )
->>>>>>> h-mend
     if spec.mapping == "column":
         return Scales(_largest(weight, 1), None)
     top = _largest(weight, None)

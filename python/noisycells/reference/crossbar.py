@@ -227,29 +227,6 @@ def noise_index(b: NDArray[np.int64], j: NDArray[np.int64], n: int) -> NDArray[n
     return ((b // rows) * groups + j // width) * 256 + (b % rows) * width + j % width
 
 
-<<<<<<< HEAD
-=======
-def input_ranges(x: F32, fixed: float | None) -> F32:
-    """Full scale of each input vector: ``fixed``, or its largest magnitude."""
-    if fixed is not None:
-        return np.full(len(x), fixed, np.float32)
-    result: F32 = np.abs(x).max(axis=1, initial=0).astype(np.float32)
-    return result
-
-
-def dac(x: F32, ranges: F32, levels: int) -> F32:
-    """Input codes, or inputs in units of full scale where ``levels`` is 0; as float32.
-
-    Vectors of a tiny full scale are multiplied by a power of two first, without rounding, for the
-    inverse of their full scale to be finite.
-    """
-    top = np.float32(levels or 1)
-    factors = np.where(ranges < TINY, ENLARGED, np.float32(1))
-    t: F32 = (x * factors[:, None]) * _inverse(ranges * factors, levels or 1)[:, None]
-    return t if not levels else np.rint(np.minimum(np.maximum(t, -top), top))
-
-
->>>>>>> h-mend
 def tile_sums(a: F32, weights: F32) -> F32:
     """a (batch, rows) times weights (out, rows): fused multiply-adds in the order of the rows.
 
