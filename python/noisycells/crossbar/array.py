@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 import warnings
@@ -12,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arguments, devices, random
+from .. import _arguments, random
 from .._types import F32, F64
-from ..devices import Device, DeviceLike
-from . import compensation, mapping, report
+from ..devices import DeviceLike
+from . import compensation, mapping, report, state
 from .calibration import check_quantile
+from .checks import check_finite, checked_device, checked_spec, checked_weight
 from .packed import Packed, Ranges
 from .spec import CrossbarSpec
 
 __all__ = ["Crossbar"]
-
-STATE_VERSION = 1
-CONFIG_KEYS = {"name", "device", "spec", "seed", "seconds", "dac_range"}
 
 
 class Crossbar:
@@ -86,9 +83,9 @@ class Crossbar:
         spec: CrossbarSpec | None = None,
         name: str = "",
     ) -> None:
-        self.weight = _check_weight(weight)
-        self.spec = _check_spec(spec)
-        self.device = _check_device(device, self.spec)
+        self.weight = checked_weight(weight)
+        self.spec = checked_spec(spec)
+        self.device = checked_device(device, self.spec)
         self.name = _arguments.text("name", name)
         self.stream = random.stream(name or random.unnamed(self.weight), "crossbar")
         self.layer = mapping.Layer.of(self.weight, self.spec)
@@ -221,7 +218,7 @@ class Crossbar:
         """
         quantile = check_quantile(quantile)
         vectors, _ = self._vectors(x)
-        _check_finite("x", vectors)
+        check_finite("x", vectors)
         packed, spec = self.packed, self.spec
         dac, adc = spec.dac_range == "calibrated", spec.adc_range == "calibrated"
         before = packed.ranges
@@ -374,7 +371,7 @@ class Crossbar:
         """
         seed = _arguments.seed("seed", seed)
         vectors, _ = self._vectors(x)
-        _check_finite("x", vectors)
+        check_finite("x", vectors)
         self._warn_once()
         return report.error_budget(self, vectors, seed)
 
@@ -425,26 +422,7 @@ class Crossbar:
         arrays : dict of arrays
         config : str
         """
-        packed = self.packed
-        arrays: dict[str, NDArray[Any] | None] = {
-            "weight": self.weight,
-            "programmed": self.programmed,
-            "conductances": None if self.seconds is None else packed.conductances,
-            "adc_range": packed.ranges.adc,
-            "gain": packed.gain,
-        }
-        config = {
-            "version": STATE_VERSION,
-            "stream_version": random.STREAM_VERSION,
-            "name": self.name,
-            "device": self.device.to_dict(),
-            "spec": self.spec.to_dict(),
-            "seed": self.seed,
-            "seconds": self.seconds,
-            "dac_range": packed.ranges.dac,
-        }
-        text = json.dumps(config, allow_nan=False)
-        return {k: v.copy() for k, v in arrays.items() if v is not None}, text
+        return state.of(self)
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: str) -> Crossbar:
@@ -455,37 +433,12 @@ class Crossbar:
         ValueError
             If an array is missing or not as it has to be, or the version is unknown.
         """
-        values = _config(config)
-        for key, known in (("version", STATE_VERSION), ("stream_version", random.STREAM_VERSION)):
-            if values.get(key) != known:
-                raise _arguments.wrong_value("config", f"{key} {known}", values.get(key))
-        if missing := CONFIG_KEYS - set(values):
-            raise _arguments.wrong_value(
-                "config", f"the keys {sorted(missing)} as well", sorted(values)
-            )
-        spec = CrossbarSpec.from_dict(values["spec"])
-        device = devices.from_dict(values["device"])
-        array = cls(_stored(arrays, "weight"), device, spec, values["name"])
-        shape = mapping.shape(array.layer, spec)
-        adc = None
-        if "adc_range" in arrays:
-            adc = _stored(arrays, "adc_range", (spec.passes(array.weight.shape[1]),))
-        ranges = Ranges(values["dac_range"], adc)
-        array._calibration = Ranges(
-            ranges.dac if spec.dac_range == "calibrated" else None,
-            ranges.adc if spec.adc_range == "calibrated" else None,
-        )
-        array.seed, array.seconds = values["seed"], values["seconds"]
-        if array.seed is None:
-            present = mapping.targets(array.layer, device, spec)
-        else:
-            present = array.programmed = _stored(arrays, "programmed", shape)
-            array.programmed.flags.writeable = False
-        if array.seconds is not None:
-            present = _stored(arrays, "conductances", shape)
-        array._packed = array._pack(present, ranges)
-        if "gain" in arrays:
-            array._packed.gain = _stored(arrays, "gain", shape[3:4])
+        found = state.read(arrays, config)
+        array = cls(found.weight, found.device, found.spec, found.name)
+        array._calibration = found.calibration
+        array.seed, array.seconds, array.programmed = found.seed, found.seconds, found.programmed
+        array._packed = array._pack(found.conductances, found.ranges)
+        array._packed.gain = found.gain if found.gain is not None else array._packed.gain
         return array
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -502,68 +455,8 @@ class Crossbar:
         return f"<Crossbar {self.name!r} {n} x {k} on {self.device.name}, {life}>"
 
 
-# --------------------------------------------------------------------------- arguments
-
-
 def _time_bits(seconds: float | None) -> int:
     """A number for each time; None, right after programming, differs from all of them."""
     if seconds is None:
         return (1 << 64) - 1
     return int.from_bytes(struct.pack("<d", seconds), "little")
-
-
-def _check_finite(name: str, array: F32) -> None:
-    if not np.isfinite(array).all():
-        raise _arguments.wrong_value(name, "finite float32 values", "NaN or infinity")
-
-
-def _check_weight(weight: ArrayLike) -> F32:
-    array = _arguments.array("weight", weight, "f", "floating-point numbers")
-    if array.ndim != 2 or array.size == 0:
-        raise _arguments.wrong_value(
-            "weight", "shape (out, in) of at least one weight", array.shape
-        )
-    with np.errstate(over="ignore"):  # refused below
-        array = np.array(array, np.float32, order="C")
-    _check_finite("weight", array)
-    array.flags.writeable = False
-    return array
-
-
-def _check_spec(spec: CrossbarSpec | None) -> CrossbarSpec:
-    return CrossbarSpec() if spec is None else _arguments.instance("spec", spec, CrossbarSpec)
-
-
-def _check_device(given: DeviceLike, spec: CrossbarSpec) -> Device:
-    device = devices.computing(given)
-    if spec.zero_weights == "reset" and device.reset is None:
-        raise _arguments.wrong_value(
-            "zero_weights",
-            f"'programmed' for {device.name!r}, whose RESET state is not known",
-            "'reset'",
-        )
-    return device
-
-
-def _config(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise _arguments.wrong_value("config", "a JSON object", repr(text[:40]))
-    return values
-
-
-def _stored(
-    arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...] | None = None
-) -> F32:
-    if name not in arrays:
-        raise _arguments.wrong_value("arrays", f"{name!r} among them", sorted(arrays))
-    array = np.array(arrays[name], order="C")
-    if array.dtype != np.float32 or (shape is not None and array.shape != shape):
-        expected = "float32" if shape is None else f"float32 {shape}"
-        raise _arguments.wrong_value(
-            "arrays", f"{name!r} to be {expected}", f"{array.dtype} {array.shape}"
-        )
-    return array

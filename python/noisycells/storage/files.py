@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments
 from ..io import (
     FORMAT,
-    READ,
-    DecodeError,
     Reader,
     Weights,
     Writer,
@@ -37,11 +31,10 @@ from .cost import Cost, total
 from .cost import digital as digital_cost
 from .modes import CodedModel
 from .modes.mode import Mode
-from .schema import Record, check_content, describe
 from .selection import belongs_in_cells
 from .stored import StoredModel, StoredTensor
+from .stored_file import PathLike, StoredFile, warn_of_streams
 
-PathLike = str | os.PathLike[str]
 Progress = Callable[[str], object]
 
 
@@ -115,7 +108,7 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | C
         )
     with Reader(path) as reader:
         if is_coded(reader):
-            _warn_of_streams(path, reader.metadata.get("stream_version", ""))
+            warn_of_streams(path, reader.metadata.get("stream_version", ""))
             return read_coded(reader)
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
@@ -299,7 +292,7 @@ def read_file(
     check_output(path, source)
     with Reader(source) as reader:
         if is_coded(reader):
-            _warn_of_streams(source, reader.metadata.get("stream_version", ""))
+            warn_of_streams(source, reader.metadata.get("stream_version", ""))
             model, metadata = read_coded(reader), source_metadata_of(reader)
             with Writer(path, checked=False) as plain:
                 _read_coded_file(plain, model, seed, chip, progress)
@@ -353,123 +346,6 @@ def _read_as_it_came(
     stored: StoredTensor, seed: int, chip: int, side_errors: bool
 ) -> tuple[NDArray[Any], str]:
     return as_it_came(stored, stored.read(seed, chip, side_errors=side_errors)), stored.dtype
-
-
-def _warn_of_streams(path: PathLike, version: str) -> None:
-    if version != str(STREAM_VERSION):
-        warnings.warn(
-            f"{path}: written with version {version} of the random streams and read with "
-            f"{STREAM_VERSION}; a seed gives other noise than it gave then",
-            stacklevel=4,
-        )
-
-
-class StoredFile:
-    """An open file of a stored model, read tensor by tensor; a context manager.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Attributes
-    ----------
-    kind : "tensor" or "model"
-        What was saved.
-    names, digital_names : list of str
-        Tensors in cells, and those kept digital.
-    aliases : dict of str to str
-        Further names of tensors.
-    stream_version : int
-        Version of the random streams when the file was written.
-    source_metadata : dict of str to str
-        Metadata of the safetensors file the model came from.
-
-    Raises
-    ------
-    FormatError, DecodeError, OSError
-        See :func:`load`, also for the warning.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
-        self._reader = Reader(path)
-        try:
-            self._describe()
-            _warn_of_streams(path, str(self.stream_version))
-        except BaseException as error:
-            self.close()
-            if isinstance(error, ValueError):
-                raise DecodeError(f"{self.path}: {error}") from None
-            raise
-
-    def _describe(self) -> None:
-        major, minor = self._reader.version
-        newer = minor > READ[major]
-        found = describe(self._reader.metadata, major, newer)
-        self.kind, self.stream_version = found.kind, found.stream_version
-        self.digital_names, self.aliases = found.digital, found.aliases
-        self.source_metadata = found.source_metadata
-        self._records = found.records
-        self.names = list(found.records)
-        found.check_arrays(self._reader.entries, newer)
-
-    def tensor(self, name: str) -> StoredTensor:
-        """One tensor in cells.
-
-        Raises
-        ------
-        KeyError
-            If there is no such tensor.
-        DecodeError
-            If it is damaged or inconsistent.
-        """
-        record: Record = self._records[name]
-        arrays = {key: self._reader.read(key) for key in record.arrays()}
-        stored = StoredTensor(
-            name,
-            record.shape,
-            record.codec,
-            record.ranges,
-            arrays[f"{name}.levels"],
-            arrays.get(f"{name}.side", np.empty(0, np.uint8)),
-            arrays.get(f"{name}.mask"),
-            record.dtype,
-        )
-        try:
-            check_content(stored, record.stored)
-        except ValueError as error:
-            raise DecodeError(f"{self.path}: tensor {name!r}: {error}") from None
-        return stored
-
-    def digital(self, name: str) -> NDArray[Any]:
-        """One tensor that is kept digital; of a dtype that numpy does not have in float32."""
-        bits, dtype = self.digital_bits(name), self.digital_dtype(name)
-        return widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits
-
-    def digital_bits(self, name: str) -> NDArray[Any]:
-        """One tensor that is kept digital, as it is in the file."""
-        return self._reader.read(f"{name}.digital")
-
-    def digital_dtype(self, name: str) -> str:
-        """The dtype of a tensor that is kept digital, as safetensors calls it."""
-        result: str = self._reader.entries[f"{name}.digital"].dtype
-        return result
-
-    def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
-
-    def __enter__(self) -> StoredFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _StoredWriter(Writer):

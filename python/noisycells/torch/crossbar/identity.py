@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...crossbar.array import STATE_VERSION
+from ...crossbar.state import STATE_VERSION
 from ...random import STREAM_VERSION
 
 if TYPE_CHECKING:

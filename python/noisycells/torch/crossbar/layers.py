@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ... import _arguments
 from ...crossbar import Crossbar, CrossbarSpec
-from ...crossbar.array import STATE_VERSION
+from ...crossbar.state import STATE_VERSION
 from ...devices import Device, DeviceLike, computing
 from ...random import STREAM_VERSION, unnamed
 from . import identity
