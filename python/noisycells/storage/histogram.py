@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments, _core
-from .._types import LARGEST, SMALLEST
+from .._types import SMALLEST
 from .arrays import Source
+
+LARGEST = 1e38
+"""Larger magnitudes would overflow float32 when they are scaled."""
 
 BINS = 1 << 12
 """Uniform magnitude bins: thresholds are resolved over 12 octaves below the largest weight."""
@@ -36,7 +39,7 @@ def extent(sources: Iterable[Source]) -> Extent:
     Raises
     ------
     ValueError
-        If a stored weight is NaN, infinite or not 0 and outside of 1e-30 to 1e30 in
+        If a stored weight is NaN, infinite or not 0 and outside of 1e-30 to 1e38 in
         magnitude, all of them together.
     """
     stored, low, high = 0, np.inf, -np.inf
