@@ -103,7 +103,7 @@ def test_calibration_with_inputs_that_give_no_range(x: np.ndarray) -> None:
     array = nc.Crossbar(WEIGHTS, IDEAL, spec(dac_range="calibrated")).program(1)
     array.calibrate(INPUTS)
     before = array.matmul(INPUTS, 1)
-    with pytest.raises(ValueError, match=r"^x: expected example inputs whose dac_range"):
+    with pytest.raises(ValueError, match=r"^x: expected example inputs that give a dac_range"):
         array.calibrate(x)
     assert np.array_equal(array.matmul(INPUTS, 1), before)
 
