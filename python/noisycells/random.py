@@ -42,8 +42,6 @@ def stream(*names: str) -> int:
     8 bytes, so that no two paths are hashed alike.
     """
     digest = hashlib.blake2b(digest_size=8)
-    if not names:
-        raise _arguments.wrong_value("names", "at least one name", "none")
     for name in names:
         encoded = _arguments.text("names", name).encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)

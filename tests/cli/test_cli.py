@@ -142,7 +142,7 @@ def test_devices_plot(command: str, tmp_path: Path) -> None:
 
 def test_devices_errors() -> None:
     for arguments, message in (
-        (("show", "pcm_herms"), "expected one of"),
+        (("show", "pcm_herms"), "did you mean 'pcm_hermes'"),
         (("show",), "Missing argument"),
         (("compare",), "Missing argument"),
         (("compare", "pcm_hermes", "none.json"), "none.json"),

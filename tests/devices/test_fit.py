@@ -195,7 +195,7 @@ def test_a_device_is_a_cell_at_some_time(tmp_path: Path, table: Path) -> None:
         assert nc.load(stored)["fc.weight"].codec.channel == channel
     for name, message in (
         ("pcm_joshi2020@1e9", "expected 0 to 86400 s after programming, when pcm_joshi2020"),
-        ("pcm_joshi2020@soon", "could not convert string to float"),
+        ("pcm_joshi2020@soon", "expected NAME@SECONDS"),
         ("pcm_array@10", "a cell without times"),
     ):
         result = CliRunner().invoke(

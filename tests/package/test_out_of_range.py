@@ -53,7 +53,6 @@ REFUSED: dict[str, Callable[[], object]] = {
         {"w": WEIGHTS / np.abs(WEIGHTS).max() * np.float32(2e38)}
     ),
     "data": lambda: nc.random.fold_in(1, 2**70),
-    "names": lambda: nc.random.stream(),
     "out": lambda: aliased_read(),
 }
 

@@ -121,14 +121,14 @@ def test_files_are_devices(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"device": "pcm_herms"}, ValueError, "name: expected one of"),
+        ({"device": "pcm_herms"}, ValueError, "device: .*did you mean"),
         ({"device": "pcm_array"}, ValueError, "device: expected a device that computes"),
         ({"device": 3}, TypeError, "device: expected a Device or the name of one"),
         ({"calibration": []}, ValueError, "calibration: expected data that reach a layer"),
         ({"calibration": torch.zeros(2, 5)}, RuntimeError, "Expected 3D.*or 4D"),
         ({"strength": 2.0}, ValueError, "strength: expected"),
         ({"quantile": 0.0}, ValueError, "quantile: expected"),
-        ({"seconds": 1e9}, ValueError, "seconds: .* was measured from"),
+        ({"seconds": 1e9}, ValueError, "seconds: expected .* was measured"),
         ({"spec": {"x*": nc.CrossbarSpec()}}, ValueError, "spec: expected patterns"),
         ({"filter_fn": lambda layer, name: False}, ValueError, "model: expected at least one"),
     ],

@@ -72,7 +72,7 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"form: expected one of .*'zhou'.* got 'hinton'"):
         loss(form="hinton")
     for t in (0, -1, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=r"temperature: expected a finite number > 0, got"):
+        with pytest.raises(ValueError, match=r"temperature: expected a number in"):
             loss(temperature=t)
     for alpha in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"alpha: expected a number in \[0, 1\], got"):

@@ -35,7 +35,7 @@ def test_energy_of_each_layer() -> None:
 
 def test_energy_refuses() -> None:
     model = nct.convert(nn.Sequential(nn.Linear(4, 3)), nc.devices.pcm_hermes())
-    with pytest.raises(ValueError, match="picojoules: expected names out of"):
+    with pytest.raises(ValueError, match="picojoules: expected names of"):
         nct.energy(model, torch.randn(2, 4), {"adc": 1.0})
     (row,) = nct.energy(model, [], PJ)  # nothing came in
     assert row["vectors"] == 0 and row["share"] == 0.0 and row["cells"] == 24

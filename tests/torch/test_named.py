@@ -80,7 +80,7 @@ def test_what_is_no_device_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("ask", ["store", "inject_noise"])
 def test_a_codec_is_no_name(ask: str) -> None:
-    with pytest.raises(TypeError, match=r"^codec: expected a Codec, got 'pcm_array'"):
+    with pytest.raises(TypeError, match=r"^codec: expected a Codec.*, got 'pcm_array'"):
         if ask == "store":
             nct.store(network(), "pcm_array")  # type: ignore[arg-type]
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .._types import MAX_COUNT
 from ..channel import Channel
 from ..studies.engine.cache import Cache, default_directory
 from ..studies.engine.jobs import Workers
@@ -46,7 +47,7 @@ _RUNNING: tuple[Option, ...] = (
     ),
     click.option(
         "--jobs",
-        type=click.IntRange(-1),
+        type=click.IntRange(-1, MAX_COUNT),
         default=1,
         show_default=True,
         metavar="N",
@@ -83,7 +84,7 @@ SETTINGS: tuple[Option, ...] = (
     ),
     click.option(
         "--seeds",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MAX_COUNT),
         metavar="N",
         default=1,
         show_default=True,
@@ -91,21 +92,21 @@ SETTINGS: tuple[Option, ...] = (
     ),
     click.option(
         "--epochs",
-        type=click.IntRange(1),
+        type=click.IntRange(1, MAX_COUNT),
         metavar="N",
         help="Passes over the training images. Default: the study's; with --quick a few.",
     ),
     click.option(
         "--repeats",
-        type=click.IntRange(2),
+        type=click.IntRange(2, MAX_COUNT),
         metavar="N",
         help="Chips or noisy copies for each entry. Default: of the study.",
     ),
     click.option(
-        "--subset", type=click.IntRange(1), metavar="N", help="Use so many training images."
+        "--subset", type=click.IntRange(1, MAX_COUNT), metavar="N", help="Use so many training images."
     ),
     click.option(
-        "--test-subset", type=click.IntRange(1), metavar="N", help="Use so many test images."
+        "--test-subset", type=click.IntRange(1, MAX_COUNT), metavar="N", help="Use so many test images."
     ),
     click.option(
         "--quick",

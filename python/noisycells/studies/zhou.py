@@ -38,7 +38,6 @@ __all__ = [
     "QUICK_ETAS",
     "TAUGHT",
     "VARIANTS",
-    "Method",
     "above_noise",
     "accuracy",
     "always",

@@ -133,7 +133,9 @@ def _right(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(*_classes(outputs, labels), reduction="none")
+    logits, classes = _classes(outputs, labels)
+    logits = logits if logits.is_floating_point() else logits.float()
+    return F.cross_entropy(logits, classes, reduction="none")
 
 
 def _classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,3 +20,7 @@ __all__ = [
     "gaussian_source",
     "histogram_source",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

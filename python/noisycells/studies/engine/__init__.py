@@ -28,3 +28,7 @@ __all__ = [
     "job",
     "pruned_recipe",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -105,6 +105,11 @@ class Settings:
         }
 
 
+def no_options(settings: Settings) -> dict[str, Any]:
+    """What a study without options of its own reports of them."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Study:
     """A table or figure of a paper.
@@ -137,7 +142,7 @@ class Study:
     teacher: str = ""
     quick_teacher: str = ""
     in_cells: bool = True
-    options: Callable[[Settings], dict[str, Any]] = lambda settings: {}
+    options: Callable[[Settings], dict[str, Any]] = no_options
     text: Callable[[Mapping[str, Any]], str] = format_tables
     draw: Callable[[Mapping[str, Any]], Figure] = plot
 
