@@ -103,10 +103,16 @@ SETTINGS: tuple[Option, ...] = (
         help="Chips or noisy copies for each entry. Default: of the study.",
     ),
     click.option(
-        "--subset", type=click.IntRange(1, MAX_COUNT), metavar="N", help="Use so many training images."
+        "--subset",
+        type=click.IntRange(1, MAX_COUNT),
+        metavar="N",
+        help="Use so many training images.",
     ),
     click.option(
-        "--test-subset", type=click.IntRange(1, MAX_COUNT), metavar="N", help="Use so many test images."
+        "--test-subset",
+        type=click.IntRange(1, MAX_COUNT),
+        metavar="N",
+        help="Use so many test images.",
     ),
     click.option(
         "--quick",

@@ -13,7 +13,7 @@ from torch import nn
 from .. import _arguments, devices
 from ..crossbar import CrossbarSpec
 from ..crossbar.calibration import check_quantile
-from ..devices import Device
+from ..devices import DeviceLike
 from .checks import Filter, check_module
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
@@ -37,7 +37,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 def deploy(
     model: nn.Module,
-    device: Device | str,
+    device: DeviceLike,
     calibration: Any,
     *,
     spec: Specs | None = None,
@@ -101,7 +101,7 @@ def deploy(
         ``eval()``.
     """
     check_module(model, to_change=True)
-    device = _device(device)
+    device = devices.computing(device)
     strength = _arguments.number("strength", strength, 0, 1)
     limit = _arguments.flag("limit", limit)
     check_quantile(quantile)
@@ -142,19 +142,6 @@ def deploy(
         print("\n".join(f"{key:<12}{text}" for key, text in rows.items()))
         print(summary(model))
     return model
-
-
-def _device(device: Device | str) -> Device:
-    if isinstance(device, Device):
-        return device
-    if not isinstance(device, str):
-        raise _arguments.wrong_type("device", "a Device or the name of one", device)
-    found = devices.find(device)
-    if not isinstance(found, Device):
-        raise _arguments.wrong_value(
-            "device", "a device that computes", f"{device!r}, a cell that only stores"
-        )
-    return found
 
 
 # --------------------------------------------------------------------------- what is to be done
