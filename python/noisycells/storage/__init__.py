@@ -3,7 +3,8 @@
 from .analog import Analog, AnalogCost, ProgrammedModel, ProgrammedTensor
 from .codec import Codec
 from .cost import Cost
-from .files import StoredFile, encode_file, load, read_file, save
+from .files import StoredFile, count_tensors, encode_file, load, read_file, save
+from .modes import Coded, CodedModel, CodedTensor, Levels
 from .ranges import Range
 from .redundancy import Redundancy
 from .selection import belongs_in_cells
@@ -13,7 +14,11 @@ __all__ = [
     "Analog",
     "AnalogCost",
     "Codec",
+    "Coded",
+    "CodedModel",
+    "CodedTensor",
     "Cost",
+    "Levels",
     "ProgrammedModel",
     "ProgrammedTensor",
     "Range",
@@ -22,8 +27,13 @@ __all__ = [
     "StoredModel",
     "StoredTensor",
     "belongs_in_cells",
+    "count_tensors",
     "encode_file",
     "load",
     "read_file",
     "save",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

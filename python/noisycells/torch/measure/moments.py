@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ..checks import check_filter, check_module
 from ..crossbar.patches import Geometry, patches
 from ..inputs import call, each_batch, inputs_of, moved
@@ -110,7 +110,7 @@ def _means(
     found = {total.name: total.mean() for total in sums.values() if total.count}
     if not found:
         what = " or ".join(kind.__name__ for kind in kinds)
-        raise arguments.wrong_value("batches", f"data that reaches a layer ({what})", "none")
+        raise _arguments.wrong_value("batches", f"data that reaches a layer ({what})", "none")
     return found
 
 
@@ -133,7 +133,7 @@ class _Sum:
         assert self.total is not None
         found: npt.NDArray[np.float64] = (self.total / self.count).numpy(force=True)
         if not np.isfinite(found).all():
-            raise arguments.wrong_value(
+            raise _arguments.wrong_value(
                 "batches", f"finite inputs of {self.name!r}", "NaN or infinity"
             )
         return found

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import _arguments as arguments
-from ...random import check_seed
+from ... import _arguments
 from ..checks import check_module
 from ..inputs import call, each_batch, inputs_of, logits_of, moved
 from ..modes import evaluating
@@ -67,8 +66,8 @@ def sensitivity(
         If there is no example, or an argument is not as above.
     """
     check_module(model)
-    arguments.choice("outputs", outputs, OUTPUTS)
-    generator = torch.Generator().manual_seed(check_seed("seed", seed))
+    _arguments.choice("outputs", outputs, OUTPUTS)
+    generator = torch.Generator().manual_seed(_arguments.seed("seed", seed))
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     found = {name: torch.zeros_like(value) for name, value in parameters.items()}
     size = sum(value.numel() for value in parameters.values())
@@ -87,7 +86,7 @@ def sensitivity(
                 found[name] += squares.sum(0) if together else squares
             count += len(drawn) if together else 1
     if not count:
-        raise arguments.wrong_value("examples", "at least one", "none")
+        raise _arguments.wrong_value("examples", "at least one", "none")
     return {name: (total / count).numpy(force=True) for name, total in found.items()}
 
 
@@ -113,7 +112,7 @@ def _drawn(found: Tensor, outputs: str, generator: torch.Generator) -> Tensor:
     if outputs == "values":
         return torch.randn(found.shape, generator=generator, dtype=found.dtype)
     if found.ndim != 2:
-        raise arguments.wrong_value(
+        raise _arguments.wrong_value(
             "model", "logits of shape (n, classes); see outputs='values'", tuple(found.shape)
         )
     return torch.multinomial(found.softmax(1).cpu(), 1, generator=generator)[:, 0]
@@ -125,10 +124,10 @@ def _parts(model: nn.Module, examples: Any, size: int, device: torch.device) -> 
         inputs = moved(inputs_of("examples", model, batch), device)
         tensors = _leaves(inputs)
         if not all(isinstance(tensor, Tensor) and tensor.ndim for tensor in tensors):
-            raise arguments.wrong_type("examples", "tensors with a dimension of examples", batch)
+            raise _arguments.wrong_type("examples", "tensors with a dimension of examples", batch)
         counts = {len(tensor) for tensor in tensors}
         if len(counts) != 1:
-            raise arguments.wrong_value("examples", "as many in all tensors", sorted(counts))
+            raise _arguments.wrong_value("examples", "as many in all tensors", sorted(counts))
         for start in range(0, counts.pop(), size):
             yield _rows(inputs, slice(start, start + size))
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ... import _arguments as arguments
+from ... import _arguments
 
 __all__ = ["code_length"]
 
@@ -46,7 +46,7 @@ def code_length(indices: ArrayLike) -> float:
     """
     given = np.asarray(indices)
     if given.dtype.kind not in "iu":
-        raise arguments.wrong_type("indices", "integers", indices)
+        raise _arguments.wrong_type("indices", "integers", indices)
     if given.size == 0:
         return 0.0
     rows = np.abs(given.astype(np.int64).reshape(len(given) if given.ndim > 1 else 1, -1))

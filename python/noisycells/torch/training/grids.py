@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...storage.selection import belongs_in_cells
 from ..checks import check_filter, check_module
 from .code_length import code_length
@@ -124,7 +124,7 @@ class Grids:
             self._grids[name] = Grid(weight, _first_step(name, weight))
             self.places[name] = (module, attribute)
         if not self.places:
-            raise arguments.wrong_value("model", "weights to train", "none")
+            raise _arguments.wrong_value("model", "weights to train", "none")
         for name, (module, attribute) in self.places.items():
             parametrize.register_parametrization(module, attribute, self._grids[name])
 
@@ -188,20 +188,20 @@ def _tensors(
     seen: dict[int, str] = {}
     for prefix, module in model.named_modules():
         if parametrize.is_parametrized(module):
-            raise arguments.wrong_value("model", "plain parameters", f"{prefix!r} parametrized")
+            raise _arguments.wrong_value("model", "plain parameters", f"{prefix!r} parametrized")
         for attribute, parameter in module._parameters.items():
             name = f"{prefix}.{attribute}".removeprefix(".")
             if parameter is None or not parameter.is_floating_point():
                 continue
             if attribute.endswith("_orig"):
-                raise arguments.wrong_value("model", "finished weights", f"{name!r}, being pruned")
+                raise _arguments.wrong_value("model", "finished weights", f"{name!r}, being pruned")
             if not belongs_in_cells(name, shapes, True):
                 continue
             if filter_fn is not None and not filter_fn(module, prefix):
                 continue
             if id(parameter) in seen:
                 tied = f"{seen[id(parameter)]!r} and {name!r} tied"
-                raise arguments.wrong_value("model", "a tensor for each name", tied)
+                raise _arguments.wrong_value("model", "a tensor for each name", tied)
             seen[id(parameter)] = name
             yield name, module, attribute
 
@@ -209,7 +209,7 @@ def _tensors(
 def _first_step(name: str, weight: Tensor) -> float:
     values = weight.detach().double()
     if not values.isfinite().all():
-        raise arguments.wrong_value("model", "finite weights", f"NaN or infinity in {name!r}")
+        raise _arguments.wrong_value("model", "finite weights", f"NaN or infinity in {name!r}")
     spread = values.square().mean().sqrt().item()
     share = STEP if weight.ndim > 1 else BIAS_STEP
     return share * spread if spread > 0 else share / math.sqrt(max(1, weight.numel()))

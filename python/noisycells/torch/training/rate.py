@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ..checks import check_module
 from ..modes import evaluating
 from .distill import answers_of, distillation_loss, taught
@@ -79,7 +79,7 @@ class RateRecord:
             weight = model.get_parameter(name).detach()
             places = (weight / step).round()
             if not torch.equal(places * step, weight):
-                raise arguments.wrong_value("model", f"{name!r} on its grid", "other weights")
+                raise _arguments.wrong_value("model", f"{name!r} on its grid", "other weights")
             found[name] = places.cpu().numpy().astype(np.int64)
         return found
 
@@ -135,7 +135,7 @@ def rate_train(
         If an argument is not as above or as :func:`fit` wants it, or a weight is tied,
         parametrized, being pruned or not finite. `model` is then as it was before.
     """
-    rate_weight = arguments.number("rate_weight", rate_weight, 0)
+    rate_weight = _arguments.number("rate_weight", rate_weight, 0)
     check_module(model, to_change=True)
     teacher = copy.deepcopy(model) if teacher is None else teacher
     before = copy.deepcopy(model.state_dict())
@@ -196,7 +196,7 @@ def _tune(
     **options: Any,
 ) -> TrainingRecord:
     """The training of both; without grids nothing is rounded."""
-    arguments.number("learning_rate", learning_rate, above=0)
+    _arguments.number("learning_rate", learning_rate, above=0)
     check_module(teacher, "teacher")
     schedules: list[LambdaLR] = []
     lengths: list[int] = []
@@ -245,7 +245,7 @@ def _mean_loss(task: Callable[..., Tensor], model: nn.Module, loader: Loader) ->
         total += task(model, *parts).item() * len(parts[0])
         count += len(parts[0])
     if not count:
-        raise arguments.wrong_value("validation", "at least one batch", "none")
+        raise _arguments.wrong_value("validation", "at least one batch", "none")
     return total / count
 
 
