@@ -87,13 +87,14 @@ void convert(const Job& job, const float* driven, std::ptrdiff_t first, std::ptr
     const auto levels = static_cast<float>(how.dac_levels);
     room.steps[r] = range / levels;
     const bool tiny = range > 0 && range < kTiny;
-    const float* from = tiny ? enlarged(input, job.k, &room.large) : input;
+    const float* from = tiny ? enlarged(input, driven, job.k, &room.large) : input;
+    const float* scales = tiny ? nullptr : driven;
     const float inverse = range > 0 ? levels / (tiny ? range * kEnlarged : range) : 0.0f;
     // Driven inputs reach their vector's own range at most; others pass as they are.
     const Dac dac{inverse, how.fixed_range > 0 ? how.dac_levels : 1 << 24, how.shift, how.digit};
     for (std::ptrdiff_t t = 0; t < tiles; ++t)
       job.kernel.input_values(
-          from + t * job.tile_rows, driven ? driven + t * job.tile_rows : nullptr, job.rows_of(t),
+          from + t * job.tile_rows, scales ? scales + t * job.tile_rows : nullptr, job.rows_of(t),
           padded(job.rows_of(t)), dac, room.values.data() + r * width + t * tile_width);
   }
 }

@@ -186,9 +186,11 @@ float CrossbarArray::full_scale(const float* input, const Product& how, std::int
 void CrossbarArray::encode(const float* input, std::ptrdiff_t row, const Product& how,
                            const Chunk& chunk) const {
   float range = chunk.ranges[static_cast<std::size_t>(row)];
+  const float* row_scale = how.row_scale;
   std::vector<float> large;
   if (range > 0 && range < kTiny) {
-    input = enlarged(input, k_, &large);
+    input = enlarged(input, row_scale, k_, &large);
+    row_scale = nullptr;
     range *= kEnlarged;
   }
   const float full = static_cast<float>(how.dac_levels ? how.dac_levels : 1);
@@ -202,7 +204,7 @@ void CrossbarArray::encode(const float* input, std::ptrdiff_t row, const Product
     std::ptrdiff_t offset = 0;
     for (int t = 0; t < tiles_; offset += padded_rows(t) * chunk.code_bytes, ++t) {
       const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(t) * rows_;
-      const float* scale = how.row_scale ? how.row_scale + from : nullptr;
+      const float* scale = row_scale ? row_scale + from : nullptr;
       char* square_at = how.weight_noise ? squares + offset : nullptr;
       if (integer_)
         kernels_->dac(input + from, scale, tile_rows(t), padded_rows(t), dac, codes + offset,

@@ -235,7 +235,7 @@ def test_drift_in_one_call() -> None:
     assert found.means == tuple(one.mean for one in alone)
     assert found.half_widths == tuple(one.half_width for one in alone)
     assert alone[0].losses != alone[1].losses
-    with pytest.raises(ValueError, match=r"seconds: .* measured from 0 to 86400 s"):
+    with pytest.raises(ValueError, match=r"seconds: expected 0 to 86400 s"):
         curve(times=[1e9])
     assert curve(times=[1e9], extrapolate=True).seconds == (1e9,)
 

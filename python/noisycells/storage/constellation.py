@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments
+from .._types import F64
 from ..channel import Channel
-
-F64 = NDArray[np.float64]
 
 CHUNK = 1 << 15
 SAMPLE = 1 << 16

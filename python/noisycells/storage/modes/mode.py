@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ... import _arguments
+from ..._types import F64
 from ...channel import Channel
 from .. import blocks
 from ..arrays import Source, prepare
@@ -19,7 +20,6 @@ from ..constellation import Constellation
 from .model import CodedModel, CodedTensor
 from .sections import join
 
-F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 SCALES = 8.0

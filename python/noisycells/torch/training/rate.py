@@ -135,8 +135,8 @@ def rate_train(
         If an argument is not as above or as :func:`fit` wants it, or a weight is tied,
         parametrized, being pruned or not finite. `model` is then as it was before.
     """
-    rate_weight = _arguments.number("rate_weight", rate_weight, 0)
     check_module(model, to_change=True)
+    rate_weight = _arguments.number("rate_weight", rate_weight, 0)
     teacher = copy.deepcopy(model) if teacher is None else teacher
     before = copy.deepcopy(model.state_dict())
     grids = Grids(model, filter_fn)
