@@ -120,7 +120,7 @@ def _read(reader: Reader) -> CodedModel:
     sizes = {"cells": -(-count * bits // 8), "plain": plain}
     expected = {*sizes, *(f"{name}.digital" for name in digital)}
     if expected != reader.entries.keys():
-        raise _arguments.wrong_value("arrays", sorted(expected), sorted(reader.entries))
+        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(reader.entries))
     for key, size in sizes.items():
         entry = reader.entries[key]
         if entry.dtype != "U8" or entry.shape != (size,):

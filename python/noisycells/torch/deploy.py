@@ -13,7 +13,7 @@ from torch import nn
 from .. import _arguments, devices
 from ..crossbar import CrossbarSpec
 from ..crossbar.calibration import check_quantile
-from ..devices import DeviceLike
+from ..devices import Device, DeviceLike
 from .checks import Filter, check_module
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
