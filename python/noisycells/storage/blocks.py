@@ -141,7 +141,7 @@ Read = Callable[[int], tuple[NDArray[np.float32], Constellation]]
 
 
 def read(
-    layout: Layout, look: Read, reads: int, name: str, num_threads: int | None = None
+    layout: Layout, look: Read, reads: int, name: str, *, num_threads: int | None = None
 ) -> bytes:
     """The content, after up to `reads` reads of the cells.
 

@@ -132,6 +132,7 @@ class CodedModel(Mapping[str, CodedTensor]):
         self,
         seed: int,
         chip: int = 0,
+        *,
         side_errors: bool = False,
         num_threads: int | None = None,
     ) -> dict[str, NDArray[np.float32]]:
@@ -175,7 +176,7 @@ class CodedModel(Mapping[str, CodedTensor]):
         # Without read_std nothing says what another read of the same chip would change.
         reads = 1 if channel.read_std is None else self.codec.reads
         name = f"model of {len(self)} tensors in {channel.name!r}"
-        content = blocks.read(self.layout, look, reads, name, num_threads)
+        content = blocks.read(self.layout, look, reads, name, num_threads=num_threads)
         outputs = channel.sample(
             self.codec.plain_inputs[self.plain],
             seed,
