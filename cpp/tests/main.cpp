@@ -151,6 +151,7 @@ int main(int argc, char** argv) {
   bitpack_tests();
   device_tests();
   crossbar_tests();
+  coding_tests();
   parallel_tests();
   std::fprintf(stderr, "%ld checks, %d failures\n", checks, failures);
   return failures == 0 ? 0 : 1;

@@ -22,6 +22,7 @@ void codec_tests();
 void bitpack_tests();
 void device_tests();
 void crossbar_tests();
+void coding_tests();
 void parallel_tests();
 
 extern int failures;
