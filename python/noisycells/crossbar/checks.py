@@ -14,11 +14,13 @@ __all__ = ["check_finite", "checked_device", "checked_spec", "checked_weight"]
 
 
 def check_finite(name: str, array: F32) -> None:
+    """Refuse NaN and infinity."""
     if not np.isfinite(array).all():
         raise _arguments.wrong_value(name, "finite float32 values", "NaN or infinity")
 
 
 def checked_weight(weight: ArrayLike) -> F32:
+    """A read-only copy (out, in) in float32."""
     array = _arguments.array("weight", weight, "f", "floating-point numbers")
     if array.ndim != 2 or array.size == 0:
         raise _arguments.wrong_value(
@@ -32,10 +34,12 @@ def checked_weight(weight: ArrayLike) -> F32:
 
 
 def checked_spec(spec: CrossbarSpec | None) -> CrossbarSpec:
+    """The specification, the default one for None."""
     return CrossbarSpec() if spec is None else _arguments.instance("spec", spec, CrossbarSpec)
 
 
 def checked_device(given: DeviceLike, spec: CrossbarSpec) -> Device:
+    """The device, also of a name, where it can do what the specification asks."""
     device = devices.computing(given)
     if spec.zero_weights == "reset" and device.reset is None:
         raise _arguments.wrong_value(

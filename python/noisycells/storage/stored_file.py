@@ -17,12 +17,13 @@ from ..random import STREAM_VERSION
 from .schema import Record, check_content, describe
 from .stored import StoredTensor
 
-__all__ = ["PathLike", "StoredFile", "warn_of_streams"]
+__all__ = ["StoredFile", "warn_of_streams"]
 
 PathLike = str | os.PathLike[str]
 
 
 def warn_of_streams(path: PathLike, version: str) -> None:
+    """Warn where the file was written with other random streams."""
     if version != str(STREAM_VERSION):
         warnings.warn(
             f"{path}: written with version {version} of the random streams and read with "
