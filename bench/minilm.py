@@ -68,7 +68,7 @@ def sentences(count: int) -> list[str]:
 
 def main() -> None:
     """Print a line of JSON for each case."""
-    from transformers import AutoModel, AutoTokenizer  # type: ignore[import-not-found]
+    from transformers import AutoModel, AutoTokenizer  # type: ignore[import-not-found, unused-ignore]
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory")

@@ -122,7 +122,7 @@ def test_files_are_devices(tmp_path: Path) -> None:
     ("change", "error", "message"),
     [
         ({"device": "pcm_herms"}, ValueError, "device: .*did you mean"),
-        ({"device": "pcm_array"}, ValueError, "device: expected a Device, got the channel"),
+        ({"device": "pcm_array"}, TypeError, "device: expected a Device, got the channel"),
         ({"device": 3}, TypeError, "device: expected a Device or the name of one"),
         ({"calibration": []}, ValueError, "calibration: expected data that reach a layer"),
         ({"calibration": torch.zeros(2, 5)}, RuntimeError, "Expected 3D.*or 4D"),

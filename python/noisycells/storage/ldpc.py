@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments, _core, random
+from .._types import I32
 from ..runtime import threads_argument
-
-I32 = NDArray[np.int32]
 
 LANES = 16
 """Lanes are a multiple of this."""
