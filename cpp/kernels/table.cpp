@@ -1,6 +1,6 @@
-// Compiled once per SIMD level, with that level's flags and NOISYCELLS_LEVEL_FILE set to its file in
-// levels/. Everything but the table has internal linkage and is constant-initialized: no symbol of
-// one level may replace another's, and no instruction of a level may run before it is chosen.
+// Compiled once per SIMD level, with that level's flags and NOISYCELLS_LEVEL_FILE set to its file
+// in levels/. Everything but the table has internal linkage and is constant-initialized: no symbol
+// of one level may replace another's, and no instruction of a level may run before it is chosen.
 #include "noisycells/kernels.h"
 
 #include <type_traits>
@@ -23,6 +23,7 @@ namespace {
 #include "codec-inl.h"
 #include "device-inl.h"
 #include "gradient-inl.h"
+#include "ldpc-inl.h"
 #include "product-inl.h"
 #include "rng-inl.h"
 
@@ -70,6 +71,7 @@ constexpr Kernels named() {
   k.finish = finish;
   k.input_values = input_values;
   k.add_outer = add_outer;
+  k.check_nodes = check_nodes;
   return k;
 }
 

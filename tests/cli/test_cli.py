@@ -207,6 +207,30 @@ def test_store_options(tmp_path: Path) -> None:
     assert nc.load(output)["fc.weight"].codec.write_bits == (5, 5)
 
 
+@pytest.mark.parametrize("mode", ["coded", "levels"])
+def test_coded_modes(mode: str, tmp_path: Path, model: Path) -> None:
+    stored, output = tmp_path / "stored.safetensors", tmp_path / "read.safetensors"
+    own = ["--step", 0.1] if mode == "coded" else ["--radices", "4,4"]
+    options = ["--mode", mode, *own, "--noise-margin", 1.2, "--device", "synthetic_pcm"]
+    cost = json.loads(succeed("store", model, "-o", stored, *options, "--json"))
+    loaded = nc.load(stored)
+    assert isinstance(loaded, nc.storage.CodedModel) and loaded.codec.noise_margin == 1.2
+    assert cost["total_cells"] == loaded.cost.total_cells
+    succeed("read", stored, "-o", output, "--seed", 5)
+    read = load_file(output)
+    assert np.array_equal(read["fc.weight"], loaded.read(5)["fc.weight"])
+    assert np.array_equal(read["fc.bias"], WEIGHTS["fc.bias"])
+    text = succeed("inspect", stored)
+    assert f"mode {mode}, synthetic_pcm" in text and text.endswith(f"{loaded.cost}\n")
+    described = json.loads(succeed("inspect", stored, "--json"))
+    assert described["mode"] == mode and described["tensors"]["fc.weight"]["shape"] == [40, 30]
+    for wrong in (["--cells", "2"], ["--radices", "4"] if mode == "coded" else ["--step", "1"]):
+        result = run("store", model, "-o", stored, "--force", "--mode", mode, *wrong)
+        assert result.exit_code == 2 and f"expected none with --mode {mode}" in result.output
+    result = run("store", model, "-o", stored, "--force", "--step", 1)
+    assert result.exit_code == 2 and "--step: expected none with --mode paper" in result.output
+
+
 def test_store_a_torch_state_dict(tmp_path: Path, stored: Path) -> None:
     torch = pytest.importorskip("torch")
     state = {name: torch.from_numpy(value) for name, value in WEIGHTS.items()}
@@ -337,7 +361,7 @@ def test_fit_of_a_cell_without_noise(tmp_path: Path) -> None:
     assert "capacity        any number\n" in succeed("fit", file)
 
 
-DEMO = ("demo", "--cells", "2,1", "--reads", 2, "--epochs", 1, "--scope", "tensor")
+DEMO = ("demo", "--cells", "2,1", "--repeats", 2, "--epochs", 1, "--scope", "tensor")
 
 
 @pytest.fixture(scope="module")
@@ -361,16 +385,20 @@ def test_demo(tmp_path: Path, images: Path) -> None:
     pytest.importorskip("matplotlib")
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--data", images, "--cache", tmp_path / "networks")
-    table = succeed(*DEMO, *options, "--out", first)
-    printed = succeed(*DEMO, *options, "--out", second, "--json")
+    table = succeed(*DEMO, *options, "-o", first)
+    printed = succeed(*DEMO, *options, "--output", second, "--json")
     assert "LeNet on few-digits" in table and "+ adaptive redundancy" not in table
     assert table.count("redundancy") == 2  # a heading for accuracy and one for cost
-    for name in ("strategies.json", "strategies.csv", "strategies.png"):
+    (stem,) = (file.stem for file in first.glob("*.csv"))
+    assert stem.startswith("strategies-few-digits") and stem.endswith("-LeNet-pcm_array")
+    for name in (f"{stem}.json", f"{stem}.csv", f"{stem}.png", "index.html"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     report = json.loads(printed)
-    assert report == json.loads((first / "strategies.json").read_text())
+    assert report == json.loads((first / f"{stem}.json").read_text())
     assert report["settings"]["scope"] == "tensor" and report["channel"]["name"] == "pcm_array"
-    for entry in report["entries"]:
+    entries = [e for e in report["tables"][0]["entries"] if e["row"] != "no noise"]
+    assert len(entries) == 2 * 5
+    for entry in entries:
         assert f"{entry['mean']:.2f} ±{entry['half_width']:.2f}" in table
 
 
@@ -390,7 +418,8 @@ def test_demo_on_the_embedded_digits_in_a_process_of_its_own(tmp_path: Path) -> 
     assert "LeNet on digits, 1347 training and 450 test images." in done.stdout
     assert "seed 3" in done.stdout and "rram_mlc_3bit" in done.stdout
     names = sorted(path.name for path in (tmp_path / "noisycells-demo").iterdir())
-    assert names == ["strategies.csv", "strategies.json", "strategies.png"]
+    stem = "strategies-digits-LeNet-rram_mlc_3bit"
+    assert names == ["index.html", "jobs", f"{stem}.csv", f"{stem}.json", f"{stem}.png"]
 
 
 def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +451,10 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         (["store", "MODEL"], r"Missing option '-o' / '--output'"),
         (["store", "absent.safetensors", "-o", "OUT"], r"'absent.safetensors' does not exist"),
         (["store", "MODEL", "-o", "OUT", "--cells", "x"], r"expected whole numbers .* got 'x'"),
-        (["store", "MODEL", "-o", "OUT", "--cells", "0"], r"cells: expected 1 to 65535, got 0"),
+        (
+            ["store", "MODEL", "-o", "OUT", "--cells", "0"],
+            r"cells: expected an int in \[1, 65535\], got 0",
+        ),
         (["store", "MODEL", "-o", "OUT", "--cells", "1,2,3"], r"cells: expected one number, or"),
         (["store", "MODEL", "-o", "OUT", "--write-bits", "x"], r"number of bits or auto, got 'x'"),
         (
@@ -453,7 +485,7 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         (["demo", "--data", "cifar"], r"data: expected 'digits', .* got 'cifar'"),
         (["demo", "--data", "."], r"expected a file train-images-idx3-ubyte"),
         (["demo", "--device", "flash"], r"'--device': .*pcm_array.* got 'flash'"),
-        (["demo", "--reads", "1"], r"'--reads': 1 is not in the range x>=2"),
+        (["demo", "--repeats", "1"], r"'--repeats': 1 is not in the range 2<=x<="),
         (["demo", "--cells", "3,0"], r"cells: expected numbers of at least 1, got \(3, 0\)"),
         (["demo", "--seed", "-1"], r"seed: expected an int in .* got -1"),
         (["demo", "--scope", "layer"], r"'layer' is not one of 'model', 'tensor'"),

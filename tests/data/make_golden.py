@@ -16,7 +16,7 @@ import numpy as np
 
 from noisycells.channel import Channel
 from noisycells.io import MAJOR
-from noisycells.storage import Codec, StoredModel, read_file, save
+from noisycells.storage import Codec, Coded, Levels, StoredModel, read_file, save
 
 SEED, CHIP = 7, 3
 HERE = Path(__file__).parent
@@ -51,7 +51,22 @@ def main() -> None:
         encoded.tensors | {"conv.weight": brain}, encoded.digital, {"scale": "BF16"}, aliases
     )
     tensor = Codec(cell, thresholds=(0.5, 1.5), cells=(1, 2, 3)).encode(dense, name="dense")
-    for kind, stored in (("model", model), ("tensor", tensor)):
+    coded = Coded(cell, learnt=learnt, step=0.3, noise_margin=1.2).encode(
+        {"conv.weight": conv, "half.weight": half, "dense.bias": dense[0]},
+        {"conv.weight": np.abs(conv) > 0.6},
+        digital={"steps": np.array(12), "scale": np.array([1.5, -3.0], np.float32)},
+    )
+    coded = replace(
+        coded.with_dtypes({"conv.weight": "BF16", "scale": "BF16"}),
+        aliases={"head.weight": "half.weight"},
+    )
+    levels = Levels(cell, radices=(2, 3), block=3).encode({"dense.weight": dense})
+    for kind, stored in (
+        ("model", model),
+        ("tensor", tensor),
+        ("coded", coded),
+        ("levels", levels),
+    ):
         save(HERE / f"golden_v{MAJOR}_{kind}.safetensors", stored)
     for path in HERE.glob("golden_v?_*.safetensors"):
         if ".read." not in path.name:

@@ -22,7 +22,16 @@ from noisycells import devices, io
 from noisycells.channel import Channel
 from noisycells.io import DecodeError, FormatError, Reader, Writer
 from noisycells.io.dtypes import WITHOUT_NUMPY
-from noisycells.storage import Codec, StoredFile, StoredModel, StoredTensor, load, read_file, save
+from noisycells.storage import (
+    Codec,
+    CodedModel,
+    StoredFile,
+    StoredModel,
+    StoredTensor,
+    load,
+    read_file,
+    save,
+)
 
 GOLDEN = [p for p in sorted(DATA.glob("golden_v*.safetensors")) if ".read." not in p.name]
 PCM = devices.get("synthetic_pcm")
@@ -57,6 +66,12 @@ def test_golden_files_read_back_the_same(path: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == expected.read_bytes()
     with old if "_v1_" in path.name else nullcontext():
         stored = load(path)
+    if isinstance(stored, CodedModel):
+        with Reader(expected, checked=False) as reader:
+            for name, array in stored.read(7, chip=3).items():
+                dtype = reader.entries[name].dtype
+                assert (reader.read(name) == io.narrow(array, dtype)).all()
+        return
     tensors = stored if isinstance(stored, StoredModel) else {stored.name: stored}
     with Reader(expected, checked=False) as reader:
         for name, tensor in tensors.items():
@@ -69,6 +84,8 @@ def test_there_are_golden_files() -> None:
     assert [path.name for path in GOLDEN] == [
         "golden_v1_model.safetensors",
         "golden_v1_tensor.safetensors",
+        "golden_v2_coded.safetensors",
+        "golden_v2_levels.safetensors",
         "golden_v2_model.safetensors",
         "golden_v2_tensor.safetensors",
     ]
@@ -100,7 +117,7 @@ def test_golden_files_of_this_version_are_written_the_same(path: Path, tmp_path:
         {"write_bits": (3, 6)},
         {"sign_protection": False, "adaptive_mapping": False},
         {"ranges": 5, "mean_cells": 2.5, "scope": "model", "write_bits": "auto"},
-        {"inverse": Channel(PCM.x, PCM.mean + 0.01, PCM.std), "thresholds": 0.5, "literal": True},
+        {"inverse": Channel(PCM.x, PCM.mean + 0.01, PCM.std), "thresholds": 0.5, "collapse": False},
     ],
     ids=str,
 )
@@ -284,7 +301,7 @@ def test_writer_errors(tmp_path: Path) -> None:
             writer.add("c", np.ones(3, np.complex128))
     with pytest.raises(FileNotFoundError):
         save(tmp_path / "none" / "m", small_model())
-    with pytest.raises(TypeError, match="stored: expected a StoredTensor or a StoredModel, got di"):
+    with pytest.raises(TypeError, match="stored: expected a StoredTensor, a StoredModel or a C"):
         save(tmp_path / "m", {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"tensor 'x\.digital': expected a dtype of safetensors"):
         save(tmp_path / "n", Codec(PCM).encode({}, digital={"x": np.array(["text"])}))

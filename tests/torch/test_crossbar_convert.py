@@ -448,7 +448,9 @@ def test_fold_batchnorm() -> None:
     torch.testing.assert_close(model(images()), want, rtol=1e-4, atol=1e-4)
     # Channels now differ in size by up to 1000 and share one w_max: the small ones drown.
     channels = [
-        nc.Crossbar(weight.detach().flatten(1).numpy(), PCM, name="0").program(0).weights(),
+        nc.Crossbar(weight.detach().flatten(1).numpy(), PCM, name="0")
+        .program(0)
+        .effective_weights(),
         weight.detach().flatten(1).numpy(),
     ]
     error, size = channels[0] - channels[1], channels[1]
@@ -503,7 +505,7 @@ def test_fold_refuses() -> None:
 
 @pytest.fixture(params=["bert", "gpt2"])
 def language_model(request: pytest.FixtureRequest) -> Any:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    transformers = pytest.importorskip("transformers", reason="needs the test extra")
     torch.manual_seed(0)
     if request.param == "bert":
         config = transformers.BertConfig(

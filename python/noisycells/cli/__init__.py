@@ -15,6 +15,10 @@ from .options import Group
 __all__ = ["main"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @click.group(cls=Group, invoke_without_command=True)
 @click.version_option(__version__, package_name="noisycells", message="%(prog)s %(version)s")
 @click.pass_context

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from .. import devices, storage
+from .. import _arguments, devices, storage
 from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
+from .coded import coded_codec, inspect_coded, refuse
 from .options import (
     IN_FILE,
     OUT_FILE,
@@ -32,6 +33,35 @@ from .options import (
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=OUT_FILE, required=True, help="File to write.")
 @device_option
+@click.option(
+    "--mode",
+    type=click.Choice(["paper", "coded", "levels"]),
+    default="paper",
+    show_default=True,
+    help="Analog values, as in the paper; or quantized: entropy-coded behind an error-correcting "
+    "code, or straight in cells of a few levels.",
+)
+@click.option(
+    "--step",
+    type=float,
+    metavar="X",
+    help="Mode coded: distance of neighboring values, in units of each tensor's root mean square. "
+    "Default: 0.25.",
+)
+@click.option(
+    "--radices",
+    type=Numbers(int),
+    metavar="N,N,...",
+    help="Mode levels: levels of the cells that share each weight, the most significant digit "
+    "first. Default: 4.",
+)
+@click.option(
+    "--noise-margin",
+    type=float,
+    metavar="X",
+    help="Modes coded and levels: how many times the device's noise the code is made for. "
+    "Default: 1.1.",
+)
 @click.option(
     "--cells",
     type=Numbers(int),
@@ -86,6 +116,10 @@ def store(
     model: Path,
     output: Path,
     channel: Channel,
+    mode: Literal["paper", "coded", "levels"],
+    step: float | None,
+    radices: tuple[int, ...] | None,
+    noise_margin: float | None,
     cells: tuple[int, ...],
     mean_cells: float | None,
     sign_protection: bool,
@@ -104,29 +138,41 @@ def store(
     little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
     normalization layers stay digital. Tied weights are stored once and keep all their names.
     """
-    codec = storage.Codec(
-        channel,
-        sign_protection=sign_protection,
-        adaptive_mapping=adaptive_mapping,
-        thresholds="auto" if thresholds is None else thresholds,
-        cells=cells[0] if len(cells) == 1 else cells,
-        mean_cells=mean_cells,
-        scope=scope,
-        write_bits=_write_bits(write_bits),
-    )
+    analog = {
+        "cells": None if cells == (1,) else cells,
+        "mean_cells": mean_cells,
+        "thresholds": thresholds,
+        "write_bits": write_bits,
+    }
+    codec: storage.Codec | storage.Coded | storage.Levels
+    if mode == "paper":
+        refuse(mode, {"step": step, "radices": radices, "noise_margin": noise_margin})
+        codec = storage.Codec(
+            channel,
+            sign_protection=sign_protection,
+            adaptive_mapping=adaptive_mapping,
+            thresholds="auto" if thresholds is None else thresholds,
+            cells=cells[0] if len(cells) == 1 else cells,
+            mean_cells=mean_cells,
+            scope=scope,
+            write_bits=_write_bits(write_bits),
+        )
+    else:
+        refuse(mode, analog)
+        codec = coded_codec(mode, channel, step, radices, noise_margin)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     if is_weights(model):
         check_output(output, *weight_files(model))
         with Weights(model) as weights:
             tensors = len(weights.entries)
-        with progress("store", tensors) as step:
+        with progress("store", tensors) as advance:
             cost = storage.encode_file(
                 model,
                 output,
                 codec,
                 mask=mask,
                 store_biases=store_biases,
-                progress=lambda name: step(),
+                progress=lambda name: advance(),
             )
     else:
         from .. import torch as nct
@@ -134,7 +180,7 @@ def store(
         check_output(output, model)
         state = _state_dict(model)
         try:
-            stored = nct.store(state, codec, masks=mask, store_biases=store_biases)
+            stored = nct.store(state, codec, mask=mask, store_biases=store_biases)
         except TypeError as error:  # of a tensor in the file, so no programming error
             raise ValueError(f"{model}: {error}") from error
         storage.save(output, stored)
@@ -164,9 +210,7 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
     FILE was written by `noisycells store`. The output is a plain safetensors file with the names,
     shapes and dtypes of the model. The same seed and chip give the same weights.
     """
-    with storage.StoredFile(file) as stored:
-        tensors = len(stored.names) + len(stored.digital_names)
-    with progress("read", tensors) as step:
+    with progress("read", storage.count_tensors(file)) as step:
         storage.read_file(
             file, output, seed, chip, side_errors=side_errors, progress=lambda name: step()
         )
@@ -178,6 +222,9 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
 def inspect(file: Path, as_json: bool) -> None:
     """Show what a file of `noisycells store` holds, and every cell it takes."""
     loaded = storage.load(file)
+    if isinstance(loaded, storage.CodedModel):
+        inspect_coded(loaded, as_json)
+        return
     model = (
         storage.StoredModel({loaded.name: loaded})
         if isinstance(loaded, storage.StoredTensor)
@@ -366,12 +413,14 @@ def _state_dict(file: Path) -> dict[str, Any]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{file}: expected safetensors or a torch state dict: {reason}") from error
+        raise _arguments.wrong_value(file, "safetensors or a torch state dict", reason) from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
         for key, value in state.items()
     ):
-        raise ValueError(f"{file}: expected a torch state dict (names and tensors)")
+        raise _arguments.wrong_value(
+            file, "a torch state dict (names and tensors)", "another object"
+        )
     return state
 
 

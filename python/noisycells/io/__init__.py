@@ -27,3 +27,7 @@ __all__ = [
     "weight_files",
     "widen",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

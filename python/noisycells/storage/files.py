@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arguments
 from ..io import (
     FORMAT,
     READ,
@@ -31,8 +32,11 @@ from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
 from .codec import Codec
+from .coded_files import as_it_came, is_coded, read_coded, source_metadata_of, write_coded
 from .cost import Cost, total
 from .cost import digital as digital_cost
+from .modes import CodedModel
+from .modes.mode import Mode
 from .schema import Record, check_content, describe
 from .selection import belongs_in_cells
 from .stored import StoredModel, StoredTensor
@@ -41,7 +45,7 @@ PathLike = str | os.PathLike[str]
 Progress = Callable[[str], object]
 
 
-def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
+def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> None:
     """Write a stored tensor or model to a file; equal bytes for equal content.
 
     The file is at `path` when it is complete; until then what was there stays. Links are
@@ -50,16 +54,20 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
     Raises
     ------
     TypeError
-        If `stored` is neither.
+        If `stored` is none of these.
     ValueError
         If safetensors has no dtype for a digital tensor, an alias is of no tensor or one more
         tensor, or `path` is not a regular file.
     OSError
         If the file cannot be written.
     """
+    if isinstance(stored, CodedModel):
+        with Writer(path) as coded:
+            write_coded(coded, stored)
+        return
     if not isinstance(stored, (StoredTensor, StoredModel)):
-        raise TypeError(
-            f"stored: expected a StoredTensor or a StoredModel, got {type(stored).__name__}"
+        raise _arguments.wrong_type(
+            "stored", "a StoredTensor, a StoredModel or a CodedModel", stored
         )
     with _StoredWriter(path) as writer:
         if isinstance(stored, StoredTensor):
@@ -74,7 +82,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel) -> None:
         writer.alias(stored.aliases)
 
 
-def load(path: PathLike) -> StoredTensor | StoredModel:
+def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | CodedModel:
     """Read what :func:`save` or :func:`encode_file` wrote; every byte and field is checked.
 
     Digital tensors of dtypes that numpy does not have become float32, and
@@ -94,7 +102,21 @@ def load(path: PathLike) -> StoredTensor | StoredModel:
         If it is damaged, cut off or inconsistent.
     OSError
         If it cannot be read.
+    TypeError
+        If ``path`` is none, or more is given: ``noisycells.torch.load(stored, model, seed)`` puts
+        what this returns into a model.
     """
+    if none_more or not isinstance(path, (str, os.PathLike)):
+        raise _arguments.wrong_type(
+            "path",
+            "a path and nothing more; noisycells.torch.load(stored, model, seed) puts what is "
+            "read into a model",
+            (path, *none_more),
+        )
+    with Reader(path) as reader:
+        if is_coded(reader):
+            _warn_of_streams(path, reader.metadata.get("stream_version", ""))
+            return read_coded(reader)
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -111,17 +133,18 @@ def load(path: PathLike) -> StoredTensor | StoredModel:
 def encode_file(
     source: PathLike,
     path: PathLike,
-    codec: Codec,
+    codec: Codec | Mode,
     *,
     mask: Literal["nonzero"] | None = None,
-    overrides: Mapping[str, Codec] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     digital: Sequence[str] = (),
     store_biases: bool = False,
     progress: Progress | None = None,
 ) -> Cost:
     """Store the model of safetensors files in cells, tensor by tensor.
 
-    Memory use peaks at about twice the largest tensor (in float32). Integers, and what
+    Memory use peaks at about twice the largest tensor (in float32); the coded modes, whose blocks
+    hold parts of several tensors, take the whole model. Integers, and what
     :func:`belongs_in_cells` excludes, stay digital: biases, normalization. So do the scales of
     float8 weights, ``NAME_scale`` and ``NAME_scale_inv``, beside weights NAME, whose numbers are
     stored as they are, without these scales.
@@ -159,8 +182,19 @@ def encode_file(
         If a file cannot be read or written.
     """
     if isinstance(digital, str):
-        raise TypeError(f"digital: expected a sequence of patterns, got {digital!r}")
+        raise _arguments.wrong_type("digital", "a sequence of patterns", digital)
+    if not isinstance(codec, (Codec, Mode)):
+        raise _arguments.wrong_type("codec", "a Codec, Coded or Levels", codec)
+    store_biases = _arguments.flag("store_biases", store_biases)
     check_output(path, *weight_files(source))
+    if isinstance(codec, Mode):
+        with Weights(source) as reader, Writer(path) as coded:
+            names = _names_in_cells(reader, digital, store_biases)
+            model = _encode_coded(reader, names, codec, mask, overrides)
+            write_coded(coded, model, reader.metadata)
+            for name in (*model, *model.digital):
+                _report(progress, name)
+            return model.cost
     with Weights(source) as reader, _StoredWriter(path) as writer:
         names = _names_in_cells(reader, digital, store_biases)
         for name, entry in reader.entries.items():
@@ -176,9 +210,28 @@ def encode_file(
         return writer.cost
 
 
+def _encode_coded(
+    reader: Weights,
+    names: Sequence[str],
+    codec: Mode,
+    mask: Literal["nonzero"] | None,
+    overrides: Mapping[str, Any] | None,
+) -> CodedModel:
+    arrays, dtypes = {}, {}
+    for name, entry in reader.entries.items():
+        array = reader.read(name)
+        if entry.dtype in WITHOUT_NUMPY:
+            array = widen(array, entry.dtype)
+        arrays[name], dtypes[name] = array, entry.dtype
+    kept = {name: array for name, array in arrays.items() if name not in names}
+    weights = {name: arrays[name] for name in names}
+    model = codec.encode(weights, mask, overrides=overrides, digital=kept)
+    return model.with_dtypes(dtypes)
+
+
 def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool) -> list[str]:
     if reader.metadata.get("format") == FORMAT:
-        raise ValueError(f"{reader.path}: expected the weights of a model, got one in cells")
+        raise _arguments.wrong_value(reader.path, "the weights of a model", "one in cells")
     shapes = {name: entry.shape for name, entry in reader.entries.items()}
     names = [
         name
@@ -188,8 +241,9 @@ def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool)
         and not any(fnmatchcase(name, pattern) for pattern in digital)
         and not _scales_float8(name, reader)
     ]
+    _arguments.patterns("digital", digital, reader.entries, "a tensor")
     if not names:
-        raise ValueError(f"{reader.path}: expected a tensor to store in cells, got none")
+        raise _arguments.wrong_value(reader.path, "a tensor to store in cells", "none")
     return names
 
 
@@ -243,6 +297,14 @@ def read_file(
         range of its dtype.
     """
     check_output(path, source)
+    with Reader(source) as reader:
+        if is_coded(reader):
+            _warn_of_streams(source, reader.metadata.get("stream_version", ""))
+            model, metadata = read_coded(reader), source_metadata_of(reader)
+            with Writer(path, checked=False) as plain:
+                _read_coded_file(plain, model, seed, chip, progress)
+                plain.metadata.update(metadata)
+            return
     with StoredFile(source) as file, Writer(path, checked=False) as writer:
         names: dict[str, list[str]] = {name: [name] for name in (*file.digital_names, *file.names)}
         for alias, name in file.aliases.items():
@@ -260,16 +322,46 @@ def read_file(
         writer.metadata.update(file.source_metadata)
 
 
+def count_tensors(path: PathLike) -> int:
+    """Tensors of a stored model, in cells or digital; errors are those of :func:`load`."""
+    with Reader(path) as reader:
+        if is_coded(reader):
+            model = read_coded(reader)
+            return len(model) + len(model.digital)
+    with StoredFile(path) as stored:
+        return len(stored.names) + len(stored.digital_names)
+
+
+def _read_coded_file(
+    writer: Writer, model: CodedModel, seed: int, chip: int, progress: Progress | None
+) -> None:
+    """Write what a coded model reads as, under all names."""
+    read = model.read(seed, chip)
+    for name, array in model.digital.items():
+        dtype = model.digital_dtypes.get(name)
+        bits = array if dtype is None else narrow(array, dtype)
+        for key in (name, *(a for a, of in model.aliases.items() if of == name)):
+            writer.add(key, bits, dtype)
+        _report(progress, name)
+    for name, tensor in model.items():
+        for key in (name, *(a for a, of in model.aliases.items() if of == name)):
+            writer.add(key, as_it_came(tensor, read[name]), tensor.dtype)
+        _report(progress, name)
+
+
 def _read_as_it_came(
     stored: StoredTensor, seed: int, chip: int, side_errors: bool
 ) -> tuple[NDArray[Any], str]:
-    read = stored.read(seed, chip, side_errors)
-    if stored.dtype == "F32":
-        return read, "F32"
-    try:
-        return narrow(read, stored.dtype), stored.dtype
-    except ValueError as error:
-        raise ValueError(f"tensor {stored.name!r}: {error}; nc.load reads it in float32") from None
+    return as_it_came(stored, stored.read(seed, chip, side_errors=side_errors)), stored.dtype
+
+
+def _warn_of_streams(path: PathLike, version: str) -> None:
+    if version != str(STREAM_VERSION):
+        warnings.warn(
+            f"{path}: written with version {version} of the random streams and read with "
+            f"{STREAM_VERSION}; a seed gives other noise than it gave then",
+            stacklevel=4,
+        )
 
 
 class StoredFile:
@@ -304,12 +396,7 @@ class StoredFile:
         self._reader = Reader(path)
         try:
             self._describe()
-            if self.stream_version != STREAM_VERSION:
-                warnings.warn(
-                    f"{path}: written with version {self.stream_version} of the random streams "
-                    f"and read with {STREAM_VERSION}; a seed gives other noise than it gave then",
-                    stacklevel=3,
-                )
+            _warn_of_streams(path, str(self.stream_version))
         except BaseException as error:
             self.close()
             if isinstance(error, ValueError):
@@ -428,8 +515,8 @@ class _StoredWriter(Writer):
         names = {*self._digital, *(record["name"] for record in self._records)}
         for alias, name in aliases.items():
             if alias in names or name not in names:
-                raise ValueError(
-                    f"aliases: expected further names of tensors, got {alias!r} for {name!r}"
+                raise _arguments.wrong_value(
+                    "aliases", "further names of tensors", f"{alias!r} for {name!r}"
                 )
         self._aliases |= aliases
 

@@ -7,33 +7,35 @@ it; an error is a ValueError that names the field, what was expected and what ca
 from __future__ import annotations
 
 import math
-import re
-import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NoReturn, TypeVar
-
-import numpy as np
+from typing import Any
 
 from .. import _core
-from .._types import MAX_CELLS, MAX_INDEX, Converter
+from .._types import MAX_CELLS, Converter
 from ..channel import Channel
 from ..channel.text import spelled
-from ..io import DTYPES, parse
+from ..io import DTYPES
 from ..io.dtypes import FLOATS
 from ..io.files import Entry
 from .codec import MAX_RANGES, Codec
+from .fields import (
+    F32_MAX,
+    Field,
+    brief,
+    check_shape,
+    computed,
+    described_aliases,
+    described_digital,
+    described_texts,
+    json_field,
+    stream_version,
+)
 from .ranges import Range
 from .stored import StoredTensor, packed_size
 
-F32_MAX = float(np.finfo(np.float32).max)
 CLOSE = 1e-5  # relative: how far numbers may differ that follow from each other in float32
-
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxlong = _brief.maxother = 60
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Description:
         if missing or unknown:
             raise ValueError(
                 "expected the arrays that are described; "
-                f"missing: {_brief.repr(missing)}, unknown: {_brief.repr(unknown)}"
+                f"missing: {brief.repr(missing)}, unknown: {brief.repr(unknown)}"
             )
         for key, array in expected.items():
             dtype, shape = entries[key].dtype, entries[key].shape
@@ -138,137 +140,28 @@ def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Descriptio
     if newer:
         optional |= metadata.keys()
     fields = Field("metadata", dict(metadata)).members(required | own, optional)
-    codecs = [_codec(field) for field in _json(fields["codecs"]).items()]
+    codecs = [_codec(field) for field in json_field(fields["codecs"]).items()]
     kind = fields["kind"].one_of("tensor", "model")
     records: dict[str, Record] = {}
-    for field in _json(fields["tensors"]).items():
+    for field in json_field(fields["tensors"]).items():
         record = _record(field, codecs, major)
         if record.name in records:
             field.fail(f"a name of its own, got {record.name!r} again")
         records[record.name] = record
-    digital = _digital(_json(fields["digital"]), records)
+    digital = described_digital(json_field(fields["digital"]), records)
     if kind == "tensor" and (len(records) != 1 or digital):
         fields["kind"].fail("'model' where there is not one tensor in cells alone")
     names = {*records, *digital}
     return Description(
         kind,
-        _stream_version(fields["stream_version"]),
+        stream_version(fields["stream_version"]),
         records,
         digital,
-        _aliases(_json(fields["aliases"]), names) if "aliases" in fields else {},
-        _texts(_json(fields["source_metadata"])) if "source_metadata" in fields else {},
+        described_aliases(json_field(fields["aliases"]), names) if "aliases" in fields else {},
+        described_texts(json_field(fields["source_metadata"]))
+        if "source_metadata" in fields
+        else {},
     )
-
-
-class Field:
-    """A value in a file, and the name of its place for errors."""
-
-    def __init__(self, place: str, value: Any) -> None:
-        self.place, self.value = place, value
-
-    def fail(self, expected: str) -> NoReturn:
-        """Raise the ValueError that the value is not as expected."""
-        got = "" if ", got " in expected else f", got {_brief.repr(self.value)}"
-        raise ValueError(f"{self.place}: expected {expected}{got}")
-
-    def text(self) -> str:
-        """A string that UTF-8 can hold."""
-        if not isinstance(self.value, str):
-            self.fail("a string")
-        try:
-            self.value.encode()
-        except UnicodeEncodeError:
-            self.fail("a string of Unicode characters")
-        return self.value
-
-    def one_of(self, *words: str) -> str:
-        """One of some strings."""
-        if not isinstance(self.value, str) or self.value not in words:
-            self.fail(" or ".join(map(repr, words)))
-        return self.value
-
-    def boolean(self) -> bool:
-        """True or false."""
-        if not isinstance(self.value, bool):
-            self.fail("true or false")
-        return self.value
-
-    def integer(self, least: int, most: int) -> int:
-        """An integer of an interval, written as one."""
-        whole = isinstance(self.value, int) and not isinstance(self.value, bool)
-        if not whole or not least <= self.value <= most:
-            self.fail(f"an integer from {least} to {most}")
-        return int(self.value)
-
-    def number(self, least: float = -math.inf, most: float = math.inf) -> float:
-        """A finite number of an interval."""
-        if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
-            self.fail("a number")
-        if not least <= self.value <= most or abs(self.value) > np.finfo(np.float64).max:
-            self.fail(f"a number from {least:g} to {most:g}")
-        return float(self.value)
-
-    def items(self, count: int | None = None) -> list[Field]:
-        """The items of a list."""
-        if not isinstance(self.value, list) or count not in (None, len(self.value)):
-            self.fail("a list" if count is None else f"a list of {count}")
-        return [Field(f"{self.place}[{i}]", value) for i, value in enumerate(self.value)]
-
-    def members(self, required: set[str], optional: set[str] | None = None) -> dict[str, Field]:
-        """The members of an object that has all that are required and no unknown ones."""
-        if not isinstance(self.value, dict):
-            self.fail("an object")
-        missing = sorted(required - self.value.keys())
-        unknown = sorted(self.value.keys() - required - (optional or set()))
-        if missing or unknown:
-            wrong = [f"no {name!r}" for name in missing] + [f"{name!r}" for name in unknown]
-            self.fail(f"the fields of docs/format.md, got {_brief.repr(', '.join(wrong))}")
-        return {key: Field(f"{self.place}.{key}", value) for key, value in self.value.items()}
-
-    def or_null(self, check: Callable[[Field], _T]) -> _T | None:
-        """Null, or what `check` takes."""
-        return None if self.value is None else check(self)
-
-
-def _json(field: Field) -> Field:
-    """The content of a field of the metadata that holds JSON text."""
-    place = field.place.removeprefix("metadata.")
-    try:
-        return Field(place, parse(field.text()))
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
-
-
-def _stream_version(field: Field) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,8}", field.text(), re.ASCII):
-        field.fail("a positive integer of at most 9 digits")
-    return int(field.value)
-
-
-def _texts(field: Field) -> dict[str, str]:
-    if not isinstance(field.value, dict):
-        field.fail("an object")
-    return {
-        Field(f"{field.place}: a name", key).text(): Field(f"{field.place}.{key}", value).text()
-        for key, value in field.value.items()
-    }
-
-
-def _digital(field: Field, records: Mapping[str, Record]) -> list[str]:
-    names: dict[str, None] = {}
-    for item in field.items():
-        if item.text() in names or item.value in records:
-            item.fail("a name that no other tensor has")
-        names[item.value] = None
-    return list(names)
-
-
-def _aliases(field: Field, names: set[str]) -> dict[str, str]:
-    found = _texts(field)
-    for alias, name in found.items():
-        if alias in names or name not in names:
-            field.fail(f"further names of tensors, got {alias!r} for {name!r}")
-    return found
 
 
 # --------------------------------------------------------------------------- tensors in cells
@@ -277,7 +170,7 @@ def _aliases(field: Field, names: set[str]) -> dict[str, str]:
 def _record(field: Field, codecs: list[Codec], major: int) -> Record:
     names = {"name", "shape", "stored", "masked", "codec", "ranges"}
     fields = field.members(names | {"dtype"} if major > 1 else names)
-    shape = _shape(fields["shape"])
+    shape = check_shape(fields["shape"])
     masked = fields["masked"].boolean()
     size = math.prod(shape)
     codec = codecs[fields["codec"].integer(0, len(codecs) - 1)]
@@ -292,17 +185,6 @@ def _record(field: Field, codecs: list[Codec], major: int) -> Record:
     )
 
 
-def _shape(field: Field) -> tuple[int, ...]:
-    shape = tuple(item.integer(0, MAX_INDEX) for item in field.items())
-    if math.prod(shape) > MAX_INDEX:
-        field.fail(f"at most {MAX_INDEX} weights")
-    try:
-        np.broadcast_to(np.float32(0), shape)
-    except ValueError as error:
-        field.fail(f"the shape of an array: {error}")
-    return shape
-
-
 def _ranges(field: Field, codec: Codec) -> tuple[Range, ...]:
     items = field.items(codec.ranges)
     ranges = tuple(_range(item) for item in items)
@@ -312,7 +194,7 @@ def _ranges(field: Field, codec: Codec) -> tuple[Range, ...]:
         _check_converter(items[k], r.write, codec, k)
     if any(a.threshold > b.threshold for a, b in pairwise(ranges)):
         field.fail("thresholds in ascending order")
-    _computed(field, lambda: codec.tables(ranges))
+    computed(field, lambda: codec.tables(ranges))
     return ranges
 
 
@@ -429,7 +311,7 @@ def _codec(field: Field) -> Codec:
         fields["cells"].integer(1, 1)
     if fields["write_bits"].value != "auto":
         fields["write_bits"].or_null(lambda bits: [n.integer(1, 16) for n in bits.items()])
-    codec = _computed(field, lambda: Codec.from_dict(_arguments(fields)))
+    codec = computed(field, lambda: Codec.from_dict(_arguments(fields)))
     _check_unchanged(fields, codec.to_dict(), {"channel", "inverse"})
     return codec
 
@@ -463,8 +345,8 @@ def _channel(field: Field) -> None:
     for name in ("write_bits", "read_bits"):
         fields[name].or_null(lambda bits: bits.integer(1, 16))
     fields["goodness"].or_null(_goodness)
-    channel = _computed(field, lambda: Channel.from_dict(field.value))
-    _computed(field, lambda: (channel.tables, channel.inverse_table()))
+    channel = computed(field, lambda: Channel.from_dict(field.value))
+    computed(field, lambda: (channel.tables, channel.inverse_table()))
     _check_unchanged(fields, channel.to_dict(), set())
 
 
@@ -484,13 +366,4 @@ def _check_unchanged(fields: Mapping[str, Field], made: Mapping[str, Any], but: 
     """Check that an object made of fields has their values, and not others that it prefers."""
     for name in fields.keys() - but:
         if made[name] != fields[name].value:
-            fields[name].fail(f"{_brief.repr(made[name])} with the other fields")
-
-
-def _computed(field: Field, compute: Callable[[], _T]) -> _T:
-    """What is made of a field whose parts are in order but may not go together."""
-    try:
-        with np.errstate(all="ignore"):
-            return compute()
-    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
-        raise ValueError(f"{field.place}: {error}") from None
+            fields[name].fail(f"{brief.repr(made[name])} with the other fields")

@@ -27,6 +27,7 @@ from .crossbar.smoothing import smooth
 from .deploy import deploy
 from .measure.evaluate import evaluate
 from .measure.information import MutualInformation, mutual_information
+from .measure.moments import input_moments, token_frequencies
 from .measure.results import DriftCurve, Evaluation
 from .measure.sensitivity import sensitivity
 from .models import (
@@ -48,6 +49,7 @@ from .store import load, store
 from .training.batches import Batches, batches
 from .training.distill import distill, distillation_loss
 from .training.fit import TrainingRecord, accuracy, build, fit, train
+from .training.rate import RateRecord, rate_control, rate_train
 from .training.rivals import (
     clip_weights,
     consistency_loss,
@@ -72,6 +74,7 @@ __all__ = [
     "LeNetWide",
     "MutualInformation",
     "Noise",
+    "RateRecord",
     "ResNet",
     "ResNet18",
     "ResNet20",
@@ -99,6 +102,7 @@ __all__ = [
     "fit",
     "fold_batchnorm",
     "inject_noise",
+    "input_moments",
     "limit_weights",
     "load",
     "load_chip",
@@ -107,6 +111,8 @@ __all__ = [
     "mutual_information",
     "program",
     "quantize",
+    "rate_control",
+    "rate_train",
     "recalibrate_batchnorm",
     "restore",
     "save_chip",
@@ -114,5 +120,10 @@ __all__ = [
     "smooth",
     "store",
     "summary",
+    "token_frequencies",
     "train",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

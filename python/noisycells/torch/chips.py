@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .. import _arguments as arguments
+from .. import _arguments
 from ..crossbar import CrossbarSpec
 from ..devices import Device, from_dict
 from ..io import DecodeError, FormatError, Reader, Writer, dumps, parse
@@ -63,7 +63,7 @@ def save_chip(model: nn.Module, path: str | os.PathLike[str]) -> None:
     state = model.state_dict()
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
-            raise arguments.wrong_type("model", f"a state of tensors, but for {name!r}", tensor)
+            raise _arguments.wrong_type("model", f"a state of tensors, but for {name!r}", tensor)
     with Writer(path) as writer:
         for name, tensor in state.items():
             array, dtype = _bits(tensor)
@@ -123,7 +123,7 @@ def load_chip(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(f"model: expected that of {path}: {error}") from None
+            raise _arguments.wrong_value("model", f"that of {path}", error) from None
     except BaseException:
         if not before and crossbar_layers(model):
             restore(model)
@@ -141,9 +141,11 @@ def _check_layers(path: Any, model: nn.Module, made: dict[str, Any]) -> None:
     wanted = {name: (device, spec) for name, (device, spec, _) in made.items()}
     wrong = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
     if wrong:
-        raise ValueError(
-            f"model: expected crossbar layers, devices and specs of {path}, got others for "
-            f"{', '.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}"
+        more = ", ..." if len(wrong) > 5 else ""
+        raise _arguments.wrong_value(
+            "model",
+            f"crossbar layers, devices and specs of {path}",
+            f"others for {', '.join(wrong[:5])}{more}",
         )
     for name, layer in crossbar_layers(model).items():
         layer.rename(made[name][2])

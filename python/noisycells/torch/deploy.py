@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import _arguments as arguments
-from .. import devices
+from .. import _arguments, devices
 from ..crossbar import CrossbarSpec
 from ..crossbar.calibration import check_quantile
 from ..devices import Device
-from ..random import check_seed
 from .checks import Filter, check_module
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
@@ -104,10 +102,10 @@ def deploy(
     """
     check_module(model, to_change=True)
     device = _device(device)
-    strength = arguments.number("strength", strength, 0, 1)
-    limit = arguments.flag("limit", limit)
+    strength = _arguments.number("strength", strength, 0, 1)
+    limit = _arguments.flag("limit", limit)
     check_quantile(quantile)
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     if seconds is not None:
         device.aging(seconds, extrapolate)  # checks both
     reached = _reached(model, calibration, filter_fn)
@@ -150,10 +148,10 @@ def _device(device: Device | str) -> Device:
     if isinstance(device, Device):
         return device
     if not isinstance(device, str):
-        raise arguments.wrong_type("device", "a Device or the name of one", device)
+        raise _arguments.wrong_type("device", "a Device or the name of one", device)
     found = devices.find(device)
     if not isinstance(found, Device):
-        raise arguments.wrong_value(
+        raise _arguments.wrong_value(
             "device", "a device that computes", f"{device!r}, a cell that only stores"
         )
     return found
@@ -167,7 +165,7 @@ def _reached(model: nn.Module, batches: Any, filter_fn: Filter | None) -> set[st
     """Names of the layers to convert that data reach."""
     chosen = chosen_layers(model, filter_fn)
     if not chosen:
-        raise ValueError("model: expected at least one layer to convert, got none")
+        raise _arguments.wrong_value("model", "at least one layer to convert", "none")
     reached: set[str] = set()
     modules = dict(model.named_modules())
 
@@ -183,7 +181,7 @@ def _reached(model: nn.Module, batches: Any, filter_fn: Filter | None) -> set[st
             inputs = inputs_of("calibration", model, batch)
             call(model, moved(inputs, device_of(model)))
     if not reached:
-        raise ValueError("calibration: expected data that reach a layer to convert, got none")
+        raise _arguments.wrong_value("calibration", "data that reach a layer to convert", "none")
     return reached
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import _arguments as arguments
+from .. import _arguments
 from .inputs import call, is_causal, moved, split_batch, tensor_of
 
 __all__ = [
@@ -59,34 +59,36 @@ def answers(
         found, labels = tensor_of(output), labels.to(device)
         if is_causal(output):
             if found.ndim != 3 or found.shape[:2] != labels.shape:
-                raise ValueError(
-                    "labels: expected one for each token that went in, "
-                    f"{tuple(found.shape[:2])}, got {tuple(labels.shape)}"
+                raise _arguments.wrong_value(
+                    "labels",
+                    f"one for each token that went in, {tuple(found.shape[:2])}",
+                    tuple(labels.shape),
                 )
             found, labels = found[:, :-1], labels[:, 1:]
         yield found, labels
     if empty:
-        raise ValueError(f"{name}: expected at least one batch, got none")
+        raise _arguments.wrong_value(name, "at least one batch", "none")
 
 
 def metric_named(metric: Metric) -> Measure:
     """The measure of a metric; scores of callables are finite floats."""
     if not callable(metric):
-        return METRICS[arguments.choice("metric", metric, list(METRICS))]
+        return METRICS[_arguments.choice("metric", metric, list(METRICS))]
     own = metric
 
     def score(pairs: Pairs) -> tuple[float, ...]:
         outputs, labels = zip(*pairs, strict=True)
         if len({t.shape[1:] for t in outputs}) > 1 or len({t.shape[1:] for t in labels}) > 1:
-            raise ValueError(
-                "metric: expected batches whose outputs and labels are of one shape beside the "
-                "first dimension, for a callable, which takes those of a whole pass; pad them to "
-                "one length"
+            raise _arguments.wrong_value(
+                "metric",
+                "batches whose outputs and labels are of one shape beside the first dimension, for "
+                "a callable, which takes those of a whole pass",
+                "several; pad them to one length",
             )
         found = own(torch.cat(outputs), torch.cat(labels))
         if isinstance(found, Tensor):
             found = found.item() if found.numel() == 1 else found
-        return (arguments.number("metric", found),)
+        return (_arguments.number("metric", found),)
 
     return Measure(getattr(metric, "__name__", type(metric).__name__), score)
 
@@ -103,7 +105,7 @@ def _means(pairs: Pairs, *terms: Callable[[Tensor, Tensor], Tensor]) -> tuple[fl
         for i, values in enumerate(found):
             totals[i] += values.sum(dtype=torch.float64).item()
     if not count:
-        raise ValueError("labels: expected at least one that counts, got none")
+        raise _arguments.wrong_value("labels", "at least one that counts", "none")
     return tuple(total / count for total in totals)
 
 
@@ -137,7 +139,7 @@ def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 def _classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and the class of each, of images, tokens or pixels."""
     if labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool:
-        raise arguments.wrong_type(
+        raise _arguments.wrong_type(
             "metric", "'mse', 'cosine' or a callable for labels that are no classes", "accuracy"
         )
     if outputs.ndim == labels.ndim + 1 and outputs.shape[:-1] == labels.shape:
@@ -145,16 +147,18 @@ def _classes(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     elif outputs.ndim == labels.ndim + 1 and outputs.movedim(1, -1).shape[:-1] == labels.shape:
         logits = outputs.movedim(1, -1).flatten(0, -2)
     else:
-        raise ValueError(
-            "labels: expected a class for each output, (n,) for outputs (n, classes), got "
-            f"{tuple(labels.shape)} for {tuple(outputs.shape)}"
+        raise _arguments.wrong_value(
+            "labels",
+            "a class for each output, (n,) for outputs (n, classes)",
+            f"{tuple(labels.shape)} for {tuple(outputs.shape)}",
         )
     counted = labels.flatten() != IGNORED
     logits, classes = logits[counted], labels.flatten()[counted].long()
     if len(classes) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
-        raise ValueError(
-            f"labels: expected classes in [0, {logits.shape[1]}), got "
-            f"{classes.min().item()} to {classes.max().item()}"
+        raise _arguments.wrong_value(
+            "labels",
+            f"classes in [0, {logits.shape[1]})",
+            f"{classes.min().item()} to {classes.max().item()}",
         )
     return logits, classes
 
@@ -164,9 +168,8 @@ def _pair(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if outputs.numel() == labels.numel() and outputs.shape[:1] == labels.shape[:1]:
         outputs = outputs.reshape(labels.shape) if 1 in (outputs.ndim, labels.ndim) else outputs
     if outputs.shape != labels.shape:
-        raise ValueError(
-            f"labels: expected the shape of the outputs, {tuple(outputs.shape)}, "
-            f"got {tuple(labels.shape)}"
+        raise _arguments.wrong_value(
+            "labels", f"the shape of the outputs, {tuple(outputs.shape)}", tuple(labels.shape)
         )
     return outputs.double(), labels.double()
 

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ... import _arguments
 from ...crossbar.calibration import check_quantile
-from ..checks import check_count, check_module
+from ..checks import check_module
 from ..inputs import call, each_batch, inputs_of, moved
 from ..modes import evaluating
 from .layers import CrossbarLayer
@@ -54,13 +55,13 @@ def calibrate(
     """
     check_module(model)
     layers = required(model)
-    vectors = check_count("vectors", vectors)
+    vectors = _arguments.count("vectors", vectors)
     quantile = check_quantile(quantile)
     samples = {layer: _Sample(vectors) for layer in layers.values()}
     watch(model, batches, samples)
     for name, layer in layers.items():
         if not samples[layer].seen:
-            raise ValueError(f"batches: expected data that reaches {name!r}, got none")
+            raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
     before = {layer: layer.chip_state() for layer in samples}
     try:
         for layer, sample in samples.items():

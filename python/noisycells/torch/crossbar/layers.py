@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ... import _arguments
 from ...crossbar import Crossbar, CrossbarSpec
 from ...crossbar.array import STATE_VERSION
-from ...devices import Device
-from ...random import STREAM_VERSION, check_seed, unnamed
+from ...devices import Device, DeviceLike, computing
+from ...random import STREAM_VERSION, unnamed
 from . import identity
 from .arrays import forget
 from .circuit import array_name, describe
@@ -157,8 +158,9 @@ class CrossbarLayer(nn.Module):
 
     # ----------------------------------------------------------------- making
 
-    def become(self, analog: Device, spec: CrossbarSpec | None, name: str) -> None:
+    def become(self, device: DeviceLike, spec: CrossbarSpec | None, name: str) -> None:
         """Set up a module of the digital class as a layer of this one."""
+        analog = computing(device)
         describe(analog, CrossbarSpec() if spec is None else spec, name)  # checks the three
         self.analog, self.spec = analog, CrossbarSpec() if spec is None else spec
         self._handle = _Handle()
@@ -224,7 +226,7 @@ class CrossbarLayer(nn.Module):
         ----------
         seed : int in [0, 2**64)
         """
-        seed = check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         if not self.name:
             self.rename(unnamed(self.mapped().detach().cpu().numpy()))
         self._keep([array.program(seed) for array in self._unprogrammed()])
@@ -253,8 +255,10 @@ class CrossbarLayer(nn.Module):
     def check_at(self, seconds: float, extrapolate: bool) -> None:
         """Raise what :meth:`at` would."""
         if self.chip_seed is None:
-            raise RuntimeError(
-                f"at: expected a programmed layer; call program(seed) on {self.name!r} first"
+            raise _arguments.wrong_state(
+                "at",
+                "a programmed layer",
+                f"one that is not; call program(seed) on {self.name!r} first",
             )
         self.analog.aging(seconds, extrapolate)
 
@@ -289,9 +293,10 @@ class CrossbarLayer(nn.Module):
     def check_unprogrammed(self, name: str) -> None:
         """Refuse a layer whose weights are on a chip already; ``name`` is that in the model."""
         if self.chip_seed is not None:
-            raise ValueError(
-                f"model: expected layers that are not programmed, got {name!r} with a chip, which "
-                "stays as it is"
+            raise _arguments.wrong_value(
+                "model",
+                "layers that are not programmed",
+                f"{name!r} with a chip, which stays as it is",
             )
 
     def crossbars(self) -> list[Crossbar]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ... import _arguments
 from ..._types import F64
 from ...crossbar import CrossbarSpec
 from ...devices import Device
@@ -66,7 +67,7 @@ def limit_weights(model: nn.Module, batches: Any) -> nn.Module:
     limits = {}
     for name, layer in layers.items():
         if squares[layer].total is None:
-            raise ValueError(f"batches: expected data that reaches {name!r}, got none")
+            raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
         if layer.spec.mapping != "row" and layer.spec.weight_slice_bits is None:
             limits[layer] = _limits(layer, squares[layer].total)
     for layer, values in limits.items():

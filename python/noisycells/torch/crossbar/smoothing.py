@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ..checks import check_module
 from . import identity
 from .calibration import watch
@@ -52,7 +52,7 @@ def smooth(model: nn.Module, batches: Any, strength: float = 0.5) -> nn.Module:
     """
     check_module(model)
     layers = required(model)
-    strength = arguments.number("strength", strength, 0, 1)
+    strength = _arguments.number("strength", strength, 0, 1)
     for name, layer in layers.items():
         layer.check_unprogrammed(name)
     before = {layer: layer.chip_state() for layer in layers.values()}
@@ -89,9 +89,9 @@ class _Largest:
 def _factors(name: str, layer: CrossbarLayer, largest: _Largest, strength: float) -> Tensor:
     """Of each input channel (in channels,); 1 for channels without inputs or weights."""
     if largest.values is None:
-        raise ValueError(f"batches: expected data that reaches {name!r}, got none")
+        raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
     if not largest.values.isfinite().all():
-        raise ValueError(f"batches: expected finite inputs of {name!r}, got NaN or infinity")
+        raise _arguments.wrong_value("batches", f"finite inputs of {name!r}", "NaN or infinity")
     matrix = layer.matrix().detach().float()
     groups, channels = layer.arrays, matrix.shape[1]
     inputs = largest.values.float().reshape(groups, channels, -1).amax(2)

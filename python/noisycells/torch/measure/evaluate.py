@@ -11,11 +11,11 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...intervals import student_t
-from ...random import check_seed, fold_in
-from ...storage import StoredModel
-from ..checks import check_count, check_module
+from ...random import fold_in
+from ...storage import CodedModel, StoredModel
+from ..checks import check_module
 from ..crossbar.convert import at, program
 from ..crossbar.layers import CrossbarLayer
 from ..inputs import split_batch
@@ -76,7 +76,7 @@ def evaluate(
     extrapolate: bool = False,
     seed: int = 0,
     confidence: float = 0.95,
-    stored: StoredModel | None = None,
+    stored: StoredModel | CodedModel | None = None,
 ) -> Evaluation | DriftCurve:
     """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
@@ -116,7 +116,7 @@ def evaluate(
     seed : int in [0, 2**64)
     confidence : float
         Of the interval of the mean, in (0, 1).
-    stored : StoredModel, optional
+    stored : StoredModel or CodedModel, optional
         Read for each realization from another chip and put into the model (:func:`load`).
 
     Returns
@@ -130,15 +130,15 @@ def evaluate(
         one pass; labels are not what the metric takes; or an argument is out of range.
     """
     check_module(model)
-    repeats = check_count("repeats", repeats)
+    repeats = _arguments.count("repeats", repeats)
     measure = metric_named(metric)
-    arguments.choice("against", against, ("labels", "clean"))
+    _arguments.choice("against", against, ("labels", "clean"))
     student_t(confidence, 1)  # checks it
-    seed = check_seed("seed", seed)
-    extrapolate = arguments.flag("extrapolate", extrapolate)
+    seed = _arguments.seed("seed", seed)
+    extrapolate = _arguments.flag("extrapolate", extrapolate)
     moments = _moments(model, times)
     if metric == "perplexity":
-        arguments.choice("against", against, ("labels",))
+        _arguments.choice("against", against, ("labels",))
     reader = model if against == "labels" else OfRealTokens(model)
     measured: list[list[tuple[float, ...]]] = [[] for _ in moments]
     with realizations(model, stored) as realization:
@@ -171,14 +171,15 @@ def _moments(model: nn.Module, times: Any) -> list[float | None]:
     if times is None:
         return [None]
     if isinstance(times, (str, bytes)) or not isinstance(times, Iterable):
-        raise arguments.wrong_type("times", "a sequence of seconds", times)
-    found: list[float | None] = [arguments.number("times", t, 0) for t in times]
+        raise _arguments.wrong_type("times", "a sequence of seconds", times)
+    found: list[float | None] = [_arguments.number("times", t, 0) for t in times]
     if not found:
-        raise ValueError("times: expected at least one, got none")
+        raise _arguments.wrong_value("times", "at least one", "none")
     if not any(isinstance(module, CrossbarLayer) for module in model.modules()):
-        raise ValueError(
-            "times: expected a model with crossbar layers (convert), whose chips age, got one "
-            "without"
+        raise _arguments.wrong_value(
+            "times",
+            "a model with crossbar layers (convert), whose chips age",
+            "one without",
         )
     return found
 
@@ -191,20 +192,23 @@ def _columns(scores: list[tuple[float, ...]]) -> tuple[tuple[float, ...], tuple[
 
 def _first_batch(data: Iterable[Any]) -> Any:
     if isinstance(data, Tensor) or not isinstance(data, Iterable):
-        raise arguments.wrong_type("data", "an iterable of batches", data)
+        raise _arguments.wrong_type("data", "an iterable of batches", data)
     if iter(data) is data:
-        raise ValueError(
-            "data: expected batches that can be passed over again, such as a list, "
-            f"got one pass of a {type(data).__name__}"
+        raise _arguments.wrong_value(
+            "data",
+            "batches that can be passed over again, such as a list",
+            f"one pass of a {type(data).__name__}",
         )
     first = next(iter(data), None)
     if first is None:
-        raise ValueError("data: expected at least one batch, got none")
+        raise _arguments.wrong_value("data", "at least one batch", "none")
     return first
 
 
 @contextmanager
-def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterator[Realization]:
+def realizations(
+    model: nn.Module, stored: StoredModel | CodedModel | None = None
+) -> Iterator[Realization]:
     """Gives a function: within ``with realization(seed):`` the model has one draw of its noise.
 
     Meanwhile the model is in ``eval()`` and without gradients; afterwards it is as it was.
@@ -212,7 +216,7 @@ def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
     Parameters
     ----------
     model : torch.nn.Module
-    stored : StoredModel, optional
+    stored : StoredModel or CodedModel, optional
         As for :func:`evaluate`.
 
     Raises
@@ -223,12 +227,15 @@ def realizations(model: nn.Module, stored: StoredModel | None = None) -> Iterato
     noise = active_noise(model)
     layers = [module for module in model.modules() if isinstance(module, CrossbarLayer)]
     if stored is None and noise is None and not layers:
-        raise ValueError(
-            "model: expected noise (inject_noise, convert) or stored weights, got neither; "
-            "accuracy() is for models without"
+        raise _arguments.wrong_value(
+            "model",
+            "noise (inject_noise, convert) or stored weights",
+            "neither; accuracy() is for models without",
         )
     if stored is not None and (noise is not None or layers):
-        raise ValueError("stored: expected a model without noise or crossbar layers of its own")
+        raise _arguments.wrong_value(
+            "stored", "a model without noise or crossbar layers of its own", "one with them"
+        )
 
     @contextmanager
     def realization(seed: int) -> Iterator[None]:

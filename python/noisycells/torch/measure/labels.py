@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ..inputs import LABELS, call, inputs_of, moved, tensor_of
 from ..metrics import IGNORED
 from ..training.fit import device_of
@@ -70,7 +70,7 @@ def with_clean_labels(model: nn.Module, data: Iterable[Any], classes: bool) -> l
         output = call(OfRealTokens(model), moved(inputs, device))
         if classes:
             if output.ndim != 2:
-                raise arguments.wrong_value(
+                raise _arguments.wrong_value(
                     "against",
                     "'labels' with metric='accuracy' for outputs that are not (n, classes)",
                     f"'clean' for outputs of shape {tuple(output.shape)}",

@@ -1,0 +1,201 @@
+"""Models whose bits are in cells behind an error-correcting code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import _arguments, random
+from ...io.dtypes import WITHOUT_NUMPY
+from .. import blocks, cost
+from ..blocks import Layout
+from ..constellation import Constellation
+from ..cost import Cost
+from ..selection import is_bias
+from .sections import split
+
+if TYPE_CHECKING:
+    from .mode import Mode
+
+U8 = NDArray[np.uint8]
+
+CODED_STREAM, PLAIN_STREAM = "coded cells", "plain cells"
+
+
+@dataclass(frozen=True)
+class CodedTensor:
+    """What is known of a tensor without reading cells.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+    stored : int
+        Weights that are not pruned.
+    dtype : str
+        Dtype that the weights came in, as safetensors calls it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    stored: int
+    dtype: str = "F32"
+
+    @property
+    def size(self) -> int:
+        """Number of weights, pruned ones included."""
+        return math.prod(self.shape)
+
+    @property
+    def table(self) -> tuple[int, int]:
+        """Rows and columns as a matrix: one row for each output."""
+        if len(self.shape) < 2:
+            return 1, self.size
+        return self.shape[0], math.prod(self.shape[1:])
+
+    @property
+    def group(self) -> int:
+        """Columns that belong together: the taps of a filter in one channel."""
+        return max(1, math.prod(self.shape[2:]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CodedModel(Mapping[str, CodedTensor]):
+    """A model in cells as :class:`Coded` and :class:`Levels` store it; a mapping of its tensors.
+
+    Attributes
+    ----------
+    tensors : dict of str to CodedTensor
+    codec : Mode
+        How it is stored.
+    layout : Layout
+        Of the content behind the error-correcting code.
+    cells : ndarray of uint8, 1-D
+        The level each cell of that is written to, of ``codec.constellation``.
+    plain : ndarray of uint8, 1-D
+        Levels of the cells without a code; only :class:`Levels` has some.
+    digital, digital_dtypes, aliases
+        As of :class:`noisycells.StoredModel`.
+    """
+
+    tensors: dict[str, CodedTensor]
+    codec: Mode
+    layout: Layout
+    cells: U8
+    plain: U8
+    digital: dict[str, NDArray[Any]] = field(default_factory=dict)
+    digital_dtypes: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> CodedTensor:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def with_dtypes(self, dtypes: Mapping[str, str]) -> CodedModel:
+        """The same model with the dtypes that its tensors came in, as safetensors calls them."""
+        tensors = {
+            name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
+            for name, tensor in self.items()
+        }
+        digital = {n: d for n, d in dtypes.items() if n in self.digital and d in WITHOUT_NUMPY}
+        return replace(self, tensors=tensors, digital_dtypes=digital)
+
+    @property
+    def cost(self) -> Cost:
+        """Cells and bits the model takes; all cells are data cells, mask and scales in them."""
+        kept = [
+            cost.digital(array, self.digital_dtypes.get(name))
+            for name, array in self.digital.items()
+        ]
+        cells = Cost(
+            stored_weights=sum(tensor.stored for tensor in self.values()),
+            original_weights=sum(tensor.size for tensor in self.values()),
+            data_cells=len(self.cells) + len(self.plain),
+            side_cells=0,
+            index_bits=blocks.HEADER_BITS,
+            index_code="layout",
+            includes_biases=any(is_bias(name) for name in self),
+        )
+        return cost.total([cells, *kept])
+
+    def read(
+        self,
+        seed: int,
+        chip: int = 0,
+        side_errors: bool = False,
+        num_threads: int | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Read every cell, with noise, and decode.
+
+        Parameters
+        ----------
+        seed, chip : int in [0, 2**64)
+            Seed of this read and number of the chip, as for :meth:`noisycells.StoredTensor.read`.
+        side_errors : bool
+            Without effect: there are no side cells.
+        num_threads : int, optional
+            Threads; None for the package's setting.
+
+        Returns
+        -------
+        dict of str to ndarray of float32
+            The tensors in cells, under all their names; ``digital`` holds the others.
+
+        Raises
+        ------
+        DecodeError
+            If a block cannot be decoded: where the channel has a ``read_std``, in the mean of
+            ``codec.reads`` reads. Its weights are never returned.
+        """
+        seed, chip = _arguments.seed("seed", seed), _arguments.seed("chip", chip)
+        channel, constellation = self.codec.channel, self.codec.constellation
+
+        def look(reads: int) -> tuple[NDArray[np.float32], Constellation]:
+            total = np.zeros(len(self.cells), np.float32)
+            for k in range(reads):
+                total += channel.sample(
+                    constellation.inputs[self.cells],
+                    random.key(seed, "read again", k) if k else seed,
+                    chip=chip,
+                    stream=random.stream(CODED_STREAM),
+                    num_threads=num_threads,
+                )
+            return total / np.float32(reads), self.codec.seen(constellation, reads)
+
+        # Without read_std nothing says what another read of the same chip would change.
+        reads = 1 if channel.read_std is None else self.codec.reads
+        name = f"model of {len(self)} tensors in {channel.name!r}"
+        content = blocks.read(self.layout, look, reads, name, num_threads)
+        outputs = channel.sample(
+            self.codec.plain_inputs[self.plain],
+            seed,
+            chip=chip,
+            stream=random.stream(PLAIN_STREAM),
+            num_threads=num_threads,
+        )
+        sections = split(content)
+        read, start = {}, 0
+        for key, tensor in self.items():
+            count = tensor.stored * self.codec.plain_cells(tensor)
+            part = outputs[start : start + count]
+            read[key] = self.codec.decode_tensor(tensor, sections, part)
+            start += count
+        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
+
+    def __repr__(self) -> str:
+        total = self.cost
+        return (
+            f"CodedModel({len(self)} tensors, {total.stored_weights:,} of "
+            f"{total.original_weights:,} weights in {total.data_cells:,} cells of "
+            f"{self.codec.channel.name!r}, {len(self.digital)} tensors digital)"
+        )

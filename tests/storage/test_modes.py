@@ -1,0 +1,257 @@
+"""The modes coded and levels: what is stored, what is read, what it costs, in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import noisycells as nc
+from noisycells.storage import Coded, CodedModel, Levels, encode_file, load, read_file, save
+from noisycells.storage.modes.sections import join, split
+
+PCM = nc.devices.synthetic_pcm()
+RNG = np.random.default_rng(7)
+DENSE = RNG.standard_normal((64, 100)).astype(np.float32)
+WEIGHTS: dict[str, NDArray[Any]] = {
+    "dense.weight": np.where(np.abs(DENSE) > 1, DENSE, 0).astype(np.float32),
+    "conv.weight": 0.1 * RNG.standard_normal((8, 4, 3, 3)),
+    "dense.bias": RNG.standard_normal(64).astype(np.float16),
+    "empty": np.empty((0, 3), np.float32),
+    "zero": np.zeros((2, 2), np.float32),
+    "scalar": np.array(1.5, np.float32),
+}
+MASKS = {"dense.weight": WEIGHTS["dense.weight"] != 0}
+MODES = [
+    Coded(PCM, step=0.3),
+    Coded(PCM, step=0.05, levels=4),
+    Levels(PCM),
+    Levels(PCM, radices=(3, 4), block=16),
+]
+modes = pytest.mark.parametrize("codec", MODES, ids=repr)
+
+
+@modes
+def test_read_back(codec: Coded | Levels) -> None:
+    stored = codec.encode(WEIGHTS, MASKS)
+    read = stored.read(seed=1)
+    assert read.keys() == WEIGHTS.keys()
+    for name, weights in WEIGHTS.items():
+        assert read[name].shape == weights.shape and read[name].dtype == np.float32
+        spread = max(float(np.abs(weights).max(initial=0)), 1e-9)
+        assert np.abs(read[name] - weights).mean() < 0.2 * spread if weights.size else True
+    assert (read["dense.weight"][~MASKS["dense.weight"]] == 0).all()
+    assert (read["zero"] == 0).all()
+
+
+def test_coded_values_are_multiples_of_the_step_and_exact_over_seeds() -> None:
+    stored = MODES[0].encode(WEIGHTS, MASKS)
+    first = stored.read(seed=1)
+    rms = np.sqrt((WEIGHTS["dense.weight"][MASKS["dense.weight"]].astype(float) ** 2).mean())
+    ratio = first["dense.weight"] / np.float32(0.3 * rms)
+    assert np.allclose(ratio, np.rint(ratio), atol=1e-4)
+    assert np.abs(first["dense.weight"] - WEIGHTS["dense.weight"]).max() <= 0.1501 * rms
+    for seed in range(2, 22):
+        read = stored.read(seed, chip=seed)
+        assert all(np.array_equal(read[name], first[name]) for name in first)
+
+
+@pytest.mark.parametrize("level", nc.available_simd_levels())
+def test_the_same_cells_and_weights_at_every_level(level: str) -> None:
+    stored = MODES[0].encode(WEIGHTS, MASKS)
+    read = stored.read(seed=3)
+    before = nc.simd_level()
+    try:
+        nc.set_simd_level(level)
+        again = MODES[0].encode(WEIGHTS, MASKS)
+        assert np.array_equal(again.cells, stored.cells)
+        for threads in (1, 2):
+            found = stored.read(seed=3, num_threads=threads)
+            assert all(np.array_equal(found[name], read[name]) for name in read)
+    finally:
+        nc.set_simd_level(before)
+
+
+@modes
+def test_cost_counts_every_cell(codec: Coded | Levels) -> None:
+    stored = codec.encode(WEIGHTS, MASKS, digital={"steps": np.arange(3)})
+    cost = stored.cost
+    assert cost.data_cells == len(stored.cells) + len(stored.plain)
+    assert cost.original_weights == sum(w.size for w in WEIGHTS.values())
+    assert cost.stored_weights == cost.original_weights - int((~MASKS["dense.weight"]).sum())
+    assert cost.total_cells == cost.data_cells + cost.index_bits
+    assert cost.includes_biases and cost.digital_bits == 3 * 64
+    assert "layout" in str(cost)
+
+
+def test_finer_steps_cost_more() -> None:
+    cells = [Coded(PCM, step=s).encode(WEIGHTS, MASKS).cost.data_cells for s in (0.1, 0.4, 1.0)]
+    assert cells[0] > cells[1] > cells[2]
+
+
+def test_rate_of_a_large_tensor_is_its_entropy() -> None:
+    """Within 2 %: everything that is in cells, over the entropy of the values."""
+    weights = RNG.standard_normal((500, 600)).astype(np.float32)
+    stored = Coded(PCM, step=0.5).encode({"w": weights})
+    values = np.rint(weights / (0.5 * np.sqrt((weights.astype(float) ** 2).mean())))
+    share = np.unique(values, return_counts=True)[1] / values.size
+    entropy = -(share * np.log2(share)).sum() * values.size
+    assert entropy < 8 * stored.layout.size < 1.02 * entropy
+
+
+def test_levels_degrade_gracefully() -> None:
+    """Errors of cells grow with the noise; what is behind the code holds up to its margin."""
+    weights = {"w": RNG.standard_normal((200, 300)).astype(np.float32)}
+    errors = []
+    for noise in (0.5, 1.0, 1.15):
+        true = nc.Channel(PCM.x, PCM.mean, noise * PCM.std)
+        read = Levels(true, learnt=PCM, noise_margin=1.3).encode(weights).read(seed=1)
+        errors.append(float(((read["w"] - weights["w"]) ** 2).mean()))
+    assert errors[0] < errors[1] < errors[2] < 3 * errors[0]
+
+
+def test_feedback_uses_moments() -> None:
+    a = RNG.standard_normal((400, 100)) @ RNG.standard_normal((100, 100))
+    moments = a.T @ a / 400
+    errors = []
+    for given in (None, {"w": moments}):
+        read = Coded(PCM, step=0.5).encode({"w": DENSE}, moments=given).read(seed=1)
+        e = read["w"].astype(np.float64) - DENSE
+        errors.append(float(np.einsum("ri,ij,rj->", e, moments, e)))
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_sensitivities_share_the_error_out() -> None:
+    """Steps are inversely proportional to the root of the sensitivity."""
+    weights = {"a": DENSE, "b": DENSE}
+    sensitivity = {"a": np.full(DENSE.shape, 9.0), "b": np.full(DENSE.shape, 1.0)}
+    read = Coded(PCM, step=0.3).encode(weights, sensitivity=sensitivity).read(seed=1)
+    errors = [float(((read[name] - DENSE) ** 2).mean()) for name in ("a", "b")]
+    assert 7 < errors[1] / errors[0] < 11
+
+
+def test_overrides() -> None:
+    weights = {"a.weight": DENSE, "b.weight": DENSE}
+    stored = Coded(PCM, step=0.5).encode(weights, overrides={"b.*": Coded(PCM, step=0.1)})
+    read = stored.read(seed=1)
+    errors = [float(((read[name] - DENSE) ** 2).mean()) for name in weights]
+    assert 20 < errors[0] / errors[1] < 30
+    with pytest.raises(TypeError, match="overrides: expected Coded"):
+        Coded(PCM).encode(weights, overrides={"b.*": Levels(PCM)})
+    with pytest.raises(ValueError, match="overrides: expected patterns"):
+        Coded(PCM).encode(weights, overrides={"c.*": Coded(PCM)})
+
+
+def test_what_is_lost_is_an_error_and_never_weights() -> None:
+    loud = nc.Channel(PCM.x, PCM.mean, 1.4 * PCM.std, name="loud")
+    stored = Coded(loud, learnt=PCM, step=0.1).encode(WEIGHTS, MASKS)
+    with pytest.raises(nc.DecodeError, match=r"'loud': block 0 of \d+ cannot be decoded"):
+        stored.read(seed=1)
+
+
+def test_a_chip_is_read_again_where_its_noise_is_known() -> None:
+    """With little programming noise, the mean of a few reads of one chip decodes."""
+    read_std = 1.3 * PCM.std
+    loud = nc.Channel(PCM.x, PCM.mean, np.hypot(read_std, 0.02), read_std)
+    stored = Coded(loud, learnt=PCM, step=0.1).encode(WEIGHTS, MASKS)
+    again = stored.read(seed=1)
+    once = Coded(loud, learnt=PCM, step=0.1, reads=1).encode(WEIGHTS, MASKS)
+    with pytest.raises(nc.DecodeError, match="after 1 read "):
+        once.read(seed=1)
+    calm = Coded(PCM, step=0.1).encode(WEIGHTS, MASKS).read(seed=1)
+    assert all(np.array_equal(again[name], calm[name]) for name in again)
+
+
+# --------------------------------------------------------------------------- files
+
+
+@modes
+def test_files(codec: Coded | Levels, tmp_path: Path) -> None:
+    stored = codec.encode(WEIGHTS, MASKS, digital={"steps": np.arange(3)})
+    save(tmp_path / "a", stored)
+    loaded = load(tmp_path / "a")
+    assert isinstance(loaded, CodedModel) and loaded.cost == stored.cost
+    assert loaded.codec.to_dict() == codec.to_dict() and loaded.tensors == stored.tensors
+    found, expected = loaded.read(5, chip=2), stored.read(5, chip=2)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    save(tmp_path / "b", loaded)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_files_keep_dtypes_and_names(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    kept = {name: WEIGHTS[name] for name in ("dense.weight", "conv.weight", "dense.bias")}
+    save_file(kept, tmp_path / "model", {"author": "x"})
+    cost = encode_file(tmp_path / "model", tmp_path / "stored", Coded(PCM), mask="nonzero")
+    assert cost.original_weights == DENSE.size + 288 and cost.digital_bits == 64 * 16
+    read_file(tmp_path / "stored", tmp_path / "read", seed=1)
+    read = load_file(tmp_path / "read")
+    assert {name: array.dtype for name, array in read.items()} == {
+        name: array.dtype for name, array in kept.items()
+    }
+    assert np.array_equal(read["dense.bias"], kept["dense.bias"])
+    assert np.abs(read["conv.weight"] - kept["conv.weight"]).max() < 0.0126
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save(path, MODES[2].encode({"w": DENSE}))
+    raw = path.read_bytes()
+    for at in np.linspace(0, len(raw) - 1, 60).astype(int):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 4]) + raw[at + 1 :])
+        with pytest.raises((nc.DecodeError, nc.FormatError)):
+            load(path)
+        path.write_bytes(raw[:at])
+        with pytest.raises((nc.DecodeError, nc.FormatError)):
+            load(path)
+
+
+# --------------------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 0}, "step"),
+        ({"levels": 5}, "levels"),
+        ({"noise_margin": 0.9}, "noise_margin"),
+        ({"failure": 0}, "failure"),
+        ({"reads": 0}, "reads"),
+    ],
+    ids=str,
+)
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"{message}: expected"):
+        Coded(PCM, **options)
+
+
+def test_arguments_are_checked() -> None:
+    codec = Coded(PCM)
+    with pytest.raises(TypeError, match="channel: expected a Channel"):
+        Coded("pcm")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="radices"):
+        Levels(PCM, radices=())
+    with pytest.raises(TypeError, match="weights: expected a mapping"):
+        codec.encode(DENSE)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'w': expected finite"):
+        codec.encode({"w": np.array([[1.0, np.nan]])})
+    with pytest.raises(ValueError, match=r"moments 'w': expected finite numbers of shape \(100"):
+        codec.encode({"w": DENSE}, moments={"w": np.eye(3)})
+    with pytest.raises(ValueError, match="moments: expected names of weights"):
+        codec.encode({"w": DENSE}, moments={"v": np.eye(3)})
+    with pytest.raises(ValueError, match="digital: expected names"):
+        codec.encode({"w": DENSE}, digital={"w": DENSE})
+    with pytest.raises(ValueError, match="step: expected one"):
+        Coded(PCM, step=1e-9).encode({"w": DENSE})
+
+
+def test_sections() -> None:
+    sections = [b"", b"a", bytes(127), bytes(128), bytes(70_000), b""]
+    assert list(split(join(sections))) == sections
+    for damaged in (b"\x05ab", b"\x80", join(sections)[:-100]):
+        with pytest.raises(ValueError, match="sections: expected"):
+            list(split(damaged))
