@@ -22,11 +22,10 @@ void register_entropy(py::module_& m) {
         const SymbolTable table = make_table(rows, columns, group);
         require_length(values, "values", rows * columns);
         const auto* from = values.data();
-        require(std::all_of(from, from + rows * columns,
-                            [](std::int32_t v) {
-                              return v >= -kLargestSymbol && v <= kLargestSymbol;
-                            }),
-                "values: expected magnitudes up to " + std::to_string(kLargestSymbol));
+        require(
+            std::all_of(from, from + rows * columns,
+                        [](std::int32_t v) { return v >= -kLargestSymbol && v <= kLargestSymbol; }),
+            "values: expected magnitudes up to " + std::to_string(kLargestSymbol));
         std::vector<std::uint8_t> out;
         {
           const Released released;
