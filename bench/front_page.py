@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench" / "results"
+RESULTS = ROOT / "bench" / "results" / "studies" / "fashion-mnist"
 PICTURE = ROOT / "docs" / "front-page.png"
 DEVICE = "pcm_joshi2020"
 STRATEGIES = (
@@ -32,8 +32,8 @@ def main() -> None:
     """Draw both panels and write the picture."""
     figure = Figure(figsize=(9.0, 3.4), layout="constrained")
     cells, year = figure.subplots(1, 2)
-    draw_cells(cells, read("strategies-fashion-mnist-pcm_array.json"))
-    draw_year(year, read("crossbar-fashion-mnist.json"))
+    draw_cells(cells, read("strategies-fashion-mnist-LeNet-pcm_array.json"))
+    draw_year(year, read("crossbar-fashion-mnist-LeNet.json"))
     for axes in (cells, year):
         axes.set_ylabel("test accuracy (%)")
         axes.grid(alpha=0.3)
@@ -46,12 +46,18 @@ def read(name: str) -> dict[str, Any]:
     return report
 
 
+def row_of(report: dict[str, Any], title: str, row: str) -> dict[Any, dict[str, Any]]:
+    """Entries of a row of a table, by their columns."""
+    (table,) = (table for table in report["tables"] if table["title"] == title)
+    return {entry["column"]: entry for entry in table["entries"] if entry["row"] == row}
+
+
 def draw_cells(axes: Axes, report: dict[str, Any]) -> None:
     """Accuracy over data cells a weight, a curve for each strategy."""
     for strategy in STRATEGIES:
-        found = [entry for entry in report["entries"] if entry["strategy"] == strategy]
-        curve(axes, [entry["cells"] for entry in found], found, strategy)
-    ticks = sorted({entry["cells"] for entry in report["entries"]})
+        found = row_of(report, "Strategies", strategy)
+        curve(axes, list(found), list(found.values()), strategy)
+    ticks = sorted(row_of(report, "Strategies", STRATEGIES[0]))
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
@@ -66,13 +72,10 @@ def draw_year(axes: Axes, report: dict[str, Any]) -> None:
         ("none", "without compensation"),
         ("global", "with global drift compensation"),
     ):
-        found = [
-            entry
-            for entry in report["entries"]
-            if (entry["device"], entry["compensation"], entry["zero_weights"])
-            == (DEVICE, compensation, "programmed")
-        ]
-        curve(axes, [entry["seconds"] for entry in found], found, label)
+        row = f"{DEVICE}, {compensation}"
+        entries = row_of(report, "Accuracy over time", row) | row_of(report, "Extrapolated", row)
+        found = {MARKS[time]: entry for time, entry in entries.items() if time in MARKS}
+        curve(axes, list(found), list(found.values()), label)
     axes.set_xscale("log")
     axes.set_xticks(list(MARKS.values()), list(MARKS), fontsize=8)
     axes.minorticks_off()
@@ -91,7 +94,7 @@ def curve(axes: Axes, x: list[float], entries: list[dict[str, Any]], label: str)
 
 def noise_free(axes: Axes, report: dict[str, Any]) -> None:
     """The accuracy of the same network in float32."""
-    accuracy = report["network"]["accuracy"]
+    accuracy = report["networks"][-1]["accuracy"]  # the pruned one
     axes.axhline(accuracy, color="0.4", linewidth=0.8, linestyle="--", label="noise-free")
 
 

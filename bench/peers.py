@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from noisycells._types import F32
 from noisycells.crossbar import Packed
-from noisycells.speed.cases import F32
 from noisycells.speed.timing import Call, Contenders
 
 __all__ = ["PEERS", "products", "training"]

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisycells import Channel
+from noisycells._types import F32, F64
 from noisycells.crossbar import Packed
 from noisycells.devices.pcm import JOSHI_STD
-from noisycells.speed.cases import F32, F64, INVERSE_ROWS, Lookup, Numpy, Torch
+from noisycells.speed.cases import INVERSE_ROWS, Lookup, Numpy, Torch
 from noisycells.speed.timing import Call
 
 __all__ = [

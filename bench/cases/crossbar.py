@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from noisycells import devices
+from noisycells._types import F32
 from noisycells.crossbar import CrossbarSpec, Packed, Ranges, mapping
 from noisycells.random import stream
-from noisycells.speed.cases import F32, ROWS, linear, matmul
+from noisycells.speed.cases import ROWS, linear, matmul
 from noisycells.speed.timing import Call, Contenders, blas, torch_or_none
 
 from .. import rivals
@@ -82,7 +83,7 @@ def products(shape: Shape, levels: Sequence[str]) -> Field:
 
     ideal = packed("float32", "ADC only")
     ranges = ideal.ranges  # found once for all
-    weights = ideal.weights()
+    weights = ideal.effective_weights()
     for level, kernel, mode in _ways(levels):
         array, y = packed(kernel, mode), np.empty((batch, n), np.float32)
         jobs.append(Job(

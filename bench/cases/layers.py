@@ -177,7 +177,7 @@ def products(shape: Shape) -> Field:
         for mode in ("ADC only", "output noise")
     }
     noisy = arrays["output noise"]
-    others, absent = peers.products(torch, x, noisy.weights(), noisy)
+    others, absent = peers.products(torch, x, noisy.effective_weights(), noisy)
     jobs = [
         Job(f"int16 {mode}", product(array, x, np.empty((batch, n), np.float32)),
             tuple(f"{peer}, {mode}" for peer in peers.PEERS))

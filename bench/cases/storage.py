@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisycells import Channel, _core, devices, random
+from noisycells._types import F32
 from noisycells.bits import pack_bits
 from noisycells.speed import cases as main
-from noisycells.speed.cases import F32, OURS, Numpy, Storing, Torch, Weights, smooth_cell
+from noisycells.speed.cases import OURS, Numpy, Storing, Torch, Weights, smooth_cell
 from noisycells.speed.timing import Call, Contenders, torch_or_none
 
 from ..rivals import TunedNumpy, TunedTorch, numpy_pack, numpy_unpack, word_pack

@@ -6,9 +6,9 @@
 
 #include "noisycells/parallel.h"
 
-#define NOISYCELLS_NEEDS(name, condition)                                                \
-  namespace noisycells::name {                                                           \
-  std::int64_t spin(bool integer, std::int64_t rounds, float* numbers); /* spin.cpp */   \
+#define NOISYCELLS_NEEDS(name, condition)                                              \
+  namespace noisycells::name {                                                         \
+  std::int64_t spin(bool integer, std::int64_t rounds, float* numbers); /* spin.cpp */ \
   }
 #include "levels.inc"
 

@@ -23,7 +23,7 @@ void register_for(py::module_& m) {
         const std::int64_t n = length(codes, "codes");
         check(width, n, length(out, "out"));
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         pack_bits(codes.data(), n, width, to, num_threads);
       },
       py::arg("codes").noconvert(), py::arg("width"), py::arg("out").noconvert(),
@@ -34,7 +34,7 @@ void register_for(py::module_& m) {
         const std::int64_t n = length(out, "out");
         check(width, n, length(buffer, "buffer"));
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         unpack_bits(buffer.data(), n, width, to, num_threads);
       },
       py::arg("buffer").noconvert(), py::arg("width"), py::arg("out").noconvert(),

@@ -26,9 +26,9 @@ std::unique_ptr<BoundChannel> make_channel(const Array<float>& table, float x0, 
   t.table = b->table.data();
   t.n = static_cast<std::int32_t>(table.shape(0));
   if (t.n <= kSmallTable) {
-    b->columns.assign(4 * kSmallTable, 0.0f);
+    b->columns.assign(std::size_t{4} * kSmallTable, 0.0f);
     for (std::int32_t i = 0; i < 4 * t.n; ++i)
-      b->columns[static_cast<std::size_t>(i % 4 * kSmallTable + i / 4)] = b->table[i];
+      b->columns[static_cast<std::size_t>(i % 4) * kSmallTable + i / 4] = b->table[i];
     t.columns = b->columns.data();
   }
   t.x0 = x0;
@@ -54,16 +54,15 @@ std::unique_ptr<BoundChannel> make_channel(const Array<float>& table, float x0, 
 
 void register_channel(py::module_& m) {
   py::class_<BoundChannel>(m, "ChannelTables")
-      .def(py::init(&make_channel),
-           py::arg("table").noconvert(), py::arg("x0"), py::arg("inv_dx"),
+      .def(py::init(&make_channel), py::arg("table").noconvert(), py::arg("x0"), py::arg("inv_dx"),
            py::arg("read") = py::none(), py::arg("adc") = py::none(), py::arg("d2d") = 0.0f,
            py::arg("stuck") = std::pair<std::uint64_t, std::uint64_t>{0, 0});
 
   m.def(
       "sample",
       [](const Array<float>& x, Array<float>& out, const py::object& cells,
-         const BoundChannel& channel, std::uint64_t chip, std::uint64_t read,
-         std::uint64_t stream, std::int64_t offset, bool literal, int num_threads) {
+         const BoundChannel& channel, std::uint64_t chip, std::uint64_t read, std::uint64_t stream,
+         std::int64_t offset, bool literal, int num_threads) {
         const std::int64_t n = length(x, "x");
         require_length(out, "out", n);
         std::int32_t one = 1;
@@ -81,18 +80,18 @@ void register_channel(py::module_& m) {
           counts = array.data();
           stride = 1;
           for (std::int64_t i = 0; i < n; ++i)
-            require(counts[i] >= 1 && counts[i] <= 65535,
-                    "cells: expected 1 to 65535, got " + std::to_string(counts[i]) +
-                        " at index " + std::to_string(i));
+            require(counts[i] >= 1 && counts[i] <= 65535, "cells: expected 1 to 65535, got " +
+                                                              std::to_string(counts[i]) +
+                                                              " at index " + std::to_string(i));
         }
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         sample(x.data(), to, n, counts, stride, channel.tables, {chip, read, stream}, offset,
                literal, num_threads);
       },
-      py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("cells"),
-      py::arg("channel"), py::arg("chip"), py::arg("read"), py::arg("stream"),
-      py::arg("offset") = 0, py::arg("literal") = false, py::arg("num_threads") = 0);
+      py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("cells"), py::arg("channel"),
+      py::arg("chip"), py::arg("read"), py::arg("stream"), py::arg("offset") = 0,
+      py::arg("literal") = false, py::arg("num_threads") = 0);
 }
 
 }  // namespace noisycells::bindings

@@ -70,7 +70,7 @@ std::unique_ptr<BoundCodec> make_codec(const Array<float>& inverse, float y0, fl
 }
 
 template <class T>
-void register_for(py::module_& m) {
+void register_scans(py::module_& m) {
   m.def(
       "scan",
       [](const Array<T>& w, const Mask& mask, int num_threads) {
@@ -78,7 +78,7 @@ void register_for(py::module_& m) {
         const auto* bits = mask_data(mask, n);
         Extent e;
         {
-          py::gil_scoped_release release;
+          const Released released;
           e = scan(w.data(), n, bits, num_threads);
         }
         return py::make_tuple(e.stored, e.low, e.high, e.finite);
@@ -93,14 +93,18 @@ void register_for(py::module_& m) {
         Array<std::int64_t> out(bins);
         std::vector<std::int64_t> counts;
         {
-          py::gil_scoped_release release;
+          const Released released;
           counts = magnitude_histogram(w.data(), n, bits, top, bins, num_threads);
         }
         std::copy(counts.begin(), counts.end(), out.mutable_data());
         return out;
       },
-      py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("top"),
-      py::arg("bins"), py::arg("num_threads") = 0);
+      py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("top"), py::arg("bins"),
+      py::arg("num_threads") = 0);
+}
+
+template <class T>
+void register_encoders(py::module_& m) {
   m.def(
       "encode",
       [](const Array<T>& w, const Mask& mask, const BoundCodec& codec, py::array& levels,
@@ -123,7 +127,7 @@ void register_for(py::module_& m) {
           floats = a.mutable_data();
         }
         auto* to = side.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         return encode(w.data(), n, bits, codec.tables, floats, packed, to, num_threads);
       },
       py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("codec"),
@@ -131,15 +135,15 @@ void register_for(py::module_& m) {
   m.def(
       "transmit",
       [](const Array<T>& w, const Mask& mask, Array<float>& out, const BoundCodec& codec,
-         const BoundChannel& channel, std::uint64_t chip, std::uint64_t read,
-         std::uint64_t stream, bool literal, int num_threads) {
+         const BoundChannel& channel, std::uint64_t chip, std::uint64_t read, std::uint64_t stream,
+         bool literal, int num_threads) {
         const std::int64_t n = length(w, "weights");
         const auto* bits = mask_data(mask, n);
         require_length(out, "out", n);
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
-        transmit(w.data(), n, bits, codec.tables, channel.tables, {chip, read, stream}, literal,
-                 to, num_threads);
+        const Released released;
+        transmit(w.data(), n, bits, codec.tables, channel.tables, {chip, read, stream}, literal, to,
+                 num_threads);
       },
       py::arg("weights").noconvert(), py::arg("mask").noconvert(), py::arg("out").noconvert(),
       py::arg("codec"), py::arg("channel"), py::arg("chip"), py::arg("read"), py::arg("stream"),
@@ -150,7 +154,7 @@ void register_for(py::module_& m) {
         const std::int64_t n = length(w, "weights");
         require_length(side, "side", side_bytes(n, codec.tables));
         auto* to = side.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         side_bits(w.data(), n, codec.tables, to, num_threads);
       },
       py::arg("weights").noconvert(), py::arg("codec"), py::arg("side").noconvert(),
@@ -161,10 +165,9 @@ void register_for(py::module_& m) {
 
 void register_codec(py::module_& m) {
   py::class_<BoundCodec>(m, "CodecTables")
-      .def(py::init(&make_codec), py::arg("inverse").noconvert(), py::arg("y0"),
-           py::arg("inv_dy"), py::arg("ranges"), py::arg("sign"))
-      .def_property_readonly("side_width",
-                             [](const BoundCodec& c) { return c.tables.side_width; });
+      .def(py::init(&make_codec), py::arg("inverse").noconvert(), py::arg("y0"), py::arg("inv_dy"),
+           py::arg("ranges"), py::arg("sign"))
+      .def_property_readonly("side_width", [](const BoundCodec& c) { return c.tables.side_width; });
   m.def(
       "levels_capacity",
       [](std::int64_t stored, const BoundCodec& codec) {
@@ -176,12 +179,14 @@ void register_codec(py::module_& m) {
       "count_stored",
       [](const Array<std::uint8_t>& mask, std::int64_t n, int num_threads) {
         require_length(mask, "mask (packed bits)", (n + 7) / 8);
-        py::gil_scoped_release release;
+        const Released released;
         return count_stored(n, mask.data(), num_threads);
       },
       py::arg("mask").noconvert(), py::arg("n"), py::arg("num_threads") = 0);
-  register_for<float>(m);
-  register_for<double>(m);
+  register_scans<float>(m);
+  register_scans<double>(m);
+  register_encoders<float>(m);
+  register_encoders<double>(m);
   m.def(
       "decode",
       [](const py::array& levels, const Array<std::uint8_t>& side, const Mask& mask,
@@ -206,14 +211,13 @@ void register_codec(py::module_& m) {
           floats = a.data();
         }
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
-        decode(floats, packed, size, side.data(), side_size, n, bits, codec.tables,
-               channel.tables, {chip, read, stream}, literal, to, num_threads);
+        const Released released;
+        decode(floats, packed, size, side.data(), side_size, n, bits, codec.tables, channel.tables,
+               {chip, read, stream}, literal, to, num_threads);
       },
       py::arg("levels"), py::arg("side").noconvert(), py::arg("mask").noconvert(),
       py::arg("out").noconvert(), py::arg("codec"), py::arg("channel"), py::arg("chip"),
-      py::arg("read"), py::arg("stream"), py::arg("literal") = false,
-      py::arg("num_threads") = 0);
+      py::arg("read"), py::arg("stream"), py::arg("literal") = false, py::arg("num_threads") = 0);
 }
 
 }  // namespace noisycells::bindings

@@ -22,14 +22,13 @@ void register_entropy(py::module_& m) {
         const SymbolTable table = make_table(rows, columns, group);
         require_length(values, "values", rows * columns);
         const auto* from = values.data();
-        require(std::all_of(from, from + rows * columns,
-                            [](std::int32_t v) {
-                              return v >= -kLargestSymbol && v <= kLargestSymbol;
-                            }),
-                "values: expected magnitudes up to " + std::to_string(kLargestSymbol));
+        require(
+            std::all_of(from, from + rows * columns,
+                        [](std::int32_t v) { return v >= -kLargestSymbol && v <= kLargestSymbol; }),
+            "values: expected magnitudes up to " + std::to_string(kLargestSymbol));
         std::vector<std::uint8_t> out;
         {
-          py::gil_scoped_release release;
+          const Released released;
           entropy_encode(table, from, out);
         }
         return py::bytes(reinterpret_cast<const char*>(out.data()), out.size());
@@ -43,7 +42,7 @@ void register_entropy(py::module_& m) {
         require_length(values, "values", rows * columns);
         const auto bytes = static_cast<std::size_t>(length(code, "code"));
         auto* to = values.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         entropy_decode(table, code.data(), bytes, to);
       },
       py::arg("code").noconvert(), py::arg("rows"), py::arg("columns"), py::arg("group"),

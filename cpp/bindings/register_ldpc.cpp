@@ -29,15 +29,15 @@ LdpcCode make_code(int rows, int columns, std::int64_t lanes, int middle,
   require(lanes >= 16 && lanes % 16 == 0 && lanes <= 1 << 16,
           "lanes: expected a multiple of 16 up to 65536, got " + std::to_string(lanes));
   require(edges.ndim() == 2 && edges.shape(1) == 3, "edges: expected shape (n, 3)");
-  LdpcCode code{std::vector<std::vector<LdpcEdge>>(static_cast<std::size_t>(rows)), columns,
-                middle, lanes};
+  LdpcCode code{std::vector<std::vector<LdpcEdge>>(static_cast<std::size_t>(rows)), columns, middle,
+                lanes};
   const auto at = edges.unchecked<2>();
   std::vector<std::uint8_t> seen(static_cast<std::size_t>(rows) * columns);
   for (py::ssize_t i = 0; i < edges.shape(0); ++i) {
     const int row = at(i, 0), column = at(i, 1), shift = at(i, 2);
-    require(row >= 0 && row < rows && column >= 0 && column < columns && shift >= 0 &&
-                shift < lanes,
-            "edges: expected rows, columns and shifts of the code");
+    require(
+        row >= 0 && row < rows && column >= 0 && column < columns && shift >= 0 && shift < lanes,
+        "edges: expected rows, columns and shifts of the code");
     std::uint8_t& once = seen[static_cast<std::size_t>(row) * columns + column];
     require(!once, "edges: expected each row and column once");
     once = 1;
@@ -65,7 +65,7 @@ void register_ldpc(py::module_& m) {
             require_length(information, "information", blocks * size);
             require_length(words, "words", blocks * code.columns * code.lanes);
             auto* to = words.mutable_data();
-            py::gil_scoped_release release;
+            const Released released;
             ldpc_encode(code, information.data(), blocks, to, num_threads);
           },
           py::arg("information").noconvert(), py::arg("words").noconvert(),
@@ -80,7 +80,7 @@ void register_ldpc(py::module_& m) {
             require_length(words, "words", blocks * code.columns * code.lanes);
             auto* to = words.mutable_data();
             auto* taken = rounds.mutable_data();
-            py::gil_scoped_release release;
+            const Released released;
             ldpc_decode(code, llr.data(), blocks, most, to, taken, num_threads);
           },
           py::arg("llr").noconvert(), py::arg("most"), py::arg("words").noconvert(),

@@ -17,9 +17,10 @@ void register_random(py::module_& m) {
                 "key: expected shape (n, 2)");
         require(out.ndim() == 2 && out.shape(0) == n && out.shape(1) == 4,
                 "out: expected shape (n, 4)");
-        require(rounds >= 0 && rounds <= 64, "rounds: expected 0 to 64, got " + std::to_string(rounds));
+        require(rounds >= 0 && rounds <= 64,
+                "rounds: expected 0 to 64, got " + std::to_string(rounds));
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         kernels().philox(counter.data(), key.data(), rounds, n, to);
       },
       py::arg("counter").noconvert(), py::arg("key").noconvert(), py::arg("rounds"),
@@ -30,7 +31,7 @@ void register_random(py::module_& m) {
          int num_threads) {
         const std::int64_t n = length(out, "out");
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         standard_normal(to, n, {seed, stream, kProgram, 0}, offset, num_threads);
       },
       py::arg("out").noconvert(), py::arg("seed"), py::arg("stream"), py::arg("offset"),
@@ -41,7 +42,7 @@ void register_random(py::module_& m) {
          int num_threads) {
         const std::int64_t n = length(out, "out");
         auto* to = out.mutable_data();
-        py::gil_scoped_release release;
+        const Released released;
         random_words(to, n, {seed, stream, kProgram, 0}, offset, num_threads);
       },
       py::arg("out").noconvert(), py::arg("seed"), py::arg("stream"), py::arg("offset"),

@@ -88,8 +88,7 @@ void pack8(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t*
   if (width == 2) {
     for (; i + 128 <= n; i += 128, out += 32) {
       const __m256i a = _mm256_packus_epi32(pack2_step(codes + i), pack2_step(codes + i + 32));
-      const __m256i b =
-          _mm256_packus_epi32(pack2_step(codes + i + 64), pack2_step(codes + i + 96));
+      const __m256i b = _mm256_packus_epi32(pack2_step(codes + i + 64), pack2_step(codes + i + 96));
       const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
                           _mm256_permutevar8x32_epi32(_mm256_packus_epi16(a, b), order));

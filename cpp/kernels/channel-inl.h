@@ -58,8 +58,7 @@ NC_INLINE void find_rows(const float* x, std::ptrdiff_t n, const ChannelTables& 
 // Normals; n floats at to_read and to_write come meanwhile, a few lines at a time: fetched all
 // at once they would wait for each other.
 NC_INLINE void normals_while_fetching(float* out, std::ptrdiff_t n, const Draw& draw,
-                                      std::int64_t index, const float* to_read,
-                                      float* to_write) {
+                                      std::int64_t index, const float* to_read, float* to_write) {
   for (std::ptrdiff_t i = 0; i < n; i += kBatch) {
     const std::ptrdiff_t part = n - i < kBatch ? n - i : kBatch;
     prefetch(to_read + i, to_write + i, part * 4);
@@ -120,9 +119,7 @@ struct OneCell {
   NC_INLINE F d2d() const { return load(b.d2d + i); }
   NC_INLINE F program() const { return load(b.program + i); }
   NC_INLINE F read() const { return load(b.read + i); }
-  NC_INLINE I word() const {
-    return load_i(reinterpret_cast<const std::int32_t*>(b.word) + i);
-  }
+  NC_INLINE I word() const { return load_i(reinterpret_cast<const std::int32_t*>(b.word) + i); }
 };
 
 // One element's values for W cells from `cell` on.
@@ -228,8 +225,8 @@ void sample_literal(const float* x, float* y, std::ptrdiff_t n, const std::int32
     for (std::ptrdiff_t i = 0; i < n; i += W) {
       const F total = load(b.total + i);
       const F next = total + read_cells(OneCell{b, i}, c);
-      store(b.total + i, live == n ? next
-                                   : select(greater_i(load_i(count + i), set_i(cell)), next, total));
+      store(b.total + i,
+            live == n ? next : select(greater_i(load_i(count + i), set_i(cell)), next, total));
     }
   }
   for (std::ptrdiff_t i = 0; i < n && cell < most; ++i) {
@@ -245,9 +242,8 @@ void sample_literal(const float* x, float* y, std::ptrdiff_t n, const std::int32
     y[i] = b.total[i] * (uniform ? inverse : 1.0f / static_cast<float>(count[i]));
 }
 
-void sample(const float* x, float* y, std::ptrdiff_t n, const std::int32_t* cells,
-            int cells_stride, const ChannelTables& channel, const Keys& keys, std::int64_t index,
-            bool literal) {
+void sample(const float* x, float* y, std::ptrdiff_t n, const std::int32_t* cells, int cells_stride,
+            const ChannelTables& channel, const Keys& keys, std::int64_t index, bool literal) {
   if (n <= 0) return;
   if (literal) {
     sample_literal(x, y, n, cells, cells_stride, channel, keys, index);

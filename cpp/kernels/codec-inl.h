@@ -49,12 +49,12 @@ void to_inputs(const float* w, const std::uint8_t* codes, std::ptrdiff_t n,
   });
 }
 
-void quantize(const float* x, const std::uint8_t* codes, std::ptrdiff_t n,
-              const CodecTables& codec, std::int32_t* levels) {
+void quantize(const float* x, const std::uint8_t* codes, std::ptrdiff_t n, const CodecTables& codec,
+              std::int32_t* levels) {
   for_vectors(n, [&](std::ptrdiff_t i) __attribute__((always_inline)) {
     const I range = range_numbers(codes + i, codec.sign);
-    const F t = (load(x + i) - lookup8(codec.write_lo, range)) *
-                lookup8(codec.write_inv_step, range);
+    const F t =
+        (load(x + i) - lookup8(codec.write_lo, range)) * lookup8(codec.write_inv_step, range);
     store_i(levels + i, round_even(min(max(t, set(0.0f)), lookup8(codec.write_top, range))));
   });
 }
@@ -145,9 +145,7 @@ NC_INLINE std::uint64_t mask_bits(const std::uint8_t* mask, std::int64_t positio
 #if defined(__AVX2__) && !defined(__AVX512F__)
 constexpr std::uint64_t kLaneNumbers = 0x0706050403020100;
 // Each bit of m to a whole byte.
-NC_INLINE std::uint64_t spread_bits(unsigned m) {
-  return _pdep_u64(m, 0x0101010101010101) * 0xFF;
-}
+NC_INLINE std::uint64_t spread_bits(unsigned m) { return _pdep_u64(m, 0x0101010101010101) * 0xFF; }
 // lanes: a lane number a byte.
 NC_INLINE F permute(F a, std::uint64_t lanes) {
   const __m128i bytes = _mm_cvtsi64_si128(static_cast<long long>(lanes));
@@ -210,8 +208,7 @@ std::int64_t expand(const float* in, const std::uint8_t* mask, std::int64_t posi
     prefetch_to_write(out + position, W * 4);
     // Each selected lane takes the next value, the others are cleared.
     const std::uint64_t spread = spread_bits(m);
-    const __m256i keep =
-        _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<long long>(spread)));
+    const __m256i keep = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(static_cast<long long>(spread)));
     const F values = permute(load(in + k), _pdep_u64(kLaneNumbers, spread));
     store(out + position, as_float(as_int(values) & I{keep}));
     k += __builtin_popcount(m);

@@ -39,8 +39,10 @@ NC_INLINE void stick(float* g, std::ptrdiff_t n, const Limits& limits, const Dra
   alignas(64) std::uint32_t word[kRoom];
   words(word, n, {draw.seed, draw.stream, kStuck, draw.cell}, index);
   for (std::ptrdiff_t i = 0; i < n; ++i) {
-    if (word[i] < limits.stuck_off) g[i] = limits.off_conductance;
-    else if (word[i] < limits.stuck_either) g[i] = limits.on_conductance;
+    if (word[i] < limits.stuck_off)
+      g[i] = limits.off_conductance;
+    else if (word[i] < limits.stuck_either)
+      g[i] = limits.on_conductance;
   }
 }
 
@@ -49,7 +51,7 @@ void program(const float* w, float* g, std::ptrdiff_t n, const Target& target,
   alignas(64) float z[kRoom];
   normals_while_fetching(z, n, {draw.seed, draw.stream, kProgram, draw.cell}, index, w, g);
   Lookup lookup;
-    for (std::ptrdiff_t i = 0; i < n; i += W)
+  for (std::ptrdiff_t i = 0; i < n; i += W)
     lookup.put(i, target_of(load_first(w + i, n - i), target), device.x0, device.inv_dx, device.n);
   for (std::ptrdiff_t i = 0; i < n; i += W) {
     F mean, std;
@@ -82,10 +84,10 @@ void program_pair(const float* w, float* positive, float* negative, std::ptrdiff
     F mean, std;
     lookup.two(device.table, i, mean, std);
     const M plus = greater(load_first(w + i, n - i) * inverse, set(0.0f));
-    const F up = fma(select(plus, std, idle_std), load(z_positive + i),
-                     select(plus, mean, idle_mean));
-    const F down = fma(select(plus, idle_std, std), load(z_negative + i),
-                       select(plus, idle_mean, mean));
+    const F up =
+        fma(select(plus, std, idle_std), load(z_positive + i), select(plus, mean, idle_mean));
+    const F down =
+        fma(select(plus, idle_std, std), load(z_negative + i), select(plus, idle_mean, mean));
     store_first(positive + i, clip(up, device.limits), n - i);
     store_first(negative + i, clip(down, device.limits), n - i);
   }
@@ -95,7 +97,7 @@ void program_pair(const float* w, float* positive, float* negative, std::ptrdiff
 
 // exp(-x), x >= 0. Coefficients and error: reference/crossbar.py.
 NC_INLINE F exp_minus(F x) {
-  constexpr float c[] = {0x1.0000000p+0f, 0x1.62e4300p-1f, 0x1.ebfbdc0p-3f, 0x1.c6aee80p-5f,
+  constexpr float c[] = {0x1.0000000p+0f, 0x1.62e4300p-1f,  0x1.ebfbdc0p-3f, 0x1.c6aee80p-5f,
                          0x1.3b2d4c0p-7f, 0x1.5f3e540p-10f, 0x1.41fbbc0p-13f};
   const F minus_log2_e = set(-1.4426950408889634f);
   x = min(x, set(87.0f));
@@ -104,8 +106,8 @@ NC_INLINE F exp_minus(F x) {
   return as_float(as_int(polynomial(r, c)) + shift_left<23>(n));
 }
 
-void age(const float* w, const float* programmed, float* g, std::ptrdiff_t n,
-         const Target& target, const Aging& device, const Draw& draw, std::int64_t index) {
+void age(const float* w, const float* programmed, float* g, std::ptrdiff_t n, const Target& target,
+         const Aging& device, const Draw& draw, std::int64_t index) {
   alignas(64) float z_relax[kRoom], z_drift[kRoom], z_flicker[kRoom];
   const auto draws = [&](float* z, std::uint32_t purpose) {
     normals(z, n, {draw.seed, draw.stream, purpose, draw.cell}, index);
@@ -118,7 +120,8 @@ void age(const float* w, const float* programmed, float* g, std::ptrdiff_t n,
     const F t = target_of(load_first(w + i, n - i), target);
     if (device.relaxation) relaxation.put(i, t, device.x0, device.inv_dx, device.relaxation_n);
     if (device.drift) drift.put(i, t, device.x0, device.inv_dx, device.drift_n);
-    if (device.flicker) flicker.put(i, load_first(programmed + i, n - i), device.x0, device.inv_dx, device.flicker_n);
+    if (device.flicker)
+      flicker.put(i, load_first(programmed + i, n - i), device.x0, device.inv_dx, device.flicker_n);
   }
   for (std::ptrdiff_t i = 0; i < n; i += W) {
     F value = load_first(programmed + i, n - i);

@@ -47,12 +47,12 @@ void add_outer(const float* g, int columns, const float* x, std::ptrdiff_t ld_x,
                std::ptrdiff_t width, int rows, float* sums, std::ptrdiff_t ld) {
   const int vectors = static_cast<int>(width / W);
   for (int v = 0; v < vectors; v += kOuterVectors)
-    with_rows<kOuterVectors>(vectors - v < kOuterVectors ? vectors - v : kOuterVectors,
-                             [&](auto V) {
-      for (int n = 0; n < columns; n += kOuterRows)
-        with_rows<kOuterRows>(columns - n < kOuterRows ? columns - n : kOuterRows, [&](auto N) {
-          add_outer_block<N.value, V.value>(g + n, x + v * W, ld_x, rows, sums + n * ld + v * W,
-                                            ld);
+    with_rows<kOuterVectors>(
+        vectors - v < kOuterVectors ? vectors - v : kOuterVectors, [&](auto V) {
+          for (int n = 0; n < columns; n += kOuterRows)
+            with_rows<kOuterRows>(columns - n < kOuterRows ? columns - n : kOuterRows, [&](auto N) {
+              add_outer_block<N.value, V.value>(g + n, x + v * W, ld_x, rows, sums + n * ld + v * W,
+                                                ld);
+            });
         });
-    });
 }

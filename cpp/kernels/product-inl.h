@@ -1,5 +1,5 @@
 // Tiled products of input codes and packed weights, their noise, ADC and digital accumulation
-// (reference/crossbar.py). The driver, crossbar.cpp, cuts the work into panels and row blocks.
+// (reference/crossbar.py). The driver, product.cpp, cuts the work into panels and row blocks.
 #pragma once
 
 #include "rng-inl.h"
@@ -39,8 +39,7 @@ std::int32_t peak(const float* x, const float* row_scale, std::ptrdiff_t n) {
   return largest(max_i(max_i(top[0], top[1]), max_i(top[2], top[3])));
 }
 
-std::ptrdiff_t count_beyond(const float* x, const float* row_scale, std::ptrdiff_t n,
-                            float limit) {
+std::ptrdiff_t count_beyond(const float* x, const float* row_scale, std::ptrdiff_t n, float limit) {
   const Scaled input{x, row_scale, n};
   std::ptrdiff_t count = 0;
   for (std::ptrdiff_t i = 0; i < n; i += W)
@@ -78,8 +77,8 @@ struct Moments {
   float sum = 0, squares = 0;
   NC_INLINE float reach() const {
     const float either = kRangeSigmas * __builtin_sqrtf(squares * (1.0f / 3));
-    const float positive = (sum < 0 ? -sum : sum) * 0.5f +
-                           kRangeSigmas * __builtin_sqrtf(squares * (1.0f / 12));
+    const float positive =
+        (sum < 0 ? -sum : sum) * 0.5f + kRangeSigmas * __builtin_sqrtf(squares * (1.0f / 12));
     return either > positive ? either : positive;
   }
 };
@@ -244,8 +243,8 @@ struct Sums {
 
 template <bool integer>
 NC_INLINE void read_as(const Sums from, int m, int columns, const Read read, const Draw& draw,
-                       int noise_width, std::int64_t index, std::int64_t index_step,
-                       float* total, std::uint8_t* inside, std::ptrdiff_t inside_stride) {
+                       int noise_width, std::int64_t index, std::int64_t index_step, float* total,
+                       std::uint8_t* inside, std::ptrdiff_t inside_stride) {
   alignas(64) float unit[kGroup], unit_variance[kGroup], z[kPatch];
   for (int c = 0; c < kGroup; c += W) {
     store(unit + c, load(from.peak + c) * set(read.unit));
@@ -270,16 +269,15 @@ NC_INLINE void read_as(const Sums from, int m, int columns, const Read read, con
       const std::ptrdiff_t i = r * kGroup + c;
       F u = sum_at<integer>(from.sums, i) * load(unit + c);
       if (read.weight_noise) {
-        const F variance = fma(sum_at<integer>(from.squares, i), load(unit_variance + c),
-                               output_variance);
+        const F variance =
+            fma(sum_at<integer>(from.squares, i), load(unit_variance + c), output_variance);
         u = fma(sqrt(variance), load(noise + c), u);
       } else if (read.output_noise) {
         u = fma(set(read.noise), load(noise + c), u);
       }
       if (read.top > 0) {
         const F t = u * set(read.inv_step);
-        if (inside)
-          bits |= std::uint64_t{mask_bits(greater(magnitude(t), top))} << c;
+        if (inside) bits |= std::uint64_t{mask_bits(greater(magnitude(t), top))} << c;
         u = to_float(round_even(min(max(t, bottom), top)));
       }
       store(total + i, fma(u, set(read.gain), load(total + i)));

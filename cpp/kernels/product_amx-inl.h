@@ -19,9 +19,8 @@ constexpr std::ptrdiff_t kTile = 1024;
 // Palette 1, and for each of 8 tiles 64 bytes a row (16-bit numbers) and 16 rows. Constant: the
 // compiler does not see that loading it reads all of it.
 alignas(64) constexpr std::uint8_t kConfig[64] = {
-    1,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  64, 0,  64, 0,  64, 0,
-    64, 0,  64, 0,  64, 0,  64, 0,  64, 0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
-    0,  0,  0,  0,  16, 16, 16, 16, 16, 16, 16, 16};
+    1,  0, 0,  0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 64, 0, 64, 0,  64, 0,  64, 0,  64, 0,
+    64, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0, 0,  0, 16, 16, 16, 16, 16, 16, 16, 16};
 
 void enter() { _tile_loadconfig(kConfig); }
 void leave() { _tile_release(); }
@@ -76,7 +75,8 @@ NC_INLINE void arrange_tile(const std::int16_t* codes, bool high, char* out) {
     block[j] = as_float(I{_mm512_inserti64x4(low, _mm512_cvtepi16_epi8(b), 1)});
   }
   transpose(block);
-  for (int line = 0; line < 16; ++line) store(reinterpret_cast<float*>(out + 64 * line), block[line]);
+  for (int line = 0; line < 16; ++line)
+    store(reinterpret_cast<float*>(out + 64 * line), block[line]);
 }
 
 void arrange(const std::int16_t* codes, int rows, int levels, void* panel) {
@@ -229,8 +229,7 @@ void dac_float(const float* x, const float* row_scale, std::ptrdiff_t n, std::pt
   for (std::ptrdiff_t i = 0; i < padded; i += W) {
     const F v = i < n ? drive.value(input.at(i)) : set(0.0f);
     store_parts(v, parts, part_stride, static_cast<char*>(values) + 2 * i);
-    if (squares)
-      store_parts(v * v, square_parts, part_stride, static_cast<char*>(squares) + 2 * i);
+    if (squares) store_parts(v * v, square_parts, part_stride, static_cast<char*>(squares) + 2 * i);
   }
 }
 
@@ -254,7 +253,9 @@ void arrange_float(const float* values, int from, int n, int rows, void* panel) 
           transpose(block[part]);
           const std::ptrdiff_t at =
               (static_cast<std::ptrdiff_t>(c / 32 * kFloatParts + part) * steps +
-               (from + k) / kFloatRowStep) * 2 + tile;
+               (from + k) / kFloatRowStep) *
+                  2 +
+              tile;
           auto* out = reinterpret_cast<float*>(static_cast<char*>(panel) + at * kTile);
           for (int line = 0; line < 16; ++line) store(out + 16 * line, block[part][line]);
         }

@@ -31,8 +31,10 @@ NC_INLINE void philox_rounds(I (&x0)[G], I (&x1)[G], I (&x2)[G], I (&x3)[G], std
   const I m1 = set_i(static_cast<std::int32_t>(0xCD9E8D57u));
 #pragma GCC unroll 10
   for (int r = 0; r < rounds; ++r) {
-    const I key0 = set_i(static_cast<std::int32_t>(k0 + static_cast<std::uint32_t>(r) * 0x9E3779B9u));
-    const I key1 = set_i(static_cast<std::int32_t>(k1 + static_cast<std::uint32_t>(r) * 0xBB67AE85u));
+    const I key0 =
+        set_i(static_cast<std::int32_t>(k0 + static_cast<std::uint32_t>(r) * 0x9E3779B9u));
+    const I key1 =
+        set_i(static_cast<std::int32_t>(k1 + static_cast<std::uint32_t>(r) * 0xBB67AE85u));
 #pragma GCC unroll 8
     for (int g = 0; g < G; ++g) {
       const I p0 = multiply_even(x0[g], m0);
@@ -241,14 +243,12 @@ void philox(const std::uint32_t* counter, const std::uint32_t* key, int rounds, 
 
 void words(std::uint32_t* out, std::ptrdiff_t n, const Draw& draw, std::int64_t index) {
   fill(reinterpret_cast<float*>(out), n, index,
-       [&](std::uint32_t high, std::uint32_t low, float* p) __attribute__((always_inline)) {
-         emit_words<kSets>(draw, high, low, p);
-       });
+       [&](std::uint32_t high, std::uint32_t low, float* p)
+           __attribute__((always_inline)) { emit_words<kSets>(draw, high, low, p); });
 }
 
 void normals(float* out, std::ptrdiff_t n, const Draw& draw, std::int64_t index) {
   fill(out, n, index,
-       [&](std::uint32_t high, std::uint32_t low, float* p) __attribute__((always_inline)) {
-         emit_normals<kSets>(draw, high, low, p);
-       });
+       [&](std::uint32_t high, std::uint32_t low, float* p)
+           __attribute__((always_inline)) { emit_normals<kSets>(draw, high, low, p); });
 }

@@ -1,6 +1,6 @@
-// Compiled once per SIMD level, with that level's flags and NOISYCELLS_LEVEL_FILE set to its file in
-// levels/. Everything but the table has internal linkage and is constant-initialized: no symbol of
-// one level may replace another's, and no instruction of a level may run before it is chosen.
+// Compiled once per SIMD level, with that level's flags and NOISYCELLS_LEVEL_FILE set to its file
+// in levels/. Everything but the table has internal linkage and is constant-initialized: no symbol
+// of one level may replace another's, and no instruction of a level may run before it is chosen.
 #include "noisycells/kernels.h"
 
 #include <type_traits>

@@ -205,7 +205,7 @@ Extent scan(const T* w, std::int64_t n, const std::uint8_t* mask, int threads) {
       bool first = true;
       for_blocks(s * 64, std::min<std::int64_t>(blocks, (s + 1) * 64), stored,
                  [&](std::ptrdiff_t, std::ptrdiff_t m) {
-                   float low, high;
+                   float low = 0, high = 0;
                    const bool finite = k.extent(weights.next(m, k), m, &low, &high);
                    e.low = first ? low : std::min(e.low, low);
                    e.high = first ? high : std::max(e.high, high);
@@ -225,9 +225,8 @@ Extent scan(const T* w, std::int64_t n, const std::uint8_t* mask, int threads) {
 }
 
 template <class T>
-std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n,
-                                              const std::uint8_t* mask, float top, int bins,
-                                              int threads) {
+std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n, const std::uint8_t* mask,
+                                              float top, int bins, int threads) {
   const MaskIndex index(mask, n, threads);
   const std::int64_t stored = index.selected(), blocks = blocks_of(stored);
   const Kernels& k = kernels();
@@ -257,9 +256,9 @@ std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n,
 }
 
 template <class T>
-std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask,
-                    const CodecTables& codec, float* float_levels, std::uint8_t* packed_levels,
-                    std::uint8_t* side, int threads) {
+std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask, const CodecTables& codec,
+                    float* float_levels, std::uint8_t* packed_levels, std::uint8_t* side,
+                    int threads) {
   const MaskIndex index(mask, n, threads);
   const std::int64_t stored = index.selected(), blocks = blocks_of(stored);
   const Kernels& k = kernels();
@@ -290,7 +289,9 @@ std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask,
   if (!codec.packed) return stored;
   std::int64_t at = 0;
   for (std::int64_t b = 0; b < blocks; at += bytes[b], ++b)
-    if (at != b * capacity) std::memmove(packed_levels + at, packed_levels + b * capacity, static_cast<std::size_t>(bytes[b]));
+    if (at != b * capacity)
+      std::memmove(packed_levels + at, packed_levels + b * capacity,
+                   static_cast<std::size_t>(bytes[b]));
   return at;
 }
 
@@ -310,31 +311,31 @@ void decode(const float* float_levels, const std::uint8_t* packed_levels, std::i
     offsets = block_offsets(side, stored, codec, threads);
   const std::int64_t expected = codec.packed ? offsets.back() : stored;
   if (levels != expected)
-    throw std::invalid_argument("levels: expected " + std::to_string(expected) +
-                                (codec.packed ? " bytes" : " elements") + " for " +
-                                std::to_string(stored) + " stored weights, got " +
-                                std::to_string(levels));
+    throw std::invalid_argument(
+        "levels: expected " + std::to_string(expected) + (codec.packed ? " bytes" : " elements") +
+        " for " + std::to_string(stored) + " stored weights, got " + std::to_string(levels));
   const Kernels& k = kernels();
   const std::int64_t blocks = blocks_of(stored);
   if (blocks == 0) std::fill(out, out + n, 0.0f);
-  parallel_for(blocks, kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    Placement placement(out, n, mask, index.seek(begin * kBlock));
-    for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
-      alignas(64) std::uint8_t codes[kRoom] = {};
-      alignas(64) float buffer[kRoom], weights[kRoom];
-      alignas(64) std::int32_t packed[kRoom] = {};
-      unpack_side(side, b, m, codec, k, codes);
-      const float* x = float_levels + (codec.packed ? 0 : b * kBlock);
-      if (codec.packed) {
-        unpack_levels(packed_levels + offsets[b], codes, m, codec, k, packed);
-        k.dequantize(packed, codes, m, codec, buffer);
-        x = buffer;
-      }
-      k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
-      placement.put(weights, m, k);
-    });
-    if (end == blocks) placement.finish();
-  });
+  parallel_for(blocks, literal ? 1 : kGrainBlocks, threads,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 Placement placement(out, n, mask, index.seek(begin * kBlock));
+                 for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
+                   alignas(64) std::uint8_t codes[kRoom] = {};
+                   alignas(64) float buffer[kRoom], weights[kRoom];
+                   alignas(64) std::int32_t packed[kRoom] = {};
+                   unpack_side(side, b, m, codec, k, codes);
+                   const float* x = float_levels + (codec.packed ? 0 : b * kBlock);
+                   if (codec.packed) {
+                     unpack_levels(packed_levels + offsets[b], codes, m, codec, k, packed);
+                     k.dequantize(packed, codes, m, codec, buffer);
+                     x = buffer;
+                   }
+                   k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
+                   placement.put(weights, m, k);
+                 });
+                 if (end == blocks) placement.finish();
+               });
 }
 
 template <class T>
@@ -345,25 +346,26 @@ void transmit(const T* w, std::int64_t n, const std::uint8_t* mask, const CodecT
   const std::int64_t stored = index.selected(), blocks = blocks_of(stored);
   const Kernels& k = kernels();
   if (blocks == 0) std::fill(out, out + n, 0.0f);
-  parallel_for(blocks, kGrainBlocks, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    StoredWeights<T> source(w, n, mask, index.seek(begin * kBlock));
-    Placement placement(out, n, mask, index.seek(begin * kBlock));
-    for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
-      alignas(64) std::uint8_t codes[kRoom];
-      alignas(64) float x[kRoom], weights[kRoom];
-      const float* v = source.next(m, k);
-      k.classify(v, m, codec, codes);
-      k.to_inputs(v, codes, m, codec, x);
-      if (codec.packed) {
-        alignas(64) std::int32_t levels[kRoom];
-        k.quantize(x, codes, m, codec, levels);
-        k.dequantize(levels, codes, m, codec, x);
-      }
-      k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
-      placement.put(weights, m, k);
-    });
-    if (end == blocks) placement.finish();
-  });
+  parallel_for(blocks, literal ? 1 : kGrainBlocks, threads,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 StoredWeights<T> source(w, n, mask, index.seek(begin * kBlock));
+                 Placement placement(out, n, mask, index.seek(begin * kBlock));
+                 for_blocks(begin, end, stored, [&](std::ptrdiff_t b, std::ptrdiff_t m) {
+                   alignas(64) std::uint8_t codes[kRoom];
+                   alignas(64) float x[kRoom], weights[kRoom];
+                   const float* v = source.next(m, k);
+                   k.classify(v, m, codec, codes);
+                   k.to_inputs(v, codes, m, codec, x);
+                   if (codec.packed) {
+                     alignas(64) std::int32_t levels[kRoom];
+                     k.quantize(x, codes, m, codec, levels);
+                     k.dequantize(levels, codes, m, codec, x);
+                   }
+                   k.read_back(x, codes, m, codec, channel, keys, b * kBlock, literal, weights);
+                   placement.put(weights, m, k);
+                 });
+                 if (end == blocks) placement.finish();
+               });
 }
 
 template <class T>
@@ -380,15 +382,14 @@ void side_bits(const T* w, std::int64_t n, const CodecTables& codec, std::uint8_
   });
 }
 
-#define NOISYCELLS_INSTANTIATE(T)                                                               \
-  template Extent scan<T>(const T*, std::int64_t, const std::uint8_t*, int);                    \
-  template std::vector<std::int64_t> magnitude_histogram<T>(                                    \
-      const T*, std::int64_t, const std::uint8_t*, float, int, int);                            \
-  template std::int64_t encode<T>(const T*, std::int64_t, const std::uint8_t*,                  \
-                                  const CodecTables&, float*, std::uint8_t*, std::uint8_t*,     \
-                                  int);                                                         \
-  template void transmit<T>(const T*, std::int64_t, const std::uint8_t*, const CodecTables&,    \
-                            const ChannelTables&, const Keys&, bool, float*, int);              \
+#define NOISYCELLS_INSTANTIATE(T)                                                                  \
+  template Extent scan<T>(const T*, std::int64_t, const std::uint8_t*, int);                       \
+  template std::vector<std::int64_t> magnitude_histogram<T>(const T*, std::int64_t,                \
+                                                            const std::uint8_t*, float, int, int); \
+  template std::int64_t encode<T>(const T*, std::int64_t, const std::uint8_t*, const CodecTables&, \
+                                  float*, std::uint8_t*, std::uint8_t*, int);                      \
+  template void transmit<T>(const T*, std::int64_t, const std::uint8_t*, const CodecTables&,       \
+                            const ChannelTables&, const Keys&, bool, float*, int);                 \
   template void side_bits<T>(const T*, std::int64_t, const CodecTables&, std::uint8_t*, int);
 NOISYCELLS_INSTANTIATE(float)
 NOISYCELLS_INSTANTIATE(double)

@@ -52,7 +52,8 @@ struct Estimate {
 
   void update(int bit, const Tables& tables) {
     const std::int32_t error = (bit << 16) - bit - p;
-    p = static_cast<std::uint16_t>(p + static_cast<std::int64_t>(error) * tables.share[seen] / kOne);
+    p = static_cast<std::uint16_t>(p +
+                                   static_cast<std::int64_t>(error) * tables.share[seen] / kOne);
     seen += seen < kLimit;
   }
 };
@@ -145,20 +146,14 @@ template <class Coder>
 class Model {
  public:
   Model(const SymbolTable& table, Coder& coder)
-      : table_(table),
-        coder_(coder),
-        rows_(static_cast<std::size_t>(table.rows) * kSteps),
+      : table_(table), coder_(coder), rows_(static_cast<std::size_t>(table.rows) * kSteps),
         columns_(static_cast<std::size_t>(table.columns) * kSteps),
         groups_(static_cast<std::size_t>(table.columns / table.group + 1) * kSteps),
-        around_(kNeighbors * kSteps),
-        overall_(2 * kSteps),
-        joint_(64 * kSteps),
-        rest_(2 * kBits) {
+        around_(kNeighbors * kSteps), overall_(2 * kSteps), joint_(64 * kSteps), rest_(2 * kBits) {
     for (auto& set : weights_) set.fill(kOne * 3 / 10);
   }
 
-  std::int32_t code(std::int32_t value, std::int64_t row, std::int64_t column,
-                    int neighbors) {
+  std::int32_t code(std::int32_t value, std::int64_t row, std::int64_t column, int neighbors) {
     std::int32_t size = std::abs(value), step = 0;
     int sign = value < 0;
     for (; step < kSteps - 1; ++step) {
@@ -167,12 +162,9 @@ class Model {
       const auto g = static_cast<std::size_t>(column / table_.group * kSteps + step);
       const int joint = (rows_[r].p >> 13) * 8 + (columns_[c].p >> 13);
       const int kind = (step > 0 ? sign : 0) * kSteps + step;
-      Estimate* const from[kInputs] = {&rows_[r],
-                                       &columns_[c],
-                                       &groups_[g],
-                                       &around_[neighbors * kSteps + step],
-                                       &overall_[kind],
-                                       &joint_[joint * kSteps + step]};
+      Estimate* const from[kInputs] = {&rows_[r],       &columns_[c],
+                                       &groups_[g],     &around_[neighbors * kSteps + step],
+                                       &overall_[kind], &joint_[joint * kSteps + step]};
       if (!decide(size > step, from, std::min(step, 2))) break;
       if (step == 0) sign = simple(sign, sign_);
     }
@@ -235,8 +227,7 @@ void run(const SymbolTable& table, Coder& coder, const std::int32_t* in, std::in
   for (std::int64_t row = 0; row < table.rows; ++row) {
     int left = 0;
     for (std::int64_t column = 0; column < table.columns; ++column, ++i) {
-      const std::int32_t value =
-          model.code(in ? in[i] : 0, row, column, 4 * left + above[column]);
+      const std::int32_t value = model.code(in ? in[i] : 0, row, column, 4 * left + above[column]);
       left = std::min(std::abs(value), 3);
       above[column] = static_cast<std::uint8_t>(left);
       if (out) out[i] = value;

@@ -1,5 +1,4 @@
-// What the drivers of products and of their gradients share: shares of threads, and patches of
-// images.
+// Patches of a convolution's images, for products and for their gradients.
 #pragma once
 
 #include <algorithm>
@@ -9,17 +8,9 @@
 
 #include "noisycells/crossbar.h"
 #include "noisycells/parallel.h"
+#include "shares.h"
 
 namespace noisycells {
-
-// Sleeping threads take some 50 us to wake: a share that is worth it, in ns, and what things take,
-// about, at 3 GHz.
-inline constexpr double kShare = 60'000;
-inline constexpr double kDevice = 1, kCopied = 0.3, kInput = 0.25, kPatchInput = 0.8, kOutput = 0.3;
-
-inline std::ptrdiff_t grain(double each) {
-  return std::max<std::ptrdiff_t>(1, static_cast<std::ptrdiff_t>(kShare / std::max(each, 1e-3)));
-}
 
 inline constexpr std::ptrdiff_t kGathered = 8;  // patches at once
 
@@ -42,24 +33,24 @@ class Images {
     const std::ptrdiff_t lines = p.size[0] * p.size[1];
     parallel_for(images * p.channels, grain(kCopied * static_cast<double>(channel)), threads,
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      for (std::ptrdiff_t c = begin; c < end; ++c) {
-        float* to = memory_.get() + c * channel;
-        std::fill(to, to + channel, 0.0f);
-        to += p.padding[0] * plane_ + p.padding[1] * row_ + p.padding[2];
-        const float* from = x + c * lines * p.size[2];
-        for (std::ptrdiff_t l = 0; l < lines; ++l, from += p.size[2])
-          std::memcpy(to + l / p.size[1] * plane_ + l % p.size[1] * row_, from,
-                      static_cast<std::size_t>(p.size[2]) * sizeof(float));
-      }
-    });
+                   for (std::ptrdiff_t c = begin; c < end; ++c) {
+                     float* to = memory_.get() + c * channel;
+                     std::fill(to, to + channel, 0.0f);
+                     to += p.padding[0] * plane_ + p.padding[1] * row_ + p.padding[2];
+                     const float* from = x + c * lines * p.size[2];
+                     for (std::ptrdiff_t l = 0; l < lines; ++l, from += p.size[2])
+                       std::memcpy(to + l / p.size[1] * plane_ + l % p.size[1] * row_, from,
+                                   static_cast<std::size_t>(p.size[2]) * sizeof(float));
+                   }
+                 });
     const bool whole = p.dilation[2] == 1;
     length_ = whole ? p.kernel[2] : 1;
     for (std::ptrdiff_t c = 0; c < p.channels; ++c)
-      for (int d = 0; d < p.kernel[0]; ++d)
-        for (int h = 0; h < p.kernel[1]; ++h)
-          for (int w = 0; w < (whole ? 1 : p.kernel[2]); ++w)
-            offsets_.push_back(c * channel + d * p.dilation[0] * plane_ +
-                               h * p.dilation[1] * row_ + w * p.dilation[2]);
+      for (std::ptrdiff_t d = 0; d < p.kernel[0]; ++d)
+        for (std::ptrdiff_t h = 0; h < p.kernel[1]; ++h)
+          for (std::ptrdiff_t w = 0; w < (whole ? 1 : p.kernel[2]); ++w)
+            offsets_.push_back(c * channel + d * p.dilation[0] * plane_ + h * p.dilation[1] * row_ +
+                               w * p.dilation[2]);
   }
 
   // Patches first .. first + count, one after the other; up to 3 floats more are written.
@@ -79,7 +70,7 @@ class Images {
 
  private:
   float* copy_lines(const float* from, float* to) const {
-    const int length = length_;
+    const std::ptrdiff_t length = length_;
     if (length == 3) {  // a constant step lets the next line's address be known at once
       for (const std::ptrdiff_t offset : offsets_) {
         std::memcpy(to, from + offset, 4 * sizeof(float));
@@ -88,7 +79,8 @@ class Images {
       return to;
     }
     for (const std::ptrdiff_t offset : offsets_) {
-      for (int i = 0; i < length; i += 4) std::memcpy(to + i, from + offset + i, 4 * sizeof(float));
+      for (std::ptrdiff_t i = 0; i < length; i += 4)
+        std::memcpy(to + i, from + offset + i, 4 * sizeof(float));
       to += length;
     }
     return to;
@@ -96,7 +88,7 @@ class Images {
 
   Patches p_;
   std::ptrdiff_t row_, plane_, image_, places_;
-  int length_;
+  std::ptrdiff_t length_;
   std::vector<std::ptrdiff_t> offsets_;
   std::unique_ptr<float[]> memory_;
 };

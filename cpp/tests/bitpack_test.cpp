@@ -32,13 +32,12 @@ void every_length(Digest& digest) {
       const auto expected = packed_by_definition(codes, width);
       const auto size = static_cast<std::ptrdiff_t>(n);
       const std::string what = "width " + std::to_string(width) + " of " + std::to_string(n);
-      const auto packed = at_every_level<std::uint8_t>(what, expected.size(), [&](std::uint8_t* out) {
-        pack_bits(codes.data(), size, width, out, 1);
-      });
+      const auto packed = at_every_level<std::uint8_t>(
+          what, expected.size(),
+          [&](std::uint8_t* out) { pack_bits(codes.data(), size, width, out, 1); });
       CHECK(packed == expected, "pack, " + what);
-      const auto back = at_every_level<Code>(what, n, [&](Code* out) {
-        unpack_bits(packed.data(), size, width, out, 1);
-      });
+      const auto back = at_every_level<Code>(
+          what, n, [&](Code* out) { unpack_bits(packed.data(), size, width, out, 1); });
       for (std::size_t i = 0; i < n; ++i)
         CHECK(back[i] == (codes[i] & ((1u << width) - 1)), "unpack, " + what);
       digest.add(packed);
@@ -72,10 +71,11 @@ void beyond_the_caches() {
   std::vector<std::uint8_t> expected(n);
   for (std::size_t i = 0; i < n; ++i) expected[i] = packed[i / 4] >> (2 * (i % 4)) & 3;
   for (const std::size_t offset : {0u, 3u, 4u}) {
-    const auto got = at_every_level<std::uint8_t>("large output", offset + n, [&](std::uint8_t* out) {
-      unpack_bits(packed.data(), n, 2, out + offset, 1);
-      std::memset(out, 0, offset);
-    });
+    const auto got =
+        at_every_level<std::uint8_t>("large output", offset + n, [&](std::uint8_t* out) {
+          unpack_bits(packed.data(), n, 2, out + offset, 1);
+          std::memset(out, 0, offset);
+        });
     CHECK(std::memcmp(got.data() + offset, expected.data(), n) == 0, "large output");
   }
 }

@@ -50,15 +50,13 @@ std::vector<Case> cases() {
 struct Encoded {
   std::vector<float> floats;
   std::vector<std::uint8_t> bytes, side;
-  std::int64_t size() const {
-    return static_cast<std::int64_t>(floats.size() + bytes.size());
-  }
+  std::int64_t size() const { return static_cast<std::int64_t>(floats.size() + bytes.size()); }
 };
 
 template <class T>
 Encoded encode_at_every_level(const std::string& what, const std::vector<T>& w,
-                              const std::uint8_t* mask, std::int64_t stored,
-                              const CodecTables& c, int threads) {
+                              const std::uint8_t* mask, std::int64_t stored, const CodecTables& c,
+                              int threads) {
   const auto n = static_cast<std::int64_t>(w.size());
   Encoded e;
   std::int64_t used = 0;
@@ -77,8 +75,8 @@ Encoded encode_at_every_level(const std::string& what, const std::vector<T>& w,
     if (c.packed) got.bytes.resize(static_cast<std::size_t>(used));
     if (level == available_simd_levels().front()) e = got;
     CHECK(got.floats.size() == e.floats.size() &&
-              (got.floats.empty() || std::memcmp(got.floats.data(), e.floats.data(),
-                                                 4 * e.floats.size()) == 0),
+              (got.floats.empty() ||
+               std::memcmp(got.floats.data(), e.floats.data(), 4 * e.floats.size()) == 0),
           what + ", levels at " + level);
     CHECK(got.bytes == e.bytes, what + ", packed levels at " + level);
     CHECK(got.side == e.side, what + ", side at " + level);
@@ -86,14 +84,13 @@ Encoded encode_at_every_level(const std::string& what, const std::vector<T>& w,
   return e;
 }
 
-std::vector<float> decode_at_every_level(const std::string& what, const Encoded& e,
-                                         std::size_t n, const std::uint8_t* mask,
-                                         const CodecTables& c, const ChannelTables& channel,
-                                         bool literal, int threads) {
+std::vector<float> decode_at_every_level(const std::string& what, const Encoded& e, std::size_t n,
+                                         const std::uint8_t* mask, const CodecTables& c,
+                                         const ChannelTables& channel, bool literal, int threads) {
   return at_every_level<float>(what, n, [&](float* out) {
     decode(e.floats.data(), e.bytes.data(), e.size(), e.side.data(),
-           static_cast<std::int64_t>(e.side.size()), static_cast<std::int64_t>(n), mask, c,
-           channel, kKeys, literal, out, threads);
+           static_cast<std::int64_t>(e.side.size()), static_cast<std::int64_t>(n), mask, c, channel,
+           kKeys, literal, out, threads);
   });
 }
 
@@ -157,14 +154,13 @@ void threads_do_not_matter() {
   for (const Case& k : cases()) {
     const auto c = make_codec(k.ranges, k.sign, k.packed);
     const Encoded one = encode_at_every_level(k.name(), w, bits.data(), stored, c->tables, 1);
-    const auto read = decode_at_every_level(k.name(), one, n, bits.data(), c->tables,
-                                            channel->tables, false, 1);
+    const auto read =
+        decode_at_every_level(k.name(), one, n, bits.data(), c->tables, channel->tables, false, 1);
     digest.add(one.bytes);
     digest.add(one.side);
     digest.add(read);
     for (const int threads : kThreads) {
-      const Encoded e =
-          encode_at_every_level(k.name(), w, bits.data(), stored, c->tables, threads);
+      const Encoded e = encode_at_every_level(k.name(), w, bits.data(), stored, c->tables, threads);
       CHECK(e.side == one.side && e.bytes == one.bytes && same(e.floats, one.floats), k.name());
       CHECK(same(read, decode_at_every_level(k.name(), e, n, bits.data(), c->tables,
                                              channel->tables, false, threads)),
@@ -206,8 +202,8 @@ void scans() {
         if (level == available_simd_levels().front() && threads == 1) digest.add(h);
       }
       const float good = w[n / 2];
-      for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                              std::numeric_limits<float>::infinity()}) {
+      for (const float bad :
+           {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         w[n / 2] = bad;
         CHECK(!scan(w.data(), count, nullptr, 1).finite, level);
       }
@@ -244,8 +240,8 @@ void corrupt_inputs() {
                              const std::vector<std::uint8_t>& m) {
       throws(k.name() + ": " + what, [&] {
         decode(bad.floats.data(), bad.bytes.data(), bad.size(), bad.side.data(),
-               static_cast<std::int64_t>(bad.side.size()), n, m.data(), c->tables,
-               channel->tables, kKeys, false, out.data(), 2);
+               static_cast<std::int64_t>(bad.side.size()), n, m.data(), c->tables, channel->tables,
+               kKeys, false, out.data(), 2);
       });
     };
     for (const int by : {-1, 1}) {
@@ -301,8 +297,8 @@ void random_bytes() {
       for (std::int64_t size = e.size(); size >= 0; --size) {
         try {
           decode(e.floats.data(), e.bytes.data(), size, e.side.data(),
-                 static_cast<std::int64_t>(e.side.size()), n, nullptr, c->tables,
-                 channel->tables, kKeys, attempt % 2 != 0, out.data(), 1);
+                 static_cast<std::int64_t>(e.side.size()), n, nullptr, c->tables, channel->tables,
+                 kKeys, attempt % 2 != 0, out.data(), 1);
           ++accepted;
           break;
         } catch (const std::invalid_argument& error) {

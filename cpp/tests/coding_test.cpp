@@ -73,8 +73,7 @@ void entropy() {
       const SymbolTable table{rows, 60, 9};
       std::vector<std::int32_t> values(static_cast<std::size_t>(rows * 60)), back(values.size());
       Integers g(rows + spread);
-      for (auto& v : values)
-        v = static_cast<std::int32_t>(g.below(2 * spread + 1)) - spread;
+      for (auto& v : values) v = static_cast<std::int32_t>(g.below(2 * spread + 1)) - spread;
       std::vector<std::uint8_t> code;
       entropy_encode(table, values.data(), code);
       entropy_decode(table, code.data(), code.size(), back.data());

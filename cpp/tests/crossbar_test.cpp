@@ -2,17 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "test.h"
 
 namespace noisycells::tests {
 namespace {
-
-constexpr std::uint32_t kHalf = 1u << 31;
-constexpr std::uint64_t kSeed = 0xFFFFFFFFFFFFFFEAu, kStream = std::uint64_t{33} << 40;
-const float kInf = std::numeric_limits<float>::infinity();
-const float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 // Multiples of 1/8 in [0, 25], one in eight of them 0.
 std::vector<float> conductances(std::size_t n, std::uint64_t seed) {
@@ -21,160 +15,6 @@ std::vector<float> conductances(std::size_t n, std::uint64_t seed) {
   for (float& x : v) x = g.below(8) == 0 ? 0.0f : static_cast<float>(g.below(201)) / 8;
   return v;
 }
-
-// ---------------------------------------------------------------- devices
-
-constexpr float kSpan = 24.5f, kLeast = 0.5f;
-constexpr Draw kDraw = {kSeed, kStream, 0, 65535};
-
-// Rows (value, next value - value) of each column, at multiples of 1/4 from 0 on.
-template <class F>
-std::vector<float> make_table(int columns, F value) {
-  constexpr int rows = 129;
-  std::vector<float> t;
-  for (int i = 0; i < rows; ++i)
-    for (int c = 0; c < columns; ++c) {
-      const float here = value(c, 0.25f * static_cast<float>(i));
-      const float next = value(c, 0.25f * static_cast<float>(std::min(i + 1, rows - 1)));
-      t.push_back(here);
-      t.push_back(next - here);
-    }
-  return t;
-}
-
-struct Shape {
-  std::ptrdiff_t n, k;
-  std::size_t size() const { return static_cast<std::size_t>(n * k); }
-};
-
-struct Devices {
-  std::vector<float> programming = make_table(2, [](int c, float g) {
-    return c == 0 ? g + 0.02f * g * (25 - g) / 25 : 0.3f + 1.9f * g / 25 - 1.1f * g * g / 625;
-  });
-  std::vector<float> relaxation =
-      make_table(2, [](int c, float g) { return c == 0 ? -0.1f * g : 0.3f + 0.02f * g; });
-  std::vector<float> drift =
-      make_table(2, [](int c, float g) { return c == 0 ? 0.35f + 4 * g : 0.14f + g; });
-  std::vector<float> flicker = make_table(1, [](int, float g) { return 0.2f / (1 + g); });
-
-  Programming program(const Limits& limits) const {
-    return {programming.data(), 129, 0.0f, 4.0f, limits};
-  }
-  Aging age(bool relaxes, bool drifts, bool flickers, const Limits& limits) const {
-    return {relaxes ? relaxation.data() : nullptr, drifts ? drift.data() : nullptr,
-            flickers ? flicker.data() : nullptr, 129, 90, 60, 0.0f, 4.0f, limits};
-  }
-};
-
-const Limits kLimits[] = {
-    {-40, 40, 0, 0, 0, 0},
-    {5, 12, 0, 0, 0, 0},
-    {0, 40, kHalf / 4, kHalf, 0.25f, 23},
-    {0, 40, 0, 0xFFFFFFFFu, 0, 7},
-};
-
-void devices_agree() {
-  Digest program_digest("device_program"), age_digest("device_age");
-  const Devices d;
-  for (const Shape shape : {Shape{1, 1}, {3, 15}, {17, 16}, {5, 33}, {2, 1025}}) {
-    const auto n = shape.n, k = shape.k;
-    const auto size = shape.size();
-    const auto w = uniforms(size, size, 1.1f);
-    auto inverse = uniforms(static_cast<std::size_t>(n), 1, 0.5f);
-    for (float& i : inverse) i += 1;
-    for (const Limits& limits : kLimits)
-      for (const int stride : {0, 1})
-        for (const float sign : {1.0f, -1.0f}) {
-          const auto g = at_every_level<float>("program", size, [&](float* out) {
-            program(w.data(), inverse.data(), stride, sign, kLeast, kSpan, n, k, out,
-                    d.program(limits), kDraw, 1);
-          });
-          program_digest.add(g);
-          for (int what = 0; what < 8; ++what) {
-            const Aging device = d.age(what & 1, what & 2, what & 4, limits);
-            age_digest.add(at_every_level<float>("age", size, [&](float* out) {
-              age(w.data(), inverse.data(), stride, sign, kLeast, kSpan, g.data(), n, k, out,
-                  device, kDraw, 1);
-            }));
-          }
-        }
-  }
-}
-
-// Both polarities at once: the same as one by one.
-void pairs_agree() {
-  const Devices d;
-  for (const Shape shape : {Shape{1, 1}, {17, 16}, {5, 33}, {2, 1025}, {7, 3001}}) {
-    const auto n = shape.n, k = shape.k;
-    const auto size = shape.size();
-    auto w = uniforms(size, size, 1.1f);
-    w[0] = 0.0f;
-    w[size / 2] = -0.0f;
-    const std::vector<float> inverse(static_cast<std::size_t>(n), 0.9f);
-    for (const Limits& limits : kLimits)
-      for (const int stride : {0, 1})
-        for (const std::string& level : available_simd_levels()) {
-          set_simd_level(level);
-          Output<float> plus(size), minus(size);
-          const Draw draw = {kSeed, kStream, 0, 8};
-          program_pair(w.data(), inverse.data(), stride, kLeast, kSpan, n, k, plus.data(),
-                       minus.data(), d.program(limits), draw, 7);
-          CHECK(plus.guards_hold() && minus.guards_hold(), "a pair at " + level);
-          for (const float sign : {1.0f, -1.0f}) {
-            std::vector<float> g(size);
-            program(w.data(), inverse.data(), stride, sign, kLeast, kSpan, n, k, g.data(),
-                    d.program(limits), {kSeed, kStream, 0, sign > 0 ? 8u : 9u}, 1);
-            CHECK(g == (sign > 0 ? plus : minus).values(), "a pair at " + level);
-          }
-        }
-  }
-}
-
-void devices_on_threads() {
-  Digest digest("devices_on_threads");
-  const Devices d;
-  for (const Shape shape : {Shape{7, 3001}, {3001, 7}}) {
-    const auto n = shape.n, k = shape.k;
-    const auto size = shape.size();
-    const auto w = uniforms(size, 2, 1.0f);
-    const std::vector<float> inverse(static_cast<std::size_t>(n), 1.0f);
-    for (const int stride : {0, 1}) {
-      std::vector<float> first;
-      for (const int threads : kThreads) {
-        const auto g = at_every_level<float>("devices on threads", size, [&](float* out) {
-          std::vector<float> before(size);
-          program(w.data(), inverse.data(), stride, 1, kLeast, kSpan, n, k, before.data(),
-                  d.program(kLimits[2]), kDraw, threads);
-          age(w.data(), inverse.data(), stride, 1, kLeast, kSpan, before.data(), n, k, out,
-              d.age(true, true, true, kLimits[2]), kDraw, threads);
-        });
-        if (first.empty()) first = g;
-        CHECK(g == first, "devices depend on threads");
-      }
-      digest.add(first);
-    }
-  }
-}
-
-// Where the counter of the random numbers carries, and blocks of every length.
-void devices_at_large_indices() {
-  Digest digest("devices_at_large_indices");
-  const Devices d;
-  for (const std::int64_t index : {(std::int64_t{1} << 34) - 13, (std::int64_t{1} << 45) + 3})
-    for (const std::ptrdiff_t n : {1, 3, 16, 37, 1024}) {
-      const auto size = static_cast<std::size_t>(n);
-      const auto w = uniforms(size, size, 1.0f);
-      digest.add(at_every_level<float>("devices at large indices", size, [&](float* out) {
-        std::vector<float> before(size);
-        const Target target{1, kLeast, kSpan};
-        kernels().program(w.data(), before.data(), n, target, d.program(kLimits[2]), kDraw, index);
-        kernels().age(w.data(), before.data(), out, n, target,
-                      d.age(true, true, true, kLimits[2]), kDraw, index);
-      }));
-    }
-}
-
-// ---------------------------------------------------------------- products
 
 struct Case {
   bool integer = true, narrow = false;
@@ -227,9 +67,20 @@ class Layer {
   }
 
   Product how(std::uint8_t* inside) const {
-    return {c_.dac, c_.slice_bits, c_.adc, steps.data(), factors.data(), c_.output_noise,
-            c_.weight_noise, c_.fixed_range, scale.data(), c_.bias ? bias.data() : nullptr,
-            c_.row_scale ? row_scale.data() : nullptr, kSeed, kStream, inside};
+    return {c_.dac,
+            c_.slice_bits,
+            c_.adc,
+            steps.data(),
+            factors.data(),
+            c_.output_noise,
+            c_.weight_noise,
+            c_.fixed_range,
+            scale.data(),
+            c_.bias ? bias.data() : nullptr,
+            c_.row_scale ? row_scale.data() : nullptr,
+            kChipSeed,
+            kLayerStream,
+            inside};
   }
 
   std::size_t outputs() const { return static_cast<std::size_t>(c_.batch * c_.n); }
@@ -238,8 +89,7 @@ class Layer {
   }
 
   // At every level, and adds outputs, masks and clipped inputs to the digest.
-  void run(const std::vector<float>& x, const Patches* patches, int threads,
-           Digest& digest) const {
+  void run(const std::vector<float>& x, const Patches* patches, int threads, Digest& digest) const {
     std::int64_t clipped[2] = {-2, -2};
     const auto y = at_every_level<float>("product", outputs(), [&](float* out) {
       clipped[0] = pack(threads).product(x.data(), patches, c_.batch, out, how(nullptr), threads);
@@ -340,8 +190,8 @@ void products_on_threads() {
     digest.add(first);
     if (kind == 1) layer.run(x, nullptr, 2, digest);  // with masks
     // The beginning of a batch, in other chunks.
-    const auto y = at_every_level<float>("beginning", static_cast<std::size_t>(67 * c.n),
-        [&](float* out) {
+    const auto y =
+        at_every_level<float>("beginning", static_cast<std::size_t>(67 * c.n), [&](float* out) {
           layer.pack(1).product(x.data(), nullptr, 67, out, layer.how(nullptr), 2);
         });
     CHECK(std::equal(y.begin(), y.end(), first.begin()), "the beginning of a batch");
@@ -417,7 +267,8 @@ void float_sums() {
             float sum = 0;
             double exact = 0, magnitudes = 0;
             for (std::ptrdiff_t i = 0; i < k; ++i) {
-              const float w = (layer.positive[0][j * k + i] - layer.negative[0][j * k + i]) * 0.125f;
+              const float w =
+                  (layer.positive[0][j * k + i] - layer.negative[0][j * k + i]) * 0.125f;
               const float a = x[b * k + i] * 0.5f;
               sum = fused ? std::fma(a, w, sum) : a * w + sum;
               const double product = static_cast<double>(a) * w;
@@ -492,10 +343,9 @@ void convolutions_agree() {
       std::vector<float> flat;
       for (std::ptrdiff_t b = 0; b < c.batch; ++b) {
         const std::ptrdiff_t place = b % places;
-        const std::ptrdiff_t start[3] = {
-            place / (p.out[1] * p.out[2]) * p.stride[0] - p.padding[0],
-            place / p.out[2] % p.out[1] * p.stride[1] - p.padding[1],
-            place % p.out[2] * p.stride[2] - p.padding[2]};
+        const std::ptrdiff_t start[3] = {place / (p.out[1] * p.out[2]) * p.stride[0] - p.padding[0],
+                                         place / p.out[2] % p.out[1] * p.stride[1] - p.padding[1],
+                                         place % p.out[2] * p.stride[2] - p.padding[2]};
         for (std::ptrdiff_t i = 0; i < c.k; ++i) {
           const std::ptrdiff_t in[3] = {
               start[0] + i / (p.kernel[1] * p.kernel[2]) % p.kernel[0] * p.dilation[0],
@@ -503,8 +353,8 @@ void convolutions_agree() {
               start[2] + i % p.kernel[2] * p.dilation[2]};
           bool within = true;
           for (int d = 0; d < 3; ++d) within = within && in[d] >= 0 && in[d] < p.size[d];
-          const std::ptrdiff_t channel = b / places * p.channels +
-                                         i / (p.kernel[0] * p.kernel[1] * p.kernel[2]);
+          const std::ptrdiff_t channel =
+              b / places * p.channels + i / (p.kernel[0] * p.kernel[1] * p.kernel[2]);
           const std::ptrdiff_t pixel = (in[0] * p.size[1] + in[1]) * p.size[2] + in[2];
           flat.push_back(within ? x[channel * pixels + pixel] : 0.0f);
         }
@@ -537,16 +387,16 @@ void inputs_that_are_not_finite() {
       c.fixed_range = 1;
       const Layer layer(c);
       for (const float value : {kNaN, -kNaN, kInf, -kInf})
-        for (const std::ptrdiff_t at : {std::ptrdiff_t{0}, shape.k - 1, 3 * shape.k,
-                                        shape.n * shape.k - 1}) {
+        for (const std::ptrdiff_t at :
+             {std::ptrdiff_t{0}, shape.k - 1, 3 * shape.k, shape.n * shape.k - 1}) {
           auto x = inputs(c.batch, c.k);
           x[at] = value;
           for (const std::string& level : available_simd_levels()) {
             set_simd_level(level);
             Output<float> y(layer.outputs());
             for (const int threads : kThreads)
-              CHECK(layer.pack(1).product(x.data(), nullptr, c.batch, y.data(),
-                                          layer.how(nullptr), threads) == -1,
+              CHECK(layer.pack(1).product(x.data(), nullptr, c.batch, y.data(), layer.how(nullptr),
+                                          threads) == -1,
                     "not finite at " + level);
             CHECK(y.untouched(), "outputs of one chunk that is not finite at " + level);
           }
@@ -554,22 +404,11 @@ void inputs_that_are_not_finite() {
     }
 }
 
-// Nothing may be read or written outside tables and panels whatever the weights are.
+// Nothing may be read or written outside panels whatever the weights are.
 void weights_that_are_not_finite() {
-  const Devices d;
-  const std::vector<float> odd = {kNaN, -kNaN, kInf, -kInf, 3e38f, -3e38f, 1e-45f, -0.0f};
-  std::vector<float> w;
-  for (int i = 0; i < 70 * 9; ++i) w.push_back(odd[i * 5 / 7 % odd.size()]);
+  const std::vector<float> w = odd_numbers(70 * 9);
   for (const std::string& level : available_simd_levels()) {
     set_simd_level(level);
-    for (const float inverse : odd) {
-      Output<float> g(w.size()), later(w.size());
-      program(w.data(), &inverse, 0, 1, kLeast, kSpan, 70, 9, g.data(), d.program(kLimits[0]),
-              kDraw, 1);
-      age(w.data(), &inverse, 0, 1, kLeast, kSpan, w.data(), 70, 9, later.data(),
-          d.age(true, true, true, kLimits[2]), kDraw, 1);
-      CHECK(g.guards_hold() && later.guards_hold(), "devices at " + level);
-    }
     for (const bool integer : {true, false}) {
       Case c;
       c.integer = integer;
@@ -592,10 +431,6 @@ void weights_that_are_not_finite() {
 }  // namespace
 
 void crossbar_tests() {
-  devices_agree();
-  pairs_agree();
-  devices_on_threads();
-  devices_at_large_indices();
   products_agree();
   products_on_threads();
   largest_codes();

@@ -143,12 +143,13 @@ int main(int argc, char** argv) {
   read_digests(data + "core_digests.txt");
   std::string levels;
   for (const std::string& level : available_simd_levels()) levels += " " + level;
-  std::fprintf(stderr, "levels:%s; default %s; threading by %s\n", levels.c_str(),
-               kernels().level, threading_backend());
+  std::fprintf(stderr, "levels:%s; default %s; threading by %s\n", levels.c_str(), kernels().level,
+               threading_backend());
   random_tests(data + "philox_kat.txt");
   channel_tests();
   codec_tests();
   bitpack_tests();
+  device_tests();
   crossbar_tests();
   coding_tests();
   parallel_tests();

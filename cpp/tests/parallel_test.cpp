@@ -1,6 +1,7 @@
 #include "noisycells/parallel.h"
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "noisycells/rng.h"
@@ -69,11 +70,51 @@ void nested() {
   std::atomic<int> total{0};
   parallel_for(8, 1, 4, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t i = begin; i < end; ++i)
-      parallel_for(100, 1, 4, [&](std::ptrdiff_t b, std::ptrdiff_t e) {
-        total += static_cast<int>(e - b);
-      });
+      parallel_for(100, 1, 4,
+                   [&](std::ptrdiff_t b, std::ptrdiff_t e) { total += static_cast<int>(e - b); });
   });
   CHECK(total == 800, "nested");
+}
+
+// A call that is told to stop does so between its pieces, those that it nests too, and says so
+// once.
+void interrupted() {
+  static std::atomic<int> asked;
+  static std::atomic<bool> answer;
+  const auto wanted = [] {
+    ++asked;
+    return answer.load();
+  };
+  const auto slow = [](std::ptrdiff_t, std::ptrdiff_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  };
+  for (const int threads : {1, 3})
+    for (const bool nests : {false, true}) {
+      asked = 0;
+      answer = false;
+      Interruptible call(wanted);
+      std::atomic<int> done{0};
+      const auto piece = [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        if (nests)
+          parallel_for(30, 1, threads, slow);
+        else
+          slow(begin, end);
+        done += static_cast<int>(end - begin);
+      };
+      parallel_for(3 * 20, 1, threads, piece);
+      CHECK(done == 60 && asked > 0, "asked, and went on");
+      answer = true;
+      bool told = false;
+      try {
+        parallel_for(1000, 1, threads, piece);
+      } catch (const Interrupted&) {
+        told = true;
+      }
+      CHECK(told && done < 400, "stopped early");
+    }
+  std::atomic<int> total{0};
+  parallel_for(100, 1, 2, [&](std::ptrdiff_t b, std::ptrdiff_t e) { total += int(e - b); });
+  CHECK(total == 100, "calls without one as before");
 }
 
 }  // namespace
@@ -84,6 +125,7 @@ void parallel_tests() {
   levels();
   concurrent_callers();
   nested();
+  interrupted();
   after_fork_in_child();  // cannot be undone: last
   CHECK(get_num_threads() == 1, "after fork");
   pieces_cover();

@@ -9,10 +9,12 @@ namespace noisycells::tests {
 namespace {
 
 constexpr std::uint64_t kSeed = 12345678901234567890u, kStream = 987654321987654321u;
-constexpr std::int64_t kOffsets[] = {0, 1, 2, 3, 130, (std::int64_t{1} << 34) - 7,
-                                     (std::int64_t{1} << 45) + 1};
+constexpr std::int64_t kOffsets[] = {
+    0, 1, 2, 3, 130, (std::int64_t{1} << 34) - 7, (std::int64_t{1} << 45) + 1};
 
-struct Words4 { std::uint32_t w[4]; };
+struct Words4 {
+  std::uint32_t w[4];
+};
 
 // The definition, in scalars.
 Words4 philox(Words4 x, std::uint32_t k0, std::uint32_t k1, int rounds) {
@@ -38,9 +40,8 @@ void known_answers(const std::string& path) {
     fields >> rounds >> std::hex;
     for (std::uint32_t& w : word) fields >> w;
     CHECK(static_cast<bool>(fields), line);
-    const auto got = at_every_level<std::uint32_t>(line, 4, [&](std::uint32_t* out) {
-      kernels().philox(word, word + 4, rounds, 1, out);
-    });
+    const auto got = at_every_level<std::uint32_t>(
+        line, 4, [&](std::uint32_t* out) { kernels().philox(word, word + 4, rounds, 1, out); });
     CHECK(std::memcmp(got.data(), word + 6, 16) == 0, line);
     ++rows;
   }

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <iterator>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +20,7 @@ void random_tests(const std::string& known_answers);
 void channel_tests();
 void codec_tests();
 void bitpack_tests();
+void device_tests();
 void crossbar_tests();
 void coding_tests();
 void parallel_tests();
@@ -25,14 +28,14 @@ void parallel_tests();
 extern int failures;
 extern long checks;
 
-#define CHECK(condition, what)                                                              \
-  do {                                                                                      \
-    ++::noisycells::tests::checks;                                                          \
-    if (!(condition)) {                                                                     \
-      ++::noisycells::tests::failures;                                                      \
-      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition,               \
-                   std::string(what).c_str());                                              \
-    }                                                                                       \
+#define CHECK(condition, what)                                                \
+  do {                                                                        \
+    ++::noisycells::tests::checks;                                            \
+    if (!(condition)) {                                                       \
+      ++::noisycells::tests::failures;                                        \
+      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, \
+                   std::string(what).c_str());                                \
+    }                                                                         \
   } while (false)
 
 // CRC-32 (that of zlib) of all that a test produced, at the first level; the others are
@@ -53,6 +56,25 @@ class Digest {
 };
 
 constexpr int kThreads[] = {1, 2, 7};
+
+// Of devices and of products.
+constexpr std::uint64_t kChipSeed = 0xFFFFFFFFFFFFFFEAu, kLayerStream = std::uint64_t{33} << 40;
+
+struct Shape {
+  std::ptrdiff_t n, k;
+  std::size_t size() const { return static_cast<std::size_t>(n * k); }
+};
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kOdd[] = {kNaN, -kNaN, kInf, -kInf, 3e38f, -3e38f, 1e-45f, -0.0f};
+
+// n of the odd ones.
+inline std::vector<float> odd_numbers(std::size_t n) {
+  std::vector<float> v(n);
+  for (std::size_t i = 0; i < n; ++i) v[i] = kOdd[i * 5 / 7 % std::size(kOdd)];
+  return v;
+}
 
 #if defined(__SANITIZE_ADDRESS__)
 constexpr std::size_t kGuard = 0;  // the sanitizer watches the ends of exact allocations
@@ -122,7 +144,9 @@ class Integers {
   }
   std::uint64_t below(std::uint64_t n) { return next() % n; }
   // Multiples of 2^-24 in [-1, 1), exact.
-  float uniform() { return static_cast<float>(static_cast<std::int64_t>(next() >> 39) - (1 << 24)) * 0x1p-24f; }
+  float uniform() {
+    return static_cast<float>(static_cast<std::int64_t>(next() >> 39) - (1 << 24)) * 0x1p-24f;
+  }
 
  private:
   std::uint64_t state_;

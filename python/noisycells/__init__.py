@@ -53,3 +53,7 @@ __all__ = [
     "threading_backend",
     "unpack_bits",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

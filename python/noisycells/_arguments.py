@@ -10,29 +10,49 @@ import difflib
 import math
 import operator
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._types import F32, F64, I32, MAX_CELLS, MAX_INDEX, MAX_SEED
+from ._types import (
+    F32,
+    F64,
+    I32,
+    LARGEST,
+    MAX_CELLS,
+    MAX_COUNT,
+    MAX_INDEX,
+    MAX_SEED,
+    RESOLVED,
+    SMALLEST,
+)
 
 __all__ = [
+    "array",
     "array32",
     "array64",
     "cells",
     "choice",
+    "count",
     "flag",
+    "instance",
     "integer",
     "names",
     "near",
     "number",
     "offset",
     "output",
+    "patterns",
     "probabilities",
     "real",
+    "scale",
     "seed",
+    "span",
     "text",
+    "wrong_kind",
+    "wrong_state",
     "wrong_type",
     "wrong_value",
 ]
@@ -40,17 +60,27 @@ __all__ = [
 T = TypeVar("T")
 
 
-def wrong_value(name: str, expected: str, got: object) -> ValueError:
-    """The error to raise for a value that is not as it has to be."""
+def wrong_value(name: object, expected: str, got: object) -> ValueError:
+    """The error to raise for a value that is not as it has to be; ``name`` may be a file."""
     return ValueError(f"{name}: expected {expected}, got {got}")
 
 
+def wrong_kind(name: str, expected: str, got: object) -> TypeError:
+    """The error to raise for a value of another type; ``got`` says what is wrong with it."""
+    return TypeError(f"{name}: expected {expected}, got {got}")
+
+
 def wrong_type(name: str, expected: str, got: object) -> TypeError:
-    """The error to raise for a value of another type; ``got`` is the value."""
+    """As :func:`wrong_kind`; ``got`` is the value itself, shown if it is short, else its type."""
     shown = repr(got)
     if len(shown) > 60 or "\n" in shown:
         shown = type(got).__name__
-    return TypeError(f"{name}: expected {expected}, got {shown}")
+    return wrong_kind(name, expected, shown)
+
+
+def wrong_state(name: str, expected: str, got: object) -> RuntimeError:
+    """The error to raise for what cannot be done now, but could be later."""
+    return RuntimeError(f"{name}: expected {expected}, got {got}")
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -79,6 +109,11 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     return found
 
 
+def count(name: str, value: Any, least: int = 1) -> int:
+    """An int from ``least`` to ``MAX_COUNT``: repeats, epochs and what else is counted."""
+    return integer(name, value, least, MAX_COUNT)
+
+
 def number(
     name: str,
     value: Any,
@@ -86,8 +121,9 @@ def number(
     most: float = math.inf,
     *,
     above: float | None = None,
+    below: float | None = None,
 ) -> float:
-    """A finite float in [least, most], or in (above, most]; a bool or text is none."""
+    """A finite float in [least, most]; ``above`` and ``below`` are bounds that it may not reach."""
     if isinstance(value, (bool, np.bool_, str, bytes)) or (
         isinstance(value, np.ndarray) and value.ndim
     ):
@@ -96,21 +132,23 @@ def number(
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         raise wrong_type(name, "a number", value) from None
-    low_enough = found <= most
+    low_enough = found <= most if below is None else found < below
     high_enough = found >= least if above is None else found > above
     if not (math.isfinite(found) and low_enough and high_enough):
-        raise wrong_value(name, _interval(least, most, above), value)
+        raise wrong_value(name, _interval(least, most, above, below), value)
     return found
 
 
-def _interval(least: float, most: float, above: float | None) -> str:
-    if above is not None:
-        return f"a finite number > {above:g}" + (f" and <= {most:g}" if most < math.inf else "")
-    if least > -math.inf and most < math.inf:
-        return f"a number in [{least:g}, {most:g}]"
-    if least > -math.inf:
-        return f"a finite number >= {least:g}"
-    return f"a finite number <= {most:g}" if most < math.inf else "a finite number"
+def _interval(least: float, most: float, above: float | None, below: float | None) -> str:
+    low = f"[{least:g}" if above is None else f"({above:g}"
+    high = f"{most:g}]" if below is None else f"{below:g})"
+    if "inf" not in low + high:
+        return f"a number in {low}, {high}"
+    if "inf" not in low:
+        return f"a finite number {'>=' if above is None else '>'} {low[1:]}"
+    if "inf" not in high:
+        return f"a finite number {'<=' if below is None else '<'} {high[:-1]}"
+    return "a finite number"
 
 
 def flag(name: str, value: Any) -> bool:
@@ -124,6 +162,14 @@ def text(name: str, value: Any) -> str:
     """A string."""
     if not isinstance(value, str):
         raise wrong_type(name, "a string", value)
+    return value
+
+
+def instance(name: str, value: Any, kind: type[T]) -> T:
+    """An object of a class; the class itself is none."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise wrong_type(name, f"{article} {kind.__name__}", value)
     return value
 
 
@@ -142,15 +188,26 @@ def choice(name: str, value: T, choices: Collection[T]) -> T:
 def names(name: str, given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Refuse names that are not among the known; ``what`` says in a few words what these are."""
     known = list(known)
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted({text(name, one) for one in given} - set(known))
     if unknown:
         listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
         hint = near(unknown[0], known)
         raise wrong_value(name, f"{what} ({listed})", f"{', '.join(map(repr, unknown))}{hint}")
 
 
+def patterns(name: str, given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse shell patterns of which one matches none of the known names; of ``what`` they are."""
+    known = list(known)
+    for pattern in given:
+        if not any(fnmatchcase(k, text(name, pattern)) for k in known):
+            names(name, [pattern], known, f"patterns that match {what}")
+
+
 def seed(name: str, value: Any) -> int:
-    """An int in [0, 2**64): a seed, a stream, or the number of a chip."""
+    """An int in [0, 2**64): a seed, a stream, or the number of a chip.
+
+    ``docs/randomness.md`` has the rule.
+    """
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -186,60 +243,84 @@ def probabilities(name: str, value: Any, sides: str) -> tuple[float, float]:
     return first, second
 
 
+def scale(name: str, value: Any) -> float:
+    """A number that sets a scale: in [1e-30, 1e30], so that float32 holds it and its inverse."""
+    return number(name, value, SMALLEST, LARGEST)
+
+
+def span(name: str, low: float, high: float) -> None:
+    """Refuse an interval that float32 cannot resolve, or whose scale it cannot hold."""
+    width, top = high - low, max(abs(low), abs(high))
+    if not (SMALLEST <= width and top <= LARGEST and width >= RESOLVED * top):
+        raise wrong_value(
+            name,
+            f"magnitudes up to {LARGEST:g}, and an interval at least {SMALLEST:g} wide and "
+            f"{RESOLVED:g} of its ends",
+            f"{low:g} to {high:g}",
+        )
+
+
 # --------------------------------------------------------------------------- arrays
 
 
 def cells(name: str, value: Any, shape: tuple[int, ...]) -> int | I32:
     """Cells of each weight: an int in [1, 65535], or flat int32, one for each of ``shape``."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu":
-        raise wrong_type(name, "integers", value)
-    if array.size and not (array.min() >= 1 and array.max() <= MAX_CELLS):
-        raise wrong_value(name, f"1 to {MAX_CELLS}", f"{array.min()} to {array.max()}")
-    if array.ndim == 0:
-        return int(array)
+    found = array(name, value, "iu", "integers")
+    if found.size and not (found.min() >= 1 and found.max() <= MAX_CELLS):
+        raise wrong_value(name, f"1 to {MAX_CELLS}", f"{found.min()} to {found.max()}")
+    if found.ndim == 0:
+        return int(found)
     try:
-        array = np.broadcast_to(array, shape)
+        found = np.broadcast_to(found, shape)
     except ValueError:
-        raise wrong_value(name, f"a shape that fits x of shape {shape}", array.shape) from None
-    return np.ascontiguousarray(array, np.int32).reshape(-1)
+        raise wrong_value(name, f"a shape that fits x of shape {shape}", found.shape) from None
+    return np.ascontiguousarray(found, np.int32).reshape(-1)
+
+
+def array(name: str, values: ArrayLike, kinds: str, expected: str) -> NDArray[Any]:
+    """An array whose dtype is of one of the ``kinds``, such as "fiu" for ``expected`` real numbers.
+
+    Masked arrays are refused, as what is masked would be read.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise wrong_kind(
+            name,
+            "an array without a mask",
+            "a masked array (fill it, or select what is not masked)",
+        )
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError):
+        raise wrong_type(name, expected, values) from None
+    if found.dtype.kind not in kinds:
+        raise wrong_kind(name, expected, found.dtype)
+    return found
 
 
 def real(name: str, values: ArrayLike) -> NDArray[Any]:
-    """An array of real numbers; masked arrays are refused, as what is masked would be read."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: expected an array without a mask, got a masked array (fill it, or select "
-            "what is not masked)"
-        )
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError):
-        raise wrong_type(name, "real numbers", values) from None
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
-    return array
+    """An array of real numbers."""
+    return array(name, values, "fiu", "real numbers")
 
 
 def array32(name: str, values: ArrayLike) -> F32:
     """Values finite in float32, C-contiguous, in their shape."""
     given = real(name, values)
     with np.errstate(over="ignore"):  # refused below
-        array = np.ascontiguousarray(given, np.float32).reshape(given.shape)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected values finite in float32, got NaN or infinity")
-    return array
+        found = np.ascontiguousarray(given, np.float32).reshape(given.shape)
+    if not np.isfinite(found).all():
+        raise wrong_value(name, "values finite in float32", "NaN or infinity")
+    return found
 
 
 def array64(name: str, values: ArrayLike) -> F64:
     """Finite values as a float64 array of one dimension: a copy that cannot be written to."""
-    array = np.array(real(name, values), np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"{name}: expected one dimension, got shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
-    array.flags.writeable = False
-    return array
+    found = np.array(real(name, values), np.float64)
+    if found.ndim != 1:
+        raise wrong_value(name, "one dimension", f"shape {found.shape}")
+    if not np.isfinite(found).all():
+        raise wrong_value(name, "finite values", "NaN or infinity")
+    found.flags.writeable = False
+    return found
 
 
 def output(out: F32 | None, shape: tuple[int, ...], *inputs: NDArray[Any]) -> F32:
@@ -252,15 +333,16 @@ def output(out: F32 | None, shape: tuple[int, ...], *inputs: NDArray[Any]) -> F3
         return np.empty(shape, np.float32)
     if not (
         isinstance(out, np.ndarray)
+        and not isinstance(out, np.ma.MaskedArray)
         and out.dtype == np.float32
         and out.shape == shape
         and out.flags.c_contiguous
         and out.flags.writeable
     ):
-        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise ValueError(
-            f"out: expected a writeable C-contiguous float32 array of shape {shape}, got {got}"
-        )
+        got = type(out).__name__
+        if type(out) is np.ndarray:
+            got = f"{out.dtype} {out.shape}"
+        raise wrong_value("out", f"a writeable C-contiguous float32 array of shape {shape}", got)
     if any(np.shares_memory(out, array) for array in inputs):
-        raise ValueError("out: expected memory of its own, got an array that overlaps an input")
+        raise wrong_value("out", "memory of its own", "an array that overlaps an input")
     return out

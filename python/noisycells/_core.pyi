@@ -208,6 +208,71 @@ def age(
     num_threads: int = 0,
 ) -> None: ...
 
+class ProductSettings:
+    """How products with an array are computed. Copies the arrays it is given.
+
+    A pass is one analog read: a tile of rows of a plane under a slice of the inputs, numbered in
+    this order from the innermost out: tile, plane, slice. Full scale is that of an input vector.
+    """
+
+    def __init__(
+        self,
+        *,
+        dac_levels: int,
+        slice_bits: int,
+        adc_levels: int,
+        steps: _F32,
+        plane_factors: _F32,
+        output_noise: float,
+        weight_noise: bool,
+        fixed_range: float | None,
+        scale: _F32,
+        bias: _F32 | None,
+        row_scale: _F32 | None,
+        seed: int,
+        stream: int,
+    ) -> None:
+        """The fields.
+
+        Parameters
+        ----------
+        dac_levels : int in [0, 32767]
+            Largest code of an input, at most 127 in the integer kernels; 0: an ideal DAC.
+        slice_bits : int in [0, 15]
+            Bits of an input slice; 0: all at once.
+        adc_levels : int in [0, 32767]
+            Largest code of a sum; 0: an ideal ADC.
+        steps : float32 (passes,)
+            One step of the ADC, in units of full scale times (g_max - g_min).
+        plane_factors : float32 (planes,)
+            What each plane counts digitally.
+        output_noise : float
+            Standard deviation of each sum, in the units of ``steps``.
+        weight_noise : bool
+            Whether the read variances that were packed act.
+        fixed_range : float or None
+            Full scale of the inputs; None: the largest magnitude of each vector.
+        scale : float32 (n,)
+            Digital factor of each output.
+        bias : float32 (n,) or None
+            Added to each output.
+        row_scale : float32 (k,) or None
+            Finite; each input is multiplied by it before the DAC.
+        seed, stream : int in [0, 2**64)
+            Of the read noise.
+        """
+
+class Convolution:
+    """How a kernel moves over images; each argument is (depth, height, width)."""
+
+    def __init__(
+        self,
+        kernel: tuple[int, int, int],
+        stride: tuple[int, int, int],
+        padding: tuple[int, int, int],
+        dilation: tuple[int, int, int],
+    ) -> None: ...
+
 class CrossbarArray:
     """Packed conductances of one array; for the SIMD level in use when it was made."""
 
@@ -225,63 +290,35 @@ class CrossbarArray:
         variance: _F32 | None,
         num_threads: int = 0,
     ) -> _F32:
-        """Returns reference.reach of each tile."""
+        """Pack one plane's conductances (n, k), uS; ``variance`` in units of the span squared.
+
+        Returns reference.reach of each tile.
+        """
+
     def product(
         self,
         x: _F32,
         y: _F32,
-        dac_levels: int,
-        slice_bits: int,
-        adc_levels: int,
-        steps: _F32,
-        plane_factors: _F32,
-        output_noise: float,
-        weight_noise: bool,
-        fixed_range: float | None,
-        scale: _F32,
-        bias: _F32 | None,
-        row_scale: _F32 | None,
-        seed: int,
-        stream: int,
-        inside: _U8 | None,
+        settings: ProductSettings,
+        inside: _U8 | None = None,
+        convolution: Convolution | None = None,
         num_threads: int = 0,
     ) -> int:
-        """Returns how many inputs the DAC clipped; ValueError where x is not finite."""
+        """Write the product of x (batch, k) to y (batch, n); return how many the DAC clipped.
 
-    def convolve(
-        self,
-        x: _F32,
-        y: _F32,
-        kernel: tuple[int, int, int],
-        stride: tuple[int, int, int],
-        padding: tuple[int, int, int],
-        dilation: tuple[int, int, int],
-        dac_levels: int,
-        slice_bits: int,
-        adc_levels: int,
-        steps: _F32,
-        plane_factors: _F32,
-        output_noise: float,
-        weight_noise: bool,
-        fixed_range: float | None,
-        scale: _F32,
-        bias: _F32 | None,
-        row_scale: _F32 | None,
-        seed: int,
-        stream: int,
-        inside: _U8 | None,
-        num_threads: int = 0,
-    ) -> int: ...
+        With a convolution, x (images, channels, depth, height, width) holds the images whose
+        patches are the vectors, and y is (images, depth', height', width', n). ``inside`` (passes,
+        vectors, (n + 7) // 8) gets bits, lowest first, of the sums within the range of the ADC.
+        Raises ValueError where x is not finite; y and ``inside`` are then written in part.
+        """
 
 def weight_gradient(
     x: _F32,
     grad: _F32,
     total: _F32,
+    convolution: Convolution,
+    *,
     rows: int,
-    kernel: tuple[int, int, int],
-    stride: tuple[int, int, int],
-    padding: tuple[int, int, int],
-    dilation: tuple[int, int, int],
     dac_levels: int,
     shift: int,
     digit: int,
@@ -289,7 +326,13 @@ def weight_gradient(
     row_scale: _F32 | None,
     inside: _U8 | None,
     num_threads: int = 0,
-) -> None: ...
+) -> None:
+    """Write the gradient of a plane's weights under one slice to ``total`` (n, k).
+
+    ``x`` as in a product with a convolution; ``grad`` (vectors, n), of the outputs. ``rows``: of a
+    tile. ``shift`` and ``digit``: the slice's lowest bit and largest digit; digit 0: no slices.
+    ``inside`` (tiles, vectors, (n + 7) // 8): which sums of each tile pass their gradient.
+    """
 
 class LdpcCode:
     """A code of storage.ldpc.Code; edges (n, 3) of row, column, shift. Bits are one a byte."""

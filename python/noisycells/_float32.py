@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ._types import F32
 
 __all__ = ["fma32"]
-
-F32 = NDArray[np.float32]
 
 
 def fma32(a: F32 | float, b: F32 | float, c: F32 | float) -> F32:

@@ -16,6 +16,7 @@ from ._float32 import fma32
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 
 STREAM_VERSION = 2
@@ -26,6 +27,15 @@ MAX_INDEX = 1 << 46
 """Indices of a stream end here; see the counter layout in :mod:`noisycells.reference`."""
 MAX_CELLS = 65_535
 """Most cells of a weight, and the largest number of a device among those of an element."""
+
+MAX_COUNT = (1 << 31) - 1
+"""Of repeats, epochs, batches and what else is counted; more would never end."""
+
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Limits of what sets a scale: the largest weight, full scales, spans and noise of channels. Within
+them no scale, table or inverse leaves the normal numbers of float32."""
+RESOLVED = 1e-5
+"""Least width of an interval relative to its ends; float32 tells 160 values apart there."""
 
 BLOCK = 1024
 """Stored weights per block of packed levels (see :func:`noisycells.reference.encode`)."""

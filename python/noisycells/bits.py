@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core
+from . import _arguments, _core
+from ._types import MAX_INDEX
 from .runtime import threads_argument
 
 __all__ = ["pack_bits", "unpack_bits"]
@@ -35,18 +34,16 @@ def pack_bits(codes: ArrayLike, width: int, *, num_threads: int | None = None) -
     TypeError, ValueError
         Where ``codes`` are not integers, one does not fit, or ``width`` is out of range.
     """
-    width = _check_width(width)
-    array = np.asarray(codes)
+    width = _arguments.integer("width", width, 1, MAX_WIDTH)
+    array = _arguments.array("codes", codes, "biu", "integers")
     if array.dtype == bool:
         array = array.astype(np.uint8)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"codes: expected integers, got {array.dtype}")
     if array.size:
         low = int(array.min()) if array.dtype.kind == "i" else 0
         high = int(array.max()) if array.dtype.itemsize * 8 > width else 0
         if low < 0 or high >= 1 << width:
             wrong = low if low < 0 else high
-            raise ValueError(f"codes: expected values in [0, {1 << width}), got {wrong}")
+            raise _arguments.wrong_value("codes", f"values in [0, {1 << width})", wrong)
     out = np.empty((array.size * width + 7) // 8, np.uint8)
     threads = threads_argument(num_threads)
     if width <= 8:
@@ -76,18 +73,15 @@ def unpack_bits(
     TypeError, ValueError
         Where ``buffer`` is not uint8 or not of that size, or ``width`` is out of range.
     """
-    width = _check_width(width)
-    count = operator.index(count)
-    if count < 0:
-        raise ValueError(f"count: expected an int >= 0, got {count}")
-    packed = np.asarray(buffer)
+    width = _arguments.integer("width", width, 1, MAX_WIDTH)
+    count = _arguments.integer("count", count, 0, MAX_INDEX)
+    packed = _arguments.array("buffer", buffer, "u", "uint8")
     if packed.dtype != np.uint8:
-        raise TypeError(f"buffer: expected uint8, got {packed.dtype}")
+        raise _arguments.wrong_kind("buffer", "uint8", packed.dtype)
     expected = (count * width + 7) // 8
     if packed.size != expected:
-        raise ValueError(
-            f"buffer: expected {expected} bytes for {count} codes of {width} bits, "
-            f"got {packed.size}"
+        raise _arguments.wrong_value(
+            "buffer", f"{expected} bytes for {count} codes of {width} bits", packed.size
         )
     flat = np.ascontiguousarray(packed).reshape(-1)
     threads = threads_argument(num_threads)
@@ -98,13 +92,3 @@ def unpack_bits(
     wide = np.empty(count, np.uint16)
     _core.unpack_bits(flat, width, wide, threads)
     return wide
-
-
-def _check_width(width: int) -> int:
-    try:
-        number = operator.index(width)
-    except TypeError:
-        raise TypeError(f"width: expected an int, got {type(width).__name__}") from None
-    if not 1 <= number <= MAX_WIDTH:
-        raise ValueError(f"width: expected an int in [1, {MAX_WIDTH}], got {number}")
-    return number

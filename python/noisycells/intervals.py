@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from . import _arguments
+
 __all__ = ["mean_and_interval", "student_t"]
 
 
@@ -26,7 +28,7 @@ def mean_and_interval(values: Sequence[float], confidence: float = 0.95) -> tupl
         If there are fewer than two values or ``confidence`` is out of range.
     """
     if len(values) < 2:
-        raise ValueError(f"values: expected at least two for an interval, got {len(values)}")
+        raise _arguments.wrong_value("values", "at least two for an interval", len(values))
     error = np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values)), student_t(confidence, len(values) - 1) * float(error)
 
@@ -49,10 +51,8 @@ def student_t(confidence: float, degrees: int) -> float:
     ValueError
         If an argument is out of range.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
-    if degrees < 1:
-        raise ValueError(f"degrees: expected at least 1, got {degrees}")
+    confidence = _arguments.number("confidence", confidence, above=0, below=1)
+    degrees = _arguments.count("degrees", degrees)
     low, high = 0.0, math.pi / 2
     while low < (middle := (low + high) / 2) < high:
         if _within(middle, degrees) < confidence:

@@ -1,7 +1,8 @@
 """Counter-based random numbers: pure functions of (seed, stream, index), no hidden state.
 
 Philox4x32-10 and Box-Muller as defined in :mod:`noisycells.reference`: the same numbers for
-any thread count, chunking and SIMD level; a longer array starts with the shorter one.
+any thread count, chunking and SIMD level; a longer array starts with the shorter one. What a seed
+may be, and where one can be left out, is the one rule of ``docs/randomness.md``.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arguments, _core
-from ._arguments import output as output_array
-from ._arguments import seed as check_seed
 from ._types import STREAM_VERSION
 from .runtime import threads_argument
 
 __all__ = [
     "STREAM_VERSION",
-    "check_seed",
     "content",
     "fold_in",
     "key",
-    "output_array",
     "philox4x32",
     "standard_normal",
     "stream",
     "unnamed",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def stream(*names: str) -> int:
@@ -42,7 +43,7 @@ def stream(*names: str) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     for name in names:
-        encoded = name.encode()
+        encoded = _arguments.text("names", name).encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return int.from_bytes(digest.digest(), "little")
 
@@ -76,6 +77,7 @@ def fold_in(seed: int, data: int) -> int:
 
     One Philox block of (data, key = seed); :func:`noisycells.reference.fold_in` defines it.
     """
+    seed, data = _arguments.seed("seed", seed), _arguments.seed("data", data)
     counter = [data & 0xFFFFFFFF, data >> 32, 0xFFFFFFFF, 0xFFFFFFFF]
     words = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
     return int(words[0]) | int(words[1]) << 32
@@ -110,13 +112,11 @@ def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[
 
 
 def _words(name: str, value: ArrayLike, size: int) -> NDArray[np.uint32]:
-    array = np.asarray(value)
+    array = _arguments.array(name, value, "iu", "integers in [0, 2**32)")
     if array.ndim == 0 or array.shape[-1] != size:
-        raise ValueError(f"{name}: expected shape (..., {size}), got {array.shape}")
-    if array.dtype.kind not in "iu" or (
-        array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32)
-    ):
-        raise ValueError(f"{name}: expected integers in [0, 2**32), got {array.dtype}")
+        raise _arguments.wrong_value(name, f"shape (..., {size})", array.shape)
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= 1 << 32):
+        raise _arguments.wrong_value(name, "integers in [0, 2**32)", array.dtype)
     return array.astype(np.uint32)
 
 
@@ -153,9 +153,9 @@ def standard_normal(
     sizes = (shape,) if isinstance(shape, (int, np.integer)) else shape
     shape = tuple(_arguments.integer("shape", n, 0) for n in sizes)
     first = _arguments.offset("offset", offset, math.prod(shape))
-    out = output_array(out, shape)
+    out = _arguments.output(out, shape)
     _core.standard_normal(
-        out.reshape(-1), check_seed("seed", seed), check_seed("stream", stream), first,
+        out.reshape(-1), _arguments.seed("seed", seed), _arguments.seed("stream", stream), first,
         threads_argument(num_threads),
     )  # fmt: skip
     return out

@@ -32,6 +32,9 @@ def available_simd_levels() -> list[str]:
 def set_simd_level(level: str) -> None:
     """Use ``level`` from now on; results do not change, speed does.
 
+    Calls that are running end at the level that they began with, and arrays that are packed for
+    another are packed anew for their next product.
+
     The environment variable ``NOISYCELLS_SIMD_LEVEL`` does the same at import.
 
     Raises
@@ -45,7 +48,7 @@ def set_simd_level(level: str) -> None:
 def _set_level(level: str, name: str) -> None:
     if not isinstance(level, str) or not _core.set_simd_level(level):
         expected = ", ".join(available_simd_levels())
-        raise ValueError(f"{name}: expected one of {expected}, got {level!r}")
+        raise _arguments.wrong_value(name, f"one of {expected}", repr(level))
 
 
 def threading_backend() -> str:

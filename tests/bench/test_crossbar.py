@@ -203,7 +203,7 @@ def test_peers_that_fail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, g = crossbar.conductances(8, 20)
     packed = Packed(g, crossbar.device(), crossbar.spec_of("int16", "output noise"), layer.scales)
     x = np.ones((2, 20), np.float32)
-    found, absent = peers.products(torch, x, packed.weights(), packed)
+    found, absent = peers.products(torch, x, packed.effective_weights(), packed)
     assert not found and absent.pop("CrossSim, ADC only") == "failed: no such parameter"
     assert len(absent) == 4 and set(absent.values()) == {"not installed"}
 

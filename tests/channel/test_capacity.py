@@ -79,7 +79,7 @@ def test_refuses_what_is_no_channel() -> None:
     for bad in ([[0.5, 0.4]], [[1.5, -0.5]], [[np.nan, 1.0]]):
         with pytest.raises(ValueError, match="transition: expected probabilities"):
             blahut_arimoto(bad)
-    with pytest.raises(ValueError, match="tolerance: expected a positive number, got 0"):
+    with pytest.raises(ValueError, match="tolerance: expected a finite number > 0, got 0"):
         blahut_arimoto(np.eye(2), 0)
     with pytest.raises(RuntimeError, match=r"bounds .* apart after 3 iterations"):
         blahut_arimoto([[1, 0], [0.3, 0.7]], 1e-9, max_iterations=3)
@@ -96,6 +96,14 @@ def test_codes_have_the_probabilities_between_their_thresholds() -> None:
     for row, m, s in zip(got, mean, std, strict=True):
         above = [1.0, *(tail((e - m) / s) for e in edges), 0.0]
         np.testing.assert_allclose(row, -np.diff(above), atol=3e-3)
+
+
+def test_input_grid_measures_spreads_as_fisher_and_rao() -> None:
+    """N(0, s^2) for s from 1 to e^50: sqrt(2) 50 long, of which a quarter is a step."""
+    x = np.linspace(0, 1, 100_001)
+    grid = input_grid(x, np.zeros_like(x), np.exp(50 * x))
+    assert len(grid) == int(4 * np.sqrt(2) * 50)
+    np.testing.assert_allclose(np.diff(grid), 1 / (len(grid) - 1), rtol=1e-3)
 
 
 def test_input_grid_follows_the_noise() -> None:

@@ -77,9 +77,9 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"write_bits": 17}, ValueError, r"write_bits: expected an int in \[1, 16\], got 17"),
     ({"read_bits": 2.5}, TypeError, r"read_bits: expected an int, got 2.5"),
     ({"read_bits": True}, TypeError, r"read_bits: expected an int, got True"),
-    ({"d2d_std": -1}, ValueError, r"d2d_std: expected a finite number >= 0, got -1"),
+    ({"d2d_std": -1}, ValueError, r"d2d_std: expected a number in \[0, 1e\+30\], got -1"),
     ({"d2d_std": "x"}, TypeError, r"d2d_std: expected a number, got 'x'"),
-    ({"d2d_std": np.inf}, ValueError, r"d2d_std: expected a finite number"),
+    ({"d2d_std": np.inf}, ValueError, r"d2d_std: expected a number in"),
     ({"d2d_std": [1, 2]}, TypeError, r"d2d_std: expected a number"),
     ({"stuck": 1.5}, ValueError, r"stuck: expected probabilities that sum to at most 1, got 1.5"),
     ({"stuck": (0.6, 0.6)}, ValueError, r"stuck: expected probabilities that sum"),
@@ -88,8 +88,16 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"branch": (0.0, 3.0)}, ValueError, r"branch: expected an interval within \[0.0, 2.0\]"),
     ({"branch": (1.0, 0.0)}, ValueError, r"branch: expected an interval"),
     ({"branch": 1.0}, TypeError, r"branch: expected a pair"),
-    ({"mean": [0, 1, 0], "branch": (0, 2)}, ValueError, r"branch: the mean is not strictly mono"),
-    ({"mean": [0, 1, 1], "branch": (0, 2)}, ValueError, r"branch: the mean is not strictly mono"),
+    (
+        {"mean": [0, 1, 0], "branch": (0, 2)},
+        ValueError,
+        r"branch: expected .* mean is strictly mono",
+    ),
+    (
+        {"mean": [0, 1, 1], "branch": (0, 2)},
+        ValueError,
+        r"branch: expected .* mean is strictly mono",
+    ),
     ({"name": 3}, TypeError, r"name: expected a string, got 3"),
     ({"synthetic": 1}, TypeError, r"synthetic: expected True or False, got 1"),
 ]
@@ -270,7 +278,7 @@ def test_equals_the_reference_bit_for_bit(configuration: dict[str, Any], literal
     names = {"read": "read_std", "d2d": "d2d_std"}
     channel = make(**{names.get(k, k): v for k, v in configuration.items()})
     must = "read_bits" in configuration or "stuck" in configuration
-    assert channel.literal == must
+    assert channel.collapses != must
     rng = RNG(1)
     x = rng.uniform(-1.2, 1.2, 501).astype(np.float32)
     cells = rng.integers(1, 7, 501).astype(np.int32)
@@ -278,7 +286,9 @@ def test_equals_the_reference_bit_for_bit(configuration: dict[str, Any], literal
     chip_key = nc.random.key(3, "channel chip") if "read" in configuration else read_key
     keys = reference.Keys(chip_key, read_key, 11)
     if must and not literal:
-        with pytest.raises(ValueError, match="collapse: True is not exact for this channel"):
+        with pytest.raises(
+            ValueError, match=r"collapse: expected False or None for a channel whose .*, got True"
+        ):
             channel.sample(x, 7, cells, collapse=True)
         return
     expected = reference.sample(x, cells, tables, keys, offset=5, literal=literal)
@@ -345,9 +355,9 @@ BAD_SAMPLE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": [0.0, np.nan]}, ValueError, r"x: expected values finite in float32, got NaN or inf"),
     ({"x": np.float32(np.inf)}, ValueError, r"x: expected values finite in float32"),
     ({"x": 1e300}, ValueError, r"x: expected values finite in float32"),
-    ({"x": ["a"]}, TypeError, r"x: expected real numbers, got dtype <U1"),
-    ({"x": [1j]}, TypeError, r"x: expected real numbers, got dtype complex128"),
-    ({"x": [True]}, TypeError, r"x: expected real numbers, got dtype bool"),
+    ({"x": ["a"]}, TypeError, r"x: expected real numbers, got <U1"),
+    ({"x": [1j]}, TypeError, r"x: expected real numbers, got complex128"),
+    ({"x": [True]}, TypeError, r"x: expected real numbers, got bool"),
     ({"seed": -1}, ValueError, r"seed: expected an int in \[0, 2\*\*64\), got -1"),
     ({"seed": 2**64}, ValueError, r"seed: expected an int in \[0, 2\*\*64\)"),
     ({"seed": None}, TypeError, r"seed: expected an int in \[0, 2\*\*64\), got None"),
@@ -357,8 +367,8 @@ BAD_SAMPLE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"offset": 2**46}, ValueError, r"offset: expected"),
     ({"cells": 0}, ValueError, r"cells: expected 1 to 65535, got 0 to 0"),
     ({"cells": 65536}, ValueError, r"cells: expected 1 to 65535"),
-    ({"cells": 1.5}, TypeError, r"cells: expected integers, got 1.5"),
-    ({"cells": True}, TypeError, r"cells: expected integers, got True"),
+    ({"cells": 1.5}, TypeError, r"cells: expected integers, got float64"),
+    ({"cells": True}, TypeError, r"cells: expected integers, got bool"),
     ({"cells": [1, 2, 3]}, ValueError, r"cells: expected a shape that fits .*, got \(3,\)"),
     ({"cells": [1, 0]}, ValueError, r"cells: expected 1 to 65535, got 0 to 1"),
     (
@@ -539,13 +549,13 @@ def test_json_round_trip_is_exact() -> None:
 
 def test_bad_text_forms_are_named() -> None:
     good = make().to_dict()
-    with pytest.raises(ValueError, match="text: expected a channel as JSON: Expecting value"):
+    with pytest.raises(ValueError, match="text: expected a channel as JSON, got Expecting value"):
         Channel.from_json("nonsense")
     with pytest.raises(ValueError, match="text: expected a JSON object, got list"):
         Channel.from_json("[]")
-    with pytest.raises(TypeError, match="data: expected the dict of a channel, got str"):
+    with pytest.raises(TypeError, match="data: expected the dict of a channel, got 'x'"):
         Channel.from_dict("x")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="keys of a channel; missing: std; unknown: sdt"):
+    with pytest.raises(ValueError, match="keys of a channel, got without 'std', with 'sdt'"):
         Channel.from_dict({"x": [0, 1], "mean": [0, 1], "sdt": 0.1})
     with pytest.raises(ValueError, match="goodness: expected that of a fitted channel"):
         Channel.from_dict({**good, "goodness": {"samples": 3}})

@@ -20,6 +20,7 @@ import noisycells as nc
 from noisycells import data
 from noisycells.cli import main
 from noisycells.cli.options import progress
+from noisycells.devices.comparison import describe
 
 WEIGHTS = {
     "fc.weight": np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32),
@@ -84,6 +85,73 @@ def test_devices() -> None:
     assert rows == nc.devices.table()
     for row in rows:
         assert f"{row['name']}: {row['summary']}" in text and row["license"] in text
+
+
+def test_devices_show(tmp_path: Path) -> None:
+    device = nc.devices.pcm_joshi2020()
+    row = json.loads(succeed("devices", "show", "pcm_joshi2020", "--json"))
+    assert row == json.loads(json.dumps(describe(device)))
+    assert [one["seconds"] for one in row["times"]] == [None, 1, 3600, 86_400]
+    hour = row["times"][2]
+    mean, std = device.moments([12.5], 3600)
+    want = {"target": 12.5, "mean": mean[0], "std": std[0]}
+    assert hour["errors"][2] == pytest.approx(want, rel=1e-9)
+    assert hour["left"] == pytest.approx(mean[0] / device.moments([12.5])[0][0], rel=1e-9)
+    assert hour["capacity"] == device.channel(3600).capacity()
+    grid = np.linspace(0, 25, 257)
+    spread = np.sqrt(np.mean(device.moments(grid, 3600)[1] ** 2)) / 25
+    assert hour["error"] == pytest.approx(100 * spread)
+    text = succeed("devices", "show", "pcm_joshi2020")
+    assert device.doi in text and "valid    0 to 25 uS, 0 to 86400 s" in text
+    assert f"{hour['error']:.2f} %" in text and "3600 s" in text
+    # a file, and times that were not measured
+    file = tmp_path / "mine.json"
+    file.write_text(device.to_json())
+    assert succeed("devices", "show", file) == text
+    year = json.loads(succeed("devices", "show", file, "--times", 3e7, "--extrapolate", "--json"))
+    assert [one["extrapolated"] for one in year["times"]] == [False, True]
+    assert "3e+07 s*" in succeed("devices", "show", file, "--times", 3e7, "--extrapolate")
+    assert "3e+07 s" not in succeed("devices", "show", file, "--times", 3e7)
+    cell = json.loads(succeed("devices", "show", "pcm_array", "--json"))
+    assert (cell["kind"], cell["times"]) == ("cell", [])
+    assert cell["capacity"] == nc.devices.pcm_array().capacity()
+    assert f"cell, {cell['capacity']:.2f} bits" in succeed("devices", "show", "pcm_array")
+
+
+def test_devices_compare(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(nc.devices.gaussian(0.5, g_max=20.0).to_json())
+    names = ("pcm_hermes", file, "pcm_array", "rram_milo2021")
+    rows = json.loads(succeed("devices", "compare", *names, "--json"))
+    assert [row["name"] for row in rows] == ["pcm_hermes", "gaussian", "pcm_array", "rram_milo2021"]
+    assert [len(row["times"]) for row in rows] == [4, 4, 0, 1]  # the last just programmed
+    text = succeed("devices", "compare", *names)
+    assert all(row["name"] in text for row in rows)
+    assert len(text.splitlines()) == 1 + 4 + 4 + 1 + 1 + 1
+
+
+@pytest.mark.parametrize("command", ["show", "compare"])
+def test_devices_plot(command: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "a.png"
+    succeed("devices", command, "pcm_hermes", "--plot", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run("devices", command, "pcm_hermes", "--plot", picture).exit_code == 2  # is there
+    succeed("devices", command, "pcm_hermes", "--plot", picture, "--force")
+
+
+def test_devices_errors() -> None:
+    for arguments, message in (
+        (("show", "pcm_herms"), "did you mean 'pcm_hermes'"),
+        (("show",), "Missing argument"),
+        (("compare",), "Missing argument"),
+        (("compare", "pcm_hermes", "none.json"), "none.json"),
+        (("show", "pcm_hermes", "--times", "-1"), "seconds: expected"),
+        (("compare", "pcm_array", "--plot", "x.png"), "expected at least one device"),
+        (("--json", "show", "pcm_hermes"), "--json: expected behind the command"),
+    ):
+        result = run("devices", *arguments)
+        assert result.exit_code == 2 and message in result.stderr, arguments
 
 
 def test_store_and_read(tmp_path: Path, model: Path, stored: Path) -> None:
@@ -293,7 +361,7 @@ def test_fit_of_a_cell_without_noise(tmp_path: Path) -> None:
     assert "capacity        any number\n" in succeed("fit", file)
 
 
-DEMO = ("demo", "--cells", "2,1", "--reads", 2, "--epochs", 1, "--scope", "tensor")
+DEMO = ("demo", "--cells", "2,1", "--repeats", 2, "--epochs", 1, "--scope", "tensor")
 
 
 @pytest.fixture(scope="module")
@@ -317,16 +385,20 @@ def test_demo(tmp_path: Path, images: Path) -> None:
     pytest.importorskip("matplotlib")
     first, second = tmp_path / "first", tmp_path / "second"
     options = ("--data", images, "--cache", tmp_path / "networks")
-    table = succeed(*DEMO, *options, "--out", first)
-    printed = succeed(*DEMO, *options, "--out", second, "--json")
+    table = succeed(*DEMO, *options, "-o", first)
+    printed = succeed(*DEMO, *options, "--output", second, "--json")
     assert "LeNet on few-digits" in table and "+ adaptive redundancy" not in table
     assert table.count("redundancy") == 2  # a heading for accuracy and one for cost
-    for name in ("strategies.json", "strategies.csv", "strategies.png"):
+    (stem,) = (file.stem for file in first.glob("*.csv"))
+    assert stem.startswith("strategies-few-digits") and stem.endswith("-LeNet-pcm_array")
+    for name in (f"{stem}.json", f"{stem}.csv", f"{stem}.png", "index.html"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     report = json.loads(printed)
-    assert report == json.loads((first / "strategies.json").read_text())
+    assert report == json.loads((first / f"{stem}.json").read_text())
     assert report["settings"]["scope"] == "tensor" and report["channel"]["name"] == "pcm_array"
-    for entry in report["entries"]:
+    entries = [e for e in report["tables"][0]["entries"] if e["row"] != "no noise"]
+    assert len(entries) == 2 * 5
+    for entry in entries:
         assert f"{entry['mean']:.2f} ±{entry['half_width']:.2f}" in table
 
 
@@ -346,7 +418,8 @@ def test_demo_on_the_embedded_digits_in_a_process_of_its_own(tmp_path: Path) -> 
     assert "LeNet on digits, 1347 training and 450 test images." in done.stdout
     assert "seed 3" in done.stdout and "rram_mlc_3bit" in done.stdout
     names = sorted(path.name for path in (tmp_path / "noisycells-demo").iterdir())
-    assert names == ["strategies.csv", "strategies.json", "strategies.png"]
+    stem = "strategies-digits-LeNet-rram_mlc_3bit"
+    assert names == ["index.html", "jobs", f"{stem}.csv", f"{stem}.json", f"{stem}.png"]
 
 
 def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +451,10 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         (["store", "MODEL"], r"Missing option '-o' / '--output'"),
         (["store", "absent.safetensors", "-o", "OUT"], r"'absent.safetensors' does not exist"),
         (["store", "MODEL", "-o", "OUT", "--cells", "x"], r"expected whole numbers .* got 'x'"),
-        (["store", "MODEL", "-o", "OUT", "--cells", "0"], r"cells: expected 1 to 65535, got 0"),
+        (
+            ["store", "MODEL", "-o", "OUT", "--cells", "0"],
+            r"cells: expected an int in \[1, 65535\], got 0",
+        ),
         (["store", "MODEL", "-o", "OUT", "--cells", "1,2,3"], r"cells: expected one number, or"),
         (["store", "MODEL", "-o", "OUT", "--write-bits", "x"], r"number of bits or auto, got 'x'"),
         (
@@ -409,7 +485,7 @@ def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:
         (["demo", "--data", "cifar"], r"data: expected 'digits', .* got 'cifar'"),
         (["demo", "--data", "."], r"expected a file train-images-idx3-ubyte"),
         (["demo", "--device", "flash"], r"'--device': .*pcm_array.* got 'flash'"),
-        (["demo", "--reads", "1"], r"'--reads': 1 is not in the range x>=2"),
+        (["demo", "--repeats", "1"], r"'--repeats': 1 is not in the range 2<=x<="),
         (["demo", "--cells", "3,0"], r"cells: expected numbers of at least 1, got \(3, 0\)"),
         (["demo", "--seed", "-1"], r"seed: expected an int in .* got -1"),
         (["demo", "--scope", "layer"], r"'layer' is not one of 'model', 'tensor'"),

@@ -184,13 +184,13 @@ def test_public_functions_take_any_layout() -> None:
         (lambda: nc.pack_bits([1, -1], 2), ValueError, r"codes: .* \[0, 4\), got -1"),
         (lambda: nc.pack_bits([1], 0), ValueError, r"width: expected an int in \[1, 16\], got 0"),
         (lambda: nc.pack_bits([1], 17), ValueError, r"width: .* got 17"),
-        (lambda: nc.pack_bits([1], 2.0), TypeError, r"width: expected an int, got float"),
+        (lambda: nc.pack_bits([1], 2.0), TypeError, r"width: expected an int, got 2.0"),
         (lambda: nc.pack_bits([1], 2, num_threads=0), ValueError, r"num_threads: .* got 0"),
         (lambda: nc.unpack_bits(zeros(1), 17, 0), ValueError, r"width: .* got 17"),
         (
             lambda: nc.unpack_bits(zeros(1), 2, -1),
             ValueError,
-            r"count: expected an int >= 0, got -1",
+            r"count: expected an int in \[0, 70368744177664\], got -1",
         ),
         (
             lambda: nc.unpack_bits(zeros(1), 2, 5),

@@ -169,7 +169,7 @@ def test_targets(kind: str) -> None:
     np.testing.assert_allclose(g[0], 2 + 10 * np.maximum(relative, 0), rtol=1e-6)
     np.testing.assert_allclose(g[1], 2 + 10 * np.maximum(-relative, 0), rtol=1e-6)
     ideal = nc.Crossbar(w, nc.devices.ideal(g_min=2.0), spec).program(1)
-    np.testing.assert_allclose(ideal.weights(), w, atol=1e-6)
+    np.testing.assert_allclose(ideal.effective_weights(), w, atol=1e-6)
     np.testing.assert_allclose(ideal.matmul(inputs(4, 9), 1), inputs(4, 9) @ w.T, atol=1e-5)
 
 
@@ -195,8 +195,8 @@ def test_weight_slices(bits: tuple[int, ...]) -> None:
         np.testing.assert_allclose(part, np.sign(w) * digit / (2**b - 1), atol=1e-6)
     ideal = nc.Crossbar(w, nc.devices.ideal(), spec).program(1)
     rounded = np.sign(w) * code / top * np.abs(w).max()
-    np.testing.assert_allclose(ideal.weights(), rounded, atol=1e-6)
-    assert np.abs(ideal.weights() - w).max() <= 0.5001 * np.abs(w).max() / top
+    np.testing.assert_allclose(ideal.effective_weights(), rounded, atol=1e-6)
+    assert np.abs(ideal.effective_weights() - w).max() <= 0.5001 * np.abs(w).max() / top
 
 
 def test_reset_is_for_zero_weights_only() -> None:
@@ -221,7 +221,9 @@ def test_unprogrammed_says_so_and_warns_once() -> None:
         y = xb.matmul(inputs(), 1)
     np.testing.assert_allclose(y, inputs() @ weights().T, atol=1e-5)
     xb.matmul(inputs(), 1)  # would fail: warnings are errors here
-    with pytest.raises(RuntimeError, match=r"at: expected a programmed array; call program\(seed"):
+    with pytest.raises(
+        RuntimeError, match=r"at: expected a programmed array, got .*; call program\(seed"
+    ):
         xb.at(10.0)
     xb.program(3)
     assert repr(xb) == "<Crossbar 'fc1' 20 x 70 on pcm_joshi2020, programmed with seed 3>"
@@ -431,6 +433,38 @@ def test_read_outs_fit_the_adc(adc_per: str, adc_range: str) -> None:
     gain = compensation.gain((first, second), now, spec)
     assert gain is not None
     np.testing.assert_allclose(gain, 2, rtol=0.02)
+
+
+def test_the_reference_read_outs_have_noise_of_their_own() -> None:
+    """Of one seed, the noise of both would count as signal, and the gain come out as 1.67."""
+    w = np.random.default_rng(0).uniform(-1, 1, (64, 64)).astype(np.float32)
+    spec = replace(IDEAL, drift_compensation="global", read_noise="weight")
+    xb = nc.Crossbar(w, nc.devices.gaussian(0.0, read_std=8.0), spec).program(1).at(100)
+    gain = xb.packed.gain
+    assert gain is not None
+    # A standard error of 0.009: 64 x 128 read-outs whose noise is as large as the signal.
+    np.testing.assert_allclose(gain, 1, atol=0.06)
+
+
+def test_gain_of_columns_by_hand() -> None:
+    """Two outputs, two read-outs; the share that is left of both is 8/14."""
+    first, second = np.array([[2.0, 1], [2, 3]]), np.array([[2.0, 3], [2, 1]])
+    gain = compensation.gain(
+        (first, second), np.ones((2, 2)), replace(IDEAL, drift_compensation="column")
+    )
+    noise = 2 / 49 / 2, (8 + 34 / 49) / 2
+    expected = [(8 + noise[0]) / (4 + 4 / 7 * noise[0]), (6 + noise[1]) / (4 + 4 / 7 * noise[1])]
+    np.testing.assert_allclose(gain, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["global", "column"])
+@pytest.mark.parametrize("sign", [0.0, -1.0])
+def test_without_signal_nothing_is_compensated(kind: str, sign: float) -> None:
+    """Read-outs of the fresh array that are 0, or that contradict each other."""
+    first = np.array([[2.0, 1], [2, 3]])
+    spec = replace(IDEAL, drift_compensation=kind)
+    gain = compensation.gain((first, sign * first), 2 * first, spec)
+    np.testing.assert_array_equal(gain, np.ones(2))  # type: ignore[arg-type]
 
 
 def test_compensation_needs_calibrated_ranges() -> None:
@@ -684,11 +718,13 @@ def test_bad_device_spec_name() -> None:
         TypeError, match=f"device: expected a Device, got the channel {cell.name!r}"
     ):
         nc.Crossbar(weights(), cell)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="device: expected a Device, got str"):
-        nc.Crossbar(weights(), "pcm")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="spec: expected a CrossbarSpec, got dict"):
+    with pytest.raises(ValueError, match=r"device: expected a file .*, got 'pcm'"):
+        nc.Crossbar(weights(), "pcm")
+    with pytest.raises(TypeError, match="device: expected a Device or the name of one, got 3"):
+        nc.Crossbar(weights(), 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"spec: expected a CrossbarSpec, got {'rows': 3}"):
         nc.Crossbar(weights(), PCM, {"rows": 3})  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="name: expected a str, got int"):
+    with pytest.raises(TypeError, match="name: expected a string, got 3"):
         nc.Crossbar(weights(), PCM, None, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="zero_weights: expected 'programmed' for 'pcm_joshi2020'"):
         nc.Crossbar(weights(), PCM, nc.CrossbarSpec(zero_weights="reset"))
@@ -747,10 +783,10 @@ def test_bad_arguments() -> None:
     for batch, error in ((0, ValueError), (-3, ValueError), (2.0, TypeError)):
         with pytest.raises(error, match=r"^batch: expected"):
             xb.counters(batch)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^picojoules: expected names out of .*got \['adc'\]"):
+    with pytest.raises(ValueError, match=r"^picojoules: expected names of counters .*got 'adc'"):
         xb.energy(1, {"adc": 1.0})
     for value in (-1.0, math.inf):
-        with pytest.raises(ValueError, match=r"^picojoules: expected finite numbers"):
+        with pytest.raises(ValueError, match=r"^picojoules of 'reads': expected a finite"):
             xb.energy(1, {"reads": value})
     with pytest.raises(ValueError, match=r"^num_threads: expected"):
         xb.matmul(inputs(), 1, num_threads=0)

@@ -132,7 +132,7 @@ def test_programming_moments() -> None:
         has_moments(minus, *zero)
         if r >= 0.5:
             has_moments(plus, 25 * r, std**2)
-            pair = xb.weights()[row]
+            pair = xb.effective_weights()[row]
             has_moments(pair, r - zero[0] / 25, (std**2 + zero[1]) / 25**2)
         uncorrelated(plus, minus)
         uncorrelated(plus[1:], plus[:-1])
@@ -146,11 +146,13 @@ def test_devices_in_parallel_and_slices() -> None:
     unit = 2 * 0.4**2 / 20**2
     for devices in (1, 3):
         spec = replace(IDEAL, devices_per_polarity=devices)
-        has_moments(nc.Crossbar(w, device, spec).program(1).weights()[0, 1:], 0.5, unit / devices)
+        has_moments(
+            nc.Crossbar(w, device, spec).program(1).effective_weights()[0, 1:], 0.5, unit / devices
+        )
     sliced = nc.Crossbar(w, device, replace(IDEAL, weight_slice_bits=(2, 4))).program(1)
     factors = (3 * 16 / 63, 15 / 63)
     level = round(0.5 * 63) / 63
-    has_moments(sliced.weights()[0, 1:], level, unit * sum(f**2 for f in factors))
+    has_moments(sliced.effective_weights()[0, 1:], level, unit * sum(f**2 for f in factors))
 
 
 def test_reset_and_stuck_devices() -> None:

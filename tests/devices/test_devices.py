@@ -57,7 +57,7 @@ def test_names_and_get() -> None:
         assert getattr(devices, name)() == device
         assert name in devices.__all__
     assert devices.get("pcm_hermes", devices=1) == devices.pcm_hermes(devices=1)
-    with pytest.raises(ValueError, match=r"name: expected one of pcm_array, .*, got 'pcm'"):
+    with pytest.raises(ValueError, match=r"name: expected one of 'pcm_array', .*, got 'pcm'"):
         devices.get("pcm")
 
 
@@ -109,7 +109,7 @@ def test_pcm_array() -> None:
     branch = 1 + 1.95 * (np.array(channel.branch) + 1) / 2
     assert branch == pytest.approx([2.20, 2.95])
     assert channel.range == (-0.254253, 0.902956)
-    assert not channel.synthetic and not channel.literal
+    assert not channel.synthetic and channel.collapses
 
 
 def test_synthetic_pcm() -> None:

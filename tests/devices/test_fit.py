@@ -57,7 +57,9 @@ def test_a_known_device_is_recovered() -> None:
     assert (learnt.name, learnt.source) == ("ours", "bench 3")
     assert (learnt.g_min, learnt.g_max) == learnt.conductance_range == (0.0, 30.0)
     assert learnt.time_range == (0.0, 0.0) and not learnt.synthetic
-    with pytest.raises(ValueError, match="seconds: ours was measured from 0 to 0 s"):
+    with pytest.raises(
+        ValueError, match="seconds: expected 0 to 0 s after programming, when ours was measured"
+    ):
         learnt.aging(1.0)
     assert learnt.aging(1.0, extrapolate=True) is None
     assert devices.from_dict(json.loads(json.dumps(learnt.to_dict()))) == learnt
@@ -118,7 +120,7 @@ def test_bad_measurements_of_devices_are_named() -> None:
             {"seconds": np.arange(len(seconds))},
             "seconds: expected at least 10 measurements at each time",
         ),
-        ({"neighbors": 1}, "at 0 s: neighbors: expected 2 to"),
+        ({"neighbors": 1}, "at 0 s: neighbors: expected an int in"),
     ):
         arguments = {"target": target, "measured": measured, "seconds": seconds, **change}
         with pytest.raises(ValueError, match=message):
@@ -192,8 +194,8 @@ def test_a_device_is_a_cell_at_some_time(tmp_path: Path, table: Path) -> None:
         run("store", model, "-o", stored, "--force", "--device", name)
         assert nc.load(stored)["fc.weight"].codec.channel == channel
     for name, message in (
-        ("pcm_joshi2020@1e9", "measured from 0 to 86400 s"),
-        ("pcm_joshi2020@soon", "could not convert string to float"),
+        ("pcm_joshi2020@1e9", "expected 0 to 86400 s after programming, when pcm_joshi2020"),
+        ("pcm_joshi2020@soon", "expected NAME@SECONDS"),
         ("pcm_array@10", "a cell without times"),
     ):
         result = CliRunner().invoke(

@@ -640,7 +640,7 @@ def test_times_that_were_not_measured(name: str) -> None:
     programmed = device.program(target, 1)
     outside = [last * 1.001 + 1, YEAR] + ([first / 2] if first else [])
     for seconds in outside:
-        message = rf"seconds: {name} was measured from .* extrapolate=True"
+        message = rf"seconds: expected .*, when {name} was measured, got .* extrapolate=True"
         for ask in (
             lambda t: device.aging(t),
             lambda t: device.at(programmed, target, t, 1),
@@ -712,13 +712,17 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: devices.ideal().at([math.inf], [1.0], 0, 1), ValueError, "programmed: .* finite"),
     (lambda: devices.ideal().read([math.inf], 1), ValueError, "conductance: .* finite"),
     (lambda: devices.ideal().read([1.0], 1, offset=-1), ValueError, "offset: expected"),
-    (lambda: devices.gaussian(-1.0), ValueError, "std: expected a value >= 0"),
+    (lambda: devices.gaussian(-1.0), ValueError, "std: expected a finite number >= 0"),
     (lambda: devices.gaussian(math.nan), ValueError, "std: expected finite numbers"),
     (lambda: devices.gaussian(object()), TypeError, "std: expected numbers"),
     (lambda: devices.gaussian(1.0, stuck=(0.7, 0.6)), ValueError, "stuck: expected prob"),
     (lambda: devices.gaussian(1.0, stuck=(0.1, 0.1, 0.1)), ValueError, "stuck: expected a prob"),
     (lambda: devices.gaussian(1.0, reset=(1.0,)), ValueError, "reset: expected a pair"),
-    (lambda: devices.gaussian(1.0, reset=(1.0, -1.0)), ValueError, "reset: expected values >= 0"),
+    (
+        lambda: devices.gaussian(1.0, reset=(1.0, -1.0)),
+        ValueError,
+        "reset: expected a finite number >= 0",
+    ),
     (lambda: devices.gaussian(1.0, g_min=5.0, g_max=5.0), ValueError, "g_min, g_max: expected 0"),
     (lambda: devices.pcm_hermes(devices=3), ValueError, "devices: expected 1 or 2, got 3"),
     (lambda: devices.rram_cmo(acceptance=1.0), ValueError, "acceptance: expected 0.2 or 2"),
@@ -740,9 +744,9 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: devices.from_dict({"device": "ideal", "arguments": {"g": 1}}),
         ValueError,
-        "arguments: not those of ideal: .*'g'",
+        "arguments: expected those of ideal, got .*'g'",
     ),
-    (lambda: devices.from_dict([]), TypeError, "data: expected the dict of a device, got list"),
+    (lambda: devices.from_dict([]), TypeError, "data: expected the dict of a device, got .."),
     (lambda: devices.from_json("{"), ValueError, "text: expected a cell or a device as JSON"),
     (lambda: devices.from_json("[]"), ValueError, "text: expected a JSON object, got list"),
 ]

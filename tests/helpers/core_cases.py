@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import noisycells as nc
 from noisycells import _core, reference
 
 RNG = np.random.default_rng
@@ -18,6 +21,8 @@ THREADS = (1, 2, 7)
 # Random indices run to 2**46; the counter's high word changes at 2**34 and its upper bits are
 # in use from there on.
 OFFSETS = (0, 1, 2, 3, 5, 130, 2**34 - 7, 2**34 + 2, 2**45 - 514, 2**45 + 1)
+
+KEYS = reference.Keys(11, 2**64 - 22, 33 << 40)
 
 F32 = NDArray[np.float32]
 
@@ -53,6 +58,31 @@ class Guarded:
     def check(self) -> None:
         around = np.delete(self._memory, np.s_[self._start : self._start + self._size])
         assert (around == 0xA5).all(), "written outside the output"
+
+
+def guarded(shape: tuple[int, ...], dtype: type) -> tuple[Guarded, NDArray[Any]]:
+    memory = Guarded(int(np.prod(shape)), dtype)
+    return memory, memory.array.reshape(shape)
+
+
+def F(shape: Any) -> F32:
+    return np.zeros(shape, np.float32)
+
+
+def frozen(*shape: int, dtype: type = np.float32) -> NDArray[Any]:
+    array = np.zeros(shape, dtype)
+    array.flags.writeable = False
+    return array
+
+
+@contextmanager
+def at_level(level: str) -> Iterator[None]:
+    before = nc.simd_level()
+    nc.set_simd_level(level)
+    try:
+        yield
+    finally:
+        nc.set_simd_level(before)
 
 
 # --------------------------------------------------------------------------- channels

@@ -117,7 +117,7 @@ def test_golden_files_of_this_version_are_written_the_same(path: Path, tmp_path:
         {"write_bits": (3, 6)},
         {"sign_protection": False, "adaptive_mapping": False},
         {"ranges": 5, "mean_cells": 2.5, "scope": "model", "write_bits": "auto"},
-        {"inverse": Channel(PCM.x, PCM.mean + 0.01, PCM.std), "thresholds": 0.5, "literal": True},
+        {"inverse": Channel(PCM.x, PCM.mean + 0.01, PCM.std), "thresholds": 0.5, "collapse": False},
     ],
     ids=str,
 )

@@ -63,7 +63,7 @@ def test_listing_devices_is_light() -> None:
 
 # Data flows one way; a room may import itself and what stands before it.
 ROOMS = [
-    {"_float32", "_types", "_arguments", "_core", "runtime"},
+    {"_float32", "_types", "_analog", "_arguments", "_core", "runtime"},
     {"reference"},
     {"random", "bits"},
     {"channel"},
@@ -97,17 +97,28 @@ def imports_of(path: Path, name: str) -> set[str]:
     return {m.split(".")[1] for m in found if m.startswith("noisycells.")}
 
 
-def test_rooms_only_import_lower_rooms() -> None:
-    rank = {module: i for i, room in enumerate(ROOMS) for module in room}
+def imports_of_modules() -> Iterator[tuple[str, str, set[str]]]:
+    """(name, room, rooms it imports) of each module but the package itself."""
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts == ("__init__",):
-            continue
-        own = parts[0]
+        if parts != ("__init__",):
+            name = ".".join(("noisycells", *(p for p in parts if p != "__init__")))
+            yield name, parts[0], imports_of(path, name)
+
+
+def test_rooms_only_import_lower_rooms() -> None:
+    rank = {module: i for i, room in enumerate(ROOMS) for module in room}
+    for name, own, imported in imports_of_modules():
         assert own in rank, f"{own}: a module of no room; name its room in ROOMS"
-        name = ".".join(("noisycells", *(p for p in parts if p != "__init__")))
-        for other in imports_of(path, name) & rank.keys():
+        for other in imported & rank.keys():
             assert rank[other] <= rank[own], f"{name} imports {other}, of a higher room"
+
+
+def test_only_tests_import_the_reference() -> None:
+    """It specifies; what the package computes with stands below it."""
+    found = [n for n, room, used in imports_of_modules() if "reference" in used - {room}]
+    assert found == []
+    assert "reference" not in imports_of(PACKAGE / "__init__.py", "noisycells")
 
 
 # --------------------------------------------------------------------------- names
@@ -173,7 +184,8 @@ def test_types(tmp_path: Path) -> None:
 
 # --------------------------------------------------------------------------- stubs of the core
 
-Parameters = list[tuple[str, str | None]]  # names, and defaults as text
+# Names, and defaults as text; "*" stands before those that are keywords only.
+Parameters = list[tuple[str, str | None]]
 
 
 def stub() -> ast.Module:
@@ -181,12 +193,19 @@ def stub() -> ast.Module:
 
 
 def stub_parameters(f: ast.FunctionDef) -> Parameters:
-    assert not (f.args.posonlyargs or f.args.kwonlyargs or f.args.vararg or f.args.kwarg)
+    assert not (f.args.posonlyargs or f.args.vararg or f.args.kwarg)
+
+    def text(default: ast.expr | None) -> str | None:
+        return None if default is None else ast.unparse(default)
+
     names = [a.arg for a in f.args.args if a.arg != "self"]
-    defaults = [None] * (len(names) - len(f.args.defaults)) + [
-        ast.unparse(d) for d in f.args.defaults
-    ]
-    return list(zip(names, defaults, strict=True))
+    required: list[str | None] = [None] * (len(names) - len(f.args.defaults))
+    found = list(zip(names, required + [text(d) for d in f.args.defaults], strict=True))
+    if f.args.kwonlyargs:
+        found.append(("*", None))
+        keywords = zip(f.args.kwonlyargs, f.args.kw_defaults, strict=True)
+        found += [(a.arg, text(d)) for a, d in keywords]
+    return found
 
 
 def bound_signatures(function: Any, name: str) -> list[Parameters]:
@@ -225,11 +244,16 @@ def test_stub_signatures(name: str) -> None:
     assert all(b in written for b in bound) and all(w in bound for w in written)
 
 
-@pytest.mark.parametrize("name", ["ChannelTables", "CodecTables"])
+def stub_classes() -> dict[str, ast.ClassDef]:
+    return {n.name: n for n in stub().body if isinstance(n, ast.ClassDef)}
+
+
+@pytest.mark.parametrize("name", sorted(stub_classes()))
 def test_stub_classes(name: str) -> None:
-    node = next(n for n in stub().body if isinstance(n, ast.ClassDef) and n.name == name)
+    node, bound = stub_classes()[name], getattr(_core, name)
     members = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
-    actual = {n for n in vars(getattr(_core, name)) if not n.startswith("_")} | {"__init__"}
+    actual = {n for n in vars(bound) if not n.startswith("_")} | {"__init__"}
     assert members == actual
-    written = stub_definitions(node.body)["__init__"]
-    assert bound_signatures(getattr(_core, name).__init__, "__init__") == written
+    for member, written in stub_definitions(node.body).items():
+        if not isinstance(getattr(bound, member), property):
+            assert bound_signatures(getattr(bound, member), member) == written

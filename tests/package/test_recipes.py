@@ -74,9 +74,9 @@ def test_a_codec_strategy() -> None:
 def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
-    from noisycells.studies import engine
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import Source
+    from noisycells.studies.engine import study as engine
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import Source
 
     (code,) = recipe("A study")
     (tmp_path / "toy_study.py").write_text(code, encoding="utf-8")
@@ -88,7 +88,7 @@ def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         report = engine.run_study(study, settings, tmp_path / "out", Cache(tmp_path / "cache"))
         means = [entry["mean"] for entry in report["tables"][0]["entries"]]
         assert means == pytest.approx([0.2, 0.1, 0.05], rel=0.05)
-        file = engine.write(report, tmp_path / "out")
+        file = engine.write(study, report, tmp_path / "out")
         assert {file.with_suffix(s).exists() for s in (".json", ".csv", ".png")} == {True}
     finally:
         sys.modules.pop("toy_study", None)

@@ -371,6 +371,7 @@ def test_noiseless_round_trip(
     top = float(dtype(data.draw(st.sampled_from([1e-3, 1.0, 1e4]))))
     elements = st.floats(-top, top, width=8 * np.dtype(dtype).itemsize)
     w = data.draw(hnp.arrays(dtype, shapes, elements=elements))
+    w = np.where(np.abs(w) < 1e-29, 0, w).astype(dtype)  # all smaller ones together are refused
     mask: Any = masking
     kept = np.ones(w.shape, bool)
     if masking == "random":
@@ -421,7 +422,7 @@ def test_write_bits_round_to_the_nearest_level() -> None:
         np.array(2.0),
         np.array([]),
         np.zeros((0, 3)),
-        np.array([1e-45, -1e-45], np.float32),
+        np.array([2e-30, -2e-30], np.float32),
         np.array([1e38, -1e38]),
         np.array([3.0, 3.0 + 2e-7], np.float32),
     ],
@@ -525,7 +526,7 @@ def test_redundancy_is_a_pair() -> None:
     "chosen",
     [
         {},
-        {"sign_protection": False, "adaptive_mapping": False, "cells": 3, "literal": True},
+        {"sign_protection": False, "adaptive_mapping": False, "cells": 3, "collapse": False},
         {"thresholds": (0.01, 0.1), "cells": (1, 2, 30), "write_bits": (3, 4, 5)},
         {"ranges": 4, "mean_cells": 1.25, "scope": "model", "write_bits": "auto"},
         {"inverse": STAND_IN, "thresholds": 0.05, "write_bits": 2},
@@ -548,16 +549,21 @@ DAC = Channel(PCM.x, PCM.mean, PCM.std, write_bits=4)
 @pytest.mark.parametrize(
     ("error", "message", "chosen"),
     [
-        (TypeError, "channel: expected a Channel, got str", {"channel": "pcm"}),
-        (TypeError, "inverse: expected a Channel, got dict", {"inverse": {}}),
-        (TypeError, "sign_protection: expected a bool, got 1", {"sign_protection": 1}),
-        (TypeError, "adaptive_mapping: expected a bool, got None", {"adaptive_mapping": None}),
-        (ValueError, "scope: expected 'tensor' or 'model', got 'layer'", {"scope": "layer"}),
-        (TypeError, "literal: expected a bool, got 'no'", {"literal": "no"}),
+        (ValueError, "channel: expected a file that ends in .json, or one of", {"channel": "pcm"}),
+        (TypeError, "channel: expected a Channel, a Device or the name", {"channel": PCM.mean}),
+        (TypeError, "inverse: expected a Channel, a Device or the name", {"inverse": {}}),
+        (TypeError, "sign_protection: expected True or False, got 1", {"sign_protection": 1}),
+        (
+            TypeError,
+            "adaptive_mapping: expected True or False, got None",
+            {"adaptive_mapping": None},
+        ),
+        (ValueError, "scope: expected one of 'tensor', 'model', got 'layer'", {"scope": "layer"}),
+        (TypeError, "collapse: expected True or False, got 'no'", {"collapse": "no"}),
         (
             ValueError,
-            "literal: expected True or None for a channel",
-            {"channel": ADC, "literal": False},
+            "collapse: expected False or None for a channel",
+            {"channel": ADC, "collapse": True},
         ),
         (ValueError, "thresholds: expected 'auto' or numbers, got 'best'", {"thresholds": "best"}),
         (ValueError, "thresholds: expected 1 to 7 positive finite", {"thresholds": 0.0}),
@@ -571,18 +577,18 @@ DAC = Channel(PCM.x, PCM.mean, PCM.std, write_bits=4)
             "thresholds: expected 'auto' without",
             {"thresholds": 1.0, "adaptive_mapping": False},
         ),
-        (ValueError, "ranges: expected 2 to 8, got 1", {"ranges": 1}),
-        (ValueError, "ranges: expected 2 to 8, got 9", {"ranges": 9}),
-        (TypeError, "ranges: expected an integer, got 2.5", {"ranges": 2.5}),
+        (ValueError, "ranges: expected an int in [2, 8], got 1", {"ranges": 1}),
+        (ValueError, "ranges: expected an int in [2, 8], got 9", {"ranges": 9}),
+        (TypeError, "ranges: expected an int, got 2.5", {"ranges": 2.5}),
         (
             ValueError,
             "ranges: expected 2 for 1 thresholds, got 3",
             {"ranges": 3, "thresholds": 0.1},
         ),
-        (ValueError, "cells: expected 1 to 65535, got 0", {"cells": 0}),
-        (ValueError, "cells: expected 1 to 65535, got 65536", {"cells": (1, 65536)}),
-        (TypeError, "cells: expected an integer, got 1.5", {"cells": 1.5}),
-        (TypeError, "cells: expected an integer, got 'many'", {"cells": "many"}),
+        (ValueError, "cells: expected an int in [1, 65535], got 0", {"cells": 0}),
+        (ValueError, "cells: expected an int in [1, 65535], got 65536", {"cells": (1, 65536)}),
+        (TypeError, "cells: expected an int, got 1.5", {"cells": 1.5}),
+        (TypeError, "cells: expected an int, got 'many'", {"cells": "many"}),
         (
             ValueError,
             "cells: expected one number, or one for each of 2 ranges, got 3",
@@ -593,16 +599,24 @@ DAC = Channel(PCM.x, PCM.mean, PCM.std, write_bits=4)
             "cells: expected one number, or one for each of 1",
             {"cells": (1, 2), "adaptive_mapping": False},
         ),
-        (ValueError, "mean_cells: expected 1 to 65535, got 0.5", {"mean_cells": 0.5}),
-        (ValueError, "mean_cells: expected 1 to 65535, got nan", {"mean_cells": math.nan}),
+        (ValueError, "mean_cells: expected a number in [1, 65535], got 0.5", {"mean_cells": 0.5}),
+        (
+            ValueError,
+            "mean_cells: expected a number in [1, 65535], got nan",
+            {"mean_cells": math.nan},
+        ),
         (
             ValueError,
             "mean_cells: expected cells not to be given as well",
             {"mean_cells": 2, "cells": 2},
         ),
         (ValueError, "write_bits: expected a number, 'auto' or None", {"write_bits": "few"}),
-        (ValueError, "write_bits: expected 1 to 16, got 17", {"write_bits": 17}),
-        (ValueError, "write_bits: expected 1 to 4, got 5", {"channel": DAC, "write_bits": 5}),
+        (ValueError, "write_bits: expected an int in [1, 16], got 17", {"write_bits": 17}),
+        (
+            ValueError,
+            "write_bits: expected an int in [1, 4], got 5",
+            {"channel": DAC, "write_bits": 5},
+        ),
         (ValueError, "write_bits: expected one number, or one for each", {"write_bits": (3, 4, 5)}),
     ],
 )
@@ -686,10 +700,10 @@ def test_weight_errors(error: type[Exception], message: str, arguments: dict[str
         (TypeError, "name: expected none with a mapping", {"name": "w"}),
         (TypeError, "mask: expected a mapping of names", {"mask": np.ones((2, 3), bool)}),
         (TypeError, "sensitivity: expected a mapping of names", {"sensitivity": 1.0}),
-        (ValueError, "mask: expected names of weights, got ['c']", {"mask": {"c": W > 0}}),
+        (ValueError, "mask: expected names of weights (a, b), got 'c'", {"mask": {"c": W > 0}}),
         (
             ValueError,
-            "sensitivity: expected names of weights, got ['c']",
+            "sensitivity: expected names of weights (a, b), got 'c'",
             {"sensitivity": {"c": 1.0}},
         ),
         (ValueError, "mask 'b': expected the weights' shape", {"mask": {"b": np.ones(5, bool)}}),
@@ -700,7 +714,7 @@ def test_weight_errors(error: type[Exception], message: str, arguments: dict[str
         ),
         (
             ValueError,
-            "overrides: expected patterns that match a tensor, got ['c*']",
+            "overrides: expected patterns that match a tensor (a, b), got 'c*'",
             {"overrides": {"c*": Codec(PCM)}},
         ),
         (

@@ -87,7 +87,9 @@ def test_index_at_another_rate() -> None:
     assert coded.index_cells == math.ceil(99 / 1.88) == 53
     assert coded.total_cells == 73 and coded.index_bits == 99
     for rate in (0, -1.0, math.inf, math.nan):
-        with pytest.raises(ValueError, match=re.escape("bits_per_cell: expected a positive")):
+        with pytest.raises(
+            ValueError, match=re.escape("bits_per_cell: expected a finite number > 0")
+        ):
             cost.at_index_rate(rate)
 
 

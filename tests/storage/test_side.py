@@ -168,6 +168,24 @@ def test_misread_side_bits(sign: bool, thresholds: list[float], masked: bool) ->
     assert abs(changed.sum() - expected) < LIMIT * math.sqrt(variance)
 
 
+def test_side_cells_of_a_weight_draw_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[int, list[range]] = {}
+    sample = Channel.sample
+
+    def spy(self: Channel, x: Any, *arguments: Any, **options: Any) -> Any:
+        first, stream = options.get("offset", 0), options["stream"]
+        drawn.setdefault(stream, []).append(range(first, first + np.size(x)))
+        return sample(self, x, *arguments, **options)
+
+    monkeypatch.setattr(Channel, "sample", spy)
+    weights = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+    stored = Codec(PCM, ranges=8).encode(weights)  # sign and range take two cells
+    stored.read(1, side_errors=True)
+    (pieces,) = drawn.values()
+    numbers = np.concatenate(pieces)
+    assert len(numbers) == len(np.unique(numbers)) == 2 * weights.size
+
+
 def test_side_bits_belong_to_the_chip() -> None:
     """With read noise the programmed part of a side cell stays; another name has another."""
     channel = Channel(PCM.x, PCM.mean, 2 * PCM.std, 1e-4)

@@ -56,7 +56,7 @@ def assert_standard(z: NDArray[np.float64]) -> None:
 # ----------------------------------------------------------------- the noise
 
 
-@pytest.mark.parametrize("literal", [None, True])
+@pytest.mark.parametrize("collapse", [None, False])
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -71,12 +71,12 @@ def assert_standard(z: NDArray[np.float64]) -> None:
 )
 @pytest.mark.parametrize("d2d_std", [0.0, 0.07])
 def test_bias_and_variance_of_each_range(
-    chosen: dict[str, Any], d2d_std: float, literal: bool | None
+    chosen: dict[str, Any], d2d_std: float, collapse: bool | None
 ) -> None:
     """Unbiased with variance (sigma(f(u))^2 / cells + d2d^2) / alpha^2."""
     channel = Channel(PCM.x, PCM.mean, PCM.std, d2d_std=d2d_std)
     w = heavy_tailed(60_000)
-    stored = Codec(channel, literal=literal, **chosen).encode(w, name="w")
+    stored = Codec(channel, collapse=collapse, **chosen).encode(w, name="w")
     errors = standardized(stored, w, stored.read(11))
     assert sum(z.size for z in errors) == w.size
     for z in errors:
@@ -191,7 +191,7 @@ def test_reading_is_that_of_the_reference(masked: bool, literal: bool, write_bit
     )  # fmt: skip
     w = heavy_tailed(2500).reshape(50, 50)
     mask = np.abs(w) > 0.005 if masked else None
-    codec = Codec(channel, ranges=3, cells=(1, 2, 4), literal=literal, write_bits=write_bits)
+    codec = Codec(channel, ranges=3, cells=(1, 2, 4), collapse=not literal, write_bits=write_bits)
     stored = codec.encode(w, mask, name="layer.weight")
     out = stored.read(9, chip=4)
     assert (out == reference_read(stored, tables, 9, 4)).all()
@@ -200,18 +200,18 @@ def test_reading_is_that_of_the_reference(masked: bool, literal: bool, write_bit
 
 
 @pytest.mark.parametrize("write_bits", [None, "auto"])
-@pytest.mark.parametrize("literal", [None, True])
+@pytest.mark.parametrize("collapse", [None, False])
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025, 70_001])
-def test_transmit_is_encode_and_read(size: int, literal: bool | None, write_bits: Any) -> None:
+def test_transmit_is_encode_and_read(size: int, collapse: bool | None, write_bits: Any) -> None:
     w = heavy_tailed(size)
-    codec = Codec(FROZEN, mean_cells=1.5, literal=literal, write_bits=write_bits)
+    codec = Codec(FROZEN, mean_cells=1.5, collapse=collapse, write_bits=write_bits)
     for mask in (None, np.abs(w) > 0.01):
         stored = codec.encode(w, mask, name="w")
-        out = codec.transmit(w, 3, mask, 5, "w")
+        out = codec.transmit(w, 3, mask, name="w", chip=5)
         assert (stored.read(3, 5) == out).all()
         for threads in (1, 2, 7):
             assert (stored.read(3, 5, num_threads=threads) == out).all()
-            assert (codec.transmit(w, 3, mask, 5, "w", num_threads=threads) == out).all()
+            assert (codec.transmit(w, 3, mask, name="w", chip=5, num_threads=threads) == out).all()
 
 
 def test_a_model_reads_its_tensors() -> None:

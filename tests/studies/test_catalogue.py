@@ -20,11 +20,12 @@ pytest.importorskip("matplotlib")
 
 import noisycells as nc  # noqa: E402
 from noisycells.cli import main  # noqa: E402
-from noisycells.studies import engine, isik  # noqa: E402
+from noisycells.studies import isik_figures, measures  # noqa: E402
 from noisycells.studies.catalogue import STUDIES  # noqa: E402
-from noisycells.studies.engine import Settings  # noqa: E402
-from noisycells.studies.recipes import Source  # noqa: E402
-from noisycells.studies.tables import WIDTH  # noqa: E402
+from noisycells.studies.engine import study as engine  # noqa: E402
+from noisycells.studies.engine.recipes import Source  # noqa: E402
+from noisycells.studies.engine.study import Settings  # noqa: E402
+from noisycells.studies.engine.tables import WIDTH  # noqa: E402
 
 TINY = ("--quick", "--epochs", 1, "--subset", 100, "--test-subset", 50, "--repeats", 2,
         "--model", "MLP", "--teacher", "MLP")  # fmt: skip
@@ -38,7 +39,7 @@ def run(*arguments: object) -> Result:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     """Options of a directory for results and one for networks, which all studies share."""
     directory = tmp_path_factory.mktemp("studies")
-    return ("--out", directory / "out", "--cache", directory / "cache")
+    return ("--output", directory / "out", "--cache", directory / "cache")
 
 
 def report_of(name: str, shared: tuple[object, ...], *options: object) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_names_are_those_of_the_papers() -> None:
         "isik-fig2", "isik-fig3", "isik-fig4", "isik-precision", "isik-one-cell",
     }  # fmt: skip
     listed = run("study", "--list").stdout.splitlines()
-    assert [line.partition(":")[0] for line in listed] == sorted([*STUDIES, "crossbar"])
+    assert [line.partition(":")[0] for line in listed] == sorted(STUDIES)
     for name, study in STUDIES.items():
         assert study.title in " ".join(run("study", name, "--help").stdout.split())
 
@@ -86,7 +87,7 @@ def test_tiny_run(name: str, shared: tuple[object, ...]) -> None:
             values = [value for run in entry["runs"] for value in run]
             assert all(map(math.isfinite, values)) and entry["values"] == [len(values)]
             assert entry["mean"] == pytest.approx(np.mean(values))
-            if table["unit"] == isik.ACCURACY:
+            if table["unit"] == measures.ACCURACY:
                 assert all(0 <= value <= 100 for value in values)
     out = Path(str(shared[1]))
     (file,) = out.glob(f"{name}*.json")
@@ -109,7 +110,7 @@ def test_text_is_not_too_wide(shared: tuple[object, ...]) -> None:
 
 
 def test_plan(tmp_path: Path) -> None:
-    options = ("--out", tmp_path / "out", "--cache", tmp_path / "cache", "--plan")
+    options = ("--output", tmp_path / "out", "--cache", tmp_path / "cache", "--plan")
     result = run("study", "isik-table9", *TINY, *options)
     assert result.exit_code == 0, result.output
     assert "taught by MLP" in result.stdout and "in all" in result.stdout
@@ -134,7 +135,7 @@ def test_seeds_are_networks_and_spread(shared: tuple[object, ...]) -> None:
     ("arguments", "message"),
     [
         (("isik-table1", "--data", "nowhere"), "nowhere"),
-        (("isik-table1", "--subset", 5), "size: expected 10"),
+        (("isik-table1", "--subset", 5), r"size: expected an int in \[10, "),
         (("isik-table1", "--model", "VGG"), "VGG"),
         (("isik-table1", "--backend", "abacus", "--jobs", 2), "backend: .*abacus"),
         (("isik-table1", "--jobs", 0), "jobs: expected at least 1"),
@@ -158,6 +159,28 @@ def test_report_command(shared: tuple[object, ...], tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, f"{out / 'index.html'}\n")
     assert "isik-fig1" in (out / "index.html").read_text()
     assert run("report", tmp_path).exit_code == 2
+
+
+RECORDED = Path(__file__).parents[2] / "bench" / "results" / "studies"
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="recorded results are in the source tree")
+def test_recorded_results_have_their_pages() -> None:
+    """Those of strategies and crossbars, too; and their text is made of them."""
+    from noisycells.studies.engine import html
+
+    reports = html.find_reports(RECORDED / "fashion-mnist")
+    page = html.page(reports)
+    studies = [report["study"] for report in reports.values()]
+    assert studies.count("strategies") == 3 and studies.count("crossbar") == 1
+    assert all(f'id="{file.stem}"' in page for file in reports)
+    for report in reports.values():
+        if report["study"] in ("strategies", "crossbar"):
+            text = STUDIES[report["study"]].text(report)
+            assert "with 80 % of the weights pruned" in " ".join(text.split())
+    (crossbar,) = (r for r in reports.values() if r["study"] == "crossbar")
+    text = STUDIES["crossbar"].text(crossbar)
+    assert "90.43±0.26 90.14±0.34 89.82±0.40* 89.54±0.51*" in " ".join(text.split())
 
 
 # --------------------------------------------------------------------------- Isik et al.
@@ -210,7 +233,7 @@ def test_one_cell_changes_one_thing_at_a_time(settings: Settings) -> None:
     assert in_cells.noise["codec"]["cells"] == [1, 1]
     weighted = {row for (row, _), job in jobs.items() if job.arguments.get("weighted")}
     assert weighted == {"scale of the model, by sensitivity", "scales of tensors, by sensitivity"}
-    noise_free = jobs[isik.NO_NOISE, 1.0]
+    noise_free = jobs[measures.NO_NOISE, 1.0]
     assert all(entry.inputs[1].jobs == (noise_free,) for entry in above.entries)
 
 
@@ -226,9 +249,10 @@ def test_protected_magnitudes_are_of_the_papers_range(settings: Settings) -> Non
 def test_noise_leaves_pruned_weights_alone(settings: Settings, tmp_path: Path) -> None:
     """By hand: W + 0.1 N(0, 1) on the weights kept, zeros on the others."""
     import noisycells.torch as nct
-    from noisycells.studies import measures, training
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import isik_recipe, pruned_recipe
+    from noisycells.studies import measures
+    from noisycells.studies.engine import training
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import isik_recipe, pruned_recipe
 
     recipe = pruned_recipe(isik_recipe(settings.source, "MLP", 0, epochs=1))
     trained = training.network(recipe, Cache(tmp_path))
@@ -255,13 +279,13 @@ def test_response_and_inverse() -> None:
     """Drawn moments agree with the tables; 5 standard errors of 2000 draws at 21 points."""
     channel = nc.devices.pcm_array()
     base = {"channel": channel.to_dict(), "points": 21, "draws": 2000, "seed": 1}
-    found = {key: np.array(value) for key, value in isik.response(**base).items()}
+    found = {key: np.array(value) for key, value in isik_figures.response(**base).items()}
     error = found["std"] / math.sqrt(2000)
     assert np.all(np.abs(found["drawn_mean"] - found["mean"]) < 5 * error)
     assert np.all(np.abs(found["drawn_std"] - found["std"]) < 5 * error / math.sqrt(2))
     spread = {}
     for cells in (1, 10):
-        read = {k: np.array(v) for k, v in isik.inverted(**base, cells=cells).items()}
+        read = {k: np.array(v) for k, v in isik_figures.inverted(**base, cells=cells).items()}
         error = read["drawn_std"] / math.sqrt(2000)
         assert np.all(np.abs(read["drawn_mean"] - read["y"]) < 5 * error)
         spread[cells] = read["drawn_std"]
@@ -269,12 +293,12 @@ def test_response_and_inverse() -> None:
 
 
 def test_histogram_is_of_the_weights(settings: Settings, tmp_path: Path) -> None:
-    from noisycells.studies import training
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import isik_recipe
+    from noisycells.studies.engine import training
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import isik_recipe
 
     trained = training.network(isik_recipe(settings.source, "MLP", 0, epochs=1), Cache(tmp_path))
-    found = isik.histogram(trained, limit=0.1, bins=4, small=0.03)
+    found = isik_figures.histogram(trained, limit=0.1, bins=4, small=0.03)
     weights = np.concatenate(
         [p.detach().numpy().ravel() for p in trained.model.parameters() if p.ndim > 1]
     )
@@ -309,7 +333,7 @@ adaptive_mapping = false
 
 
 def sweep_of(file: Path, *options: object) -> dict[str, Any]:
-    result = run("sweep", file, "--out", file.parent / "out", "--cache", file.parent / "cache",
+    result = run("sweep", file, "--output", file.parent / "out", "--cache", file.parent / "cache",
                  *options, "--json")  # fmt: skip
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
@@ -356,9 +380,9 @@ def test_sweep_of_noise(tmp_path: Path) -> None:
 def test_sweep_of_crossbars(tmp_path: Path) -> None:
     """Chips compute as a hand-written loop says; what is not given is right after programming."""
     import noisycells.torch as nct
-    from noisycells.studies import training
-    from noisycells.studies.cache import Cache
-    from noisycells.studies.recipes import isik_recipe
+    from noisycells.studies.engine import training
+    from noisycells.studies.engine.cache import Cache
+    from noisycells.studies.engine.recipes import isik_recipe
 
     grid = {name: GRID[name] for name in ("data", "subset", "test_subset", "repeats", "network")}
     crossbar = {"rows": 64, "adc_bits": [4, 8], "seconds": 3600.0, "adc_range": "calibrated"}
@@ -390,7 +414,7 @@ def test_sweep_of_crossbars(tmp_path: Path) -> None:
 def test_sweep_refuses_noise(noise: dict[str, Any], tmp_path: Path) -> None:
     grid = {name: GRID[name] for name in ("data", "subset", "test_subset", "repeats", "network")}
     (tmp_path / "noise.json").write_text(json.dumps({**grid, "noise": noise}))
-    result = run("sweep", tmp_path / "noise.json", "--out", tmp_path / "out")
+    result = run("sweep", tmp_path / "noise.json", "--output", tmp_path / "out")
     assert result.exit_code == 2 and re.search("noise.json.*(eta|nrom)", result.stderr)
     assert not (tmp_path / "out").exists()
 
@@ -419,7 +443,7 @@ def test_sweep_refuses(change: dict[str, Any], message: str, tmp_path: Path) -> 
     file = tmp_path / "grid.json"
     given = {name: value for name, value in {**GRID, **change}.items() if value is not None}
     file.write_text(json.dumps(given))
-    result = run("sweep", file, "--out", tmp_path / "out")
+    result = run("sweep", file, "--output", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1 and re.search(message, result.stderr), result.stderr
     assert not (tmp_path / "out").exists()

@@ -190,7 +190,7 @@ def test_damaged_gzip_is_named(directory: Path, arrays: dict[str, np.ndarray], d
         packed[:2] = b"PK"
     (directory / IMAGES).unlink()
     (directory / f"{IMAGES}.gz").write_bytes(packed)
-    with pytest.raises(ValueError, match=rf"{IMAGES}.gz: expected an intact gzip file, got: \w+"):
+    with pytest.raises(ValueError, match=rf"{IMAGES}.gz: expected an intact gzip file, got \w+"):
         data.load_idx_directory(directory)
 
 
@@ -269,10 +269,10 @@ PIXELS = np.zeros((3, 3072), np.uint8)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"an intact CIFAR-10 batch, got: "),
-        (b"\x1f\x8b\x08\x00", r"an intact CIFAR-10 batch, got: "),
-        (python2_pickle(PIXELS, [0, 1, 2])[:-2000], r"an intact CIFAR-10 batch, got: "),
-        (python3_pickle(Command(), [0]), r"got: the name \w+.system"),
+        (b"", r"an intact CIFAR-10 batch, got "),
+        (b"\x1f\x8b\x08\x00", r"an intact CIFAR-10 batch, got "),
+        (python2_pickle(PIXELS, [0, 1, 2])[:-2000], r"an intact CIFAR-10 batch, got "),
+        (python3_pickle(Command(), [0]), r"got the name \w+.system"),
         (pickle.dumps([1, 2], protocol=2), r"a dict with the array 'data' and the list 'labels'"),
         (python3_pickle([1, 2], [0]), r"a dict with the array 'data' and the list 'labels'"),
         (python3_pickle(PIXELS, "012"), r"a dict with the array 'data' and the list 'labels'"),
@@ -314,7 +314,7 @@ def test_damage_to_a_pickle_is_never_a_crash(cifar: tuple[Path, np.ndarray]) -> 
 
 def test_absent_cifar10_file_is_named(cifar: tuple[Path, np.ndarray]) -> None:
     (cifar[0] / "test_batch").unlink()
-    with pytest.raises(ValueError, match=r"expected a file test_batch, found none"):
+    with pytest.raises(ValueError, match=r"expected a file test_batch, got none"):
         data.load(cifar[0])
     with pytest.raises(ValueError, match=r"path: expected a directory of CIFAR-10 files, got 'x'"):
         data.load_cifar10("x")
@@ -336,7 +336,7 @@ def test_subset() -> None:
     assert np.array_equal(dataset.subset(70).train_images, images)
     assert set(dataset.subset(3).train_labels) == {0, 1, 2}
     for size in (2, 71):
-        with pytest.raises(ValueError, match=rf"size: expected 3 .* to 70 .*, got {size}"):
+        with pytest.raises(ValueError, match=rf"size: expected an int in .3, 70., got {size}"):
             dataset.subset(size)
     with pytest.raises(ValueError, match=r"seed: expected .* got -1"):
         dataset.subset(14, seed=-1)

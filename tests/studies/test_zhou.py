@@ -17,21 +17,27 @@ import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells import random  # noqa: E402
 from noisycells.intervals import student_t  # noqa: E402
-from noisycells.studies import measures, training, zhou  # noqa: E402
-from noisycells.studies.cache import Cache  # noqa: E402
-from noisycells.studies.engine import Settings  # noqa: E402
-from noisycells.studies.jobs import Job  # noqa: E402
-from noisycells.studies.recipes import Recipe, Source, isik_recipe  # noqa: E402
-from noisycells.studies.tables import (  # noqa: E402
+from noisycells.studies import measures, zhou, zhou_losses, zhou_retraining  # noqa: E402
+from noisycells.studies.engine import training  # noqa: E402
+from noisycells.studies.engine.cache import Cache  # noqa: E402
+from noisycells.studies.engine.jobs import Job, about, job  # noqa: E402
+from noisycells.studies.engine.recipes import Recipe, Source, isik_recipe  # noqa: E402
+from noisycells.studies.engine.study import Settings  # noqa: E402
+from noisycells.studies.engine.tables import (  # noqa: E402
     Derived,
     Entry,
     Table,
     assemble,
     differences,
 )
-from noisycells.studies.training import Trained  # noqa: E402
+from noisycells.studies.engine.training import Trained  # noqa: E402
 
-STUDIES = {study.name: study for study in zhou.STUDIES}
+STUDIES = {study.name: study for study in (*zhou_losses.STUDIES, *zhou_retraining.STUDIES)}
+
+
+@job
+def nothing() -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,7 @@ def test_tolerated_noise_and_gain_by_hand() -> None:
 
 
 def test_derived_entries_take_one_seed_at_a_time() -> None:
-    jobs = [Job("f", {"n": n}) for n in range(4)]
+    jobs = [Job(nothing, {"n": n}) for n in range(4)]
     results = {job.key: {"accuracies": [n, n + 1.0]} for n, job in enumerate(jobs)}
     first, second = Entry("a", 0, tuple(jobs[:2])), Entry("a", 1, tuple(jobs[2:]))
     product = Derived(
@@ -117,7 +123,7 @@ def test_derived_entries_take_one_seed_at_a_time() -> None:
 
 def test_differences_are_in_pairs() -> None:
     """Each entry less another, value by value; the other may have a single one."""
-    jobs = {name: Job("f", {"name": name}) for name in "abc"}
+    jobs = {name: Job(nothing, {"name": name}) for name in "abc"}
     values = {"a": [90.0, 80.0, 70.0], "b": [91.0, 79.0, 72.0], "c": [75.0]}
     results = {jobs[name].key: {"accuracies": found} for name, found in values.items()}
     entries = tuple(Entry(name, 1, (job,)) for name, job in jobs.items())
@@ -143,7 +149,7 @@ def test_losses_by_hand(trained: Trained) -> None:
     """One noisy copy: W + eta (W_max - W_min) N(0, 1), cross entropies by their formulas."""
     seed, eta = 3, 0.1
     noise = {"eta": eta, "norm": "range"}
-    found = zhou.losses(trained, noise=noise, repeats=2, seed=seed)
+    found = zhou_losses.losses(trained, noise=noise, repeats=2, seed=seed)
     images = torch.from_numpy(trained.dataset.normalize(trained.dataset.test_images))
     labels = torch.from_numpy(trained.dataset.test_labels)
     with torch.no_grad():
@@ -172,7 +178,7 @@ def test_losses_by_hand(trained: Trained) -> None:
 
 
 def test_losses_without_noise(trained: Trained) -> None:
-    found = zhou.losses(trained, noise={"eta": 0.0, "norm": "range"}, repeats=2, seed=0)
+    found = zhou_losses.losses(trained, noise={"eta": 0.0, "norm": "range"}, repeats=2, seed=0)
     assert found["labels"] == [1.0, 1.0]
     assert found["outputs"] == pytest.approx([0.0, 0.0], abs=1e-6)
     assert found["accuracies"] == [pytest.approx(trained.record["accuracy"])] * 2
@@ -187,24 +193,24 @@ def test_information_without_noise_and_in_noise(trained: Trained, output: str) -
     0.014 of 0, standard deviation 0.008; 0.2 and 0.06 are demanded.
     """
     options = {"output": output, "images": 100, "subsets": 2, "repeats": 20, "seed": 1}
-    quiet = zhou.information(trained, noise={"eta": 0.0, "norm": "range"}, **options)
+    quiet = zhou_losses.information(trained, noise={"eta": 0.0, "norm": "range"}, **options)
     assert quiet["plug_in"] == pytest.approx([1.0, 1.0])
     assert quiet["bits"][0] != quiet["bits"][1]  # of other images
     assert all(0 < bits <= math.log2(100) for bits in quiet["bits"])
-    loud = zhou.information(trained, noise={"eta": 5.0, "norm": "range"}, **options)
+    loud = zhou_losses.information(trained, noise={"eta": 5.0, "norm": "range"}, **options)
     assert loud["bits"] == quiet["bits"]
     assert all(0 < share < 0.2 for share in loud["plug_in"])
     assert all(abs(share) < 0.06 for share in loud["corrected"])
     with pytest.raises(ValueError, match="images: expected at most 300, got 301"):
-        zhou.information(trained, noise={"eta": 0.0}, **{**options, "images": 301})
+        zhou_losses.information(trained, noise={"eta": 0.0}, **{**options, "images": 301})
 
 
 def test_quantized_without_retraining(settings: Settings, cache: Cache) -> None:
     """Weights on 15 levels, and the accuracy that quantize() gives by itself."""
     recipe = isik_recipe(settings.source, "MLP", 0, epochs=8)
-    found = zhou.quantized(
-        training.network(recipe, cache), quantize=zhou.BITS, noise={"eta": 0.0, "norm": "range"},
-        repeats=2, seed=0,
+    found = zhou_retraining.quantized(
+        training.network(recipe, cache), quantize=zhou_retraining.BITS,
+        noise={"eta": 0.0, "norm": "range"}, repeats=2, seed=0,
     )  # fmt: skip
     again = training.network(recipe, cache)
     data = again.dataset
@@ -233,7 +239,7 @@ def test_matched_noise(settings: Settings) -> None:
         (job,) = entry.jobs
         recipe = recipes[entry.row, entry.column]
         if entry.column == 0.0:
-            assert job.function == "noisycells.studies.training:about"
+            assert job == about(recipe)
             continue
         assert job.arguments["noise"] == {"eta": entry.column, "norm": "range"}
         if entry.row == zhou.NOTHING:
@@ -302,7 +308,7 @@ def test_four_bits(settings: Settings) -> None:
 
 def test_what_decides_about_distillation(settings: Settings) -> None:
     """One change at a time: temperature, weight, form, teacher, or the length of retraining."""
-    from noisycells.studies.recipes import isik_recipe
+    from noisycells.studies.engine.recipes import isik_recipe
 
     usual, longer, *_ = tables_of("distillation", replace(settings, epochs=6))
     recipes = recipes_of(usual)

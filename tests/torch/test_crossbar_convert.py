@@ -395,14 +395,38 @@ def test_summary() -> None:
     model = nct.convert(network(), PCM, EXACT_READS, lambda layer, name: name == "0")
     nct.program(model, 1)
     lines = nct.summary(model).splitlines()
-    assert lines[0].split() == ["layer", "kind", "arrays", "weights", "tiles", "cells", "memory"]
-    assert lines[1].split() == [
-        "0", "CrossbarConv2d", "8", "x", "27", "9.7", "%", "1", "432", "4.8", "kB", "programmed",
-    ]  # fmt: skip
+    assert lines[0].split() == "layer kind layers arrays weights tiles cells memory".split()
+    assert lines[1].split() == "0 CrossbarConv2d 1 8 x 27 9.7 % 1 432 4.8 kB programmed".split()
     assert lines[2].split()[-1] == "digital"
-    assert lines[3].split()[:6] == ["total", "9.7", "%", "analog", "1", "432"]
+    assert lines[3].split()[:7] == "total 2 9.7 % analog 1 432".split()
     depthwise = nct.summary(nn.Conv1d(4, 4, 3, groups=4))
     assert "4 of 1 x 3" in depthwise
+
+
+def test_summary_joins_repeated_blocks() -> None:
+    def block(size: int) -> nn.Module:
+        return nn.ModuleDict({"up": nn.Linear(8, size), "parts": nn.Sequential(
+            nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))})  # fmt: skip
+
+    model = nn.ModuleDict({
+        "blocks": nn.ModuleList([block(16), block(16), block(32), block(16)]),
+        "0": nn.Linear(8, 16),
+    })  # fmt: skip
+    lines = nct.summary(model).splitlines()
+    assert [line.split()[:5:2] for line in lines[1:-1]] == [
+        ["blocks.0-1,3.up", "3", "x"],
+        ["blocks.0-1,3.parts.0,2", "6", "x"],
+        ["blocks.2.up", "1", "x"],
+        ["blocks.2.parts.0,2", "2", "x"],
+        ["0", "1", "x"],
+    ]
+    rows = nct.estimate(model)
+    assert len(rows) == 13 and lines[-1].split()[:2] == ["total", "13"]
+    cells = sum(int(line.split()[-3].replace(",", "")) for line in lines[1:-1])
+    assert cells == sum(row["cells"] for row in rows)
+    nct.convert(model, PCM)
+    model["blocks"][1]["up"].program(1)  # told apart from those that are not programmed
+    assert "blocks.0,3.up" in nct.summary(model)
 
 
 # --------------------------------------------------------------------------- folding
@@ -424,7 +448,9 @@ def test_fold_batchnorm() -> None:
     torch.testing.assert_close(model(images()), want, rtol=1e-4, atol=1e-4)
     # Channels now differ in size by up to 1000 and share one w_max: the small ones drown.
     channels = [
-        nc.Crossbar(weight.detach().flatten(1).numpy(), PCM, name="0").program(0).weights(),
+        nc.Crossbar(weight.detach().flatten(1).numpy(), PCM, name="0")
+        .program(0)
+        .effective_weights(),
         weight.detach().flatten(1).numpy(),
     ]
     error, size = channels[0] - channels[1], channels[1]
@@ -479,7 +505,7 @@ def test_fold_refuses() -> None:
 
 @pytest.fixture(params=["bert", "gpt2"])
 def language_model(request: pytest.FixtureRequest) -> Any:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    transformers = pytest.importorskip("transformers", reason="needs the test extra")
     torch.manual_seed(0)
     if request.param == "bert":
         config = transformers.BertConfig(

@@ -440,7 +440,7 @@ def test_opcheck_of_programmed_arrays(save: bool, mapping: str) -> None:
 
 
 def packed_weight(packed: Any) -> np.ndarray:
-    return packed.weights()
+    return packed.effective_weights()
 
 
 @torch_compiles

@@ -72,12 +72,12 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"form: expected one of .*'zhou'.* got 'hinton'"):
         loss(form="hinton")
     for t in (0, -1, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=r"temperature: expected a number above 0, got"):
+        with pytest.raises(ValueError, match=r"temperature: expected a number in"):
             loss(temperature=t)
     for alpha in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"alpha: expected a number in \[0, 1\], got"):
             loss(alpha=alpha)
-    with pytest.raises(ValueError, match=r"alpha: expected a number of 0 or more, got -1"):
+    with pytest.raises(ValueError, match=r"alpha: expected a finite number >= 0, got -1"):
         loss(alpha=-1, form="zhou")
     with pytest.raises(ValueError, match=r"form: expected one of"):
         nct.distill(nct.MLP(), nct.MLP(), [], [], form="hinton", epochs=1)

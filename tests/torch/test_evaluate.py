@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,6 +213,120 @@ def test_models_that_need_the_usual_layout() -> None:
     agrees(found, expected)
 
 
+def curve(**options: Any) -> nct.DriftCurve:
+    model = nct.build(nct.MLP, seed=1).eval()
+    nct.convert(model, nc.devices.pcm_joshi2020(), nc.CrossbarSpec())
+    return nct.evaluate(model, LOADER, 3, seed=9, **options)
+
+
+def test_drift_in_one_call() -> None:
+    """At each time the chips are those of that time alone."""
+    times = (86_400.0, 20.0)
+    found = curve(times=times)
+    assert found.seconds == times and len(found) == 2
+    alone = [curve(times=[t])[0] for t in times]
+    assert list(found) == alone
+    model = nct.build(nct.MLP, seed=1).eval()
+    nct.convert(model, nc.devices.pcm_joshi2020(), nc.CrossbarSpec())
+    nct.program(model, 0)
+    nct.at(model, times[0])
+    by_hand = nct.evaluate(model, LOADER, 3, seed=9)
+    assert by_hand.losses == pytest.approx(alone[0].losses, rel=1e-6)
+    assert found.means == tuple(one.mean for one in alone)
+    assert found.half_widths == tuple(one.half_width for one in alone)
+    assert alone[0].losses != alone[1].losses
+    with pytest.raises(ValueError, match=r"seconds: expected 0 to 86400 s"):
+        curve(times=[1e9])
+    assert curve(times=[1e9], extrapolate=True).seconds == (1e9,)
+
+
+def test_recurrent_networks_against_themselves() -> None:
+    """Of ideal devices: the steps of an LSTM without noise are those of torch."""
+    torch.manual_seed(0)
+
+    class Last(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(6, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lstm(x)[0][:, -1]
+
+    model, x = Last().eval(), torch.randn(7, 4, 6)
+    with torch.no_grad():
+        want = model(x)
+    spec = nc.CrossbarSpec(dac_bits=None, adc_bits=None)
+    nct.convert(model, nc.devices.ideal(), spec)
+    found = nct.evaluate(model, [x], 2, metric="mse", against="clean")
+    assert found.mean < 1e-10
+    assert nct.evaluate(model, [(x, want)], 2, metric="mse").mean < 1e-10
+
+
+def test_evaluations_as_text() -> None:
+    found = nct.Evaluation((91.0, 92.0, 93.0), (0.3, 0.2, 0.1))
+    assert repr(found) == "accuracy (%) 92.0 ± 2.5, 95 % interval of 3 realizations"
+    assert found.interval == pytest.approx((92 - 2.484138, 92 + 2.484138))  # t = 4.302653, 2
+    assert repr(nct.Evaluation((0.98765432,), metric="cosine")) == (
+        "cosine 0.987654, one realization"
+    )
+    assert repr(nct.Evaluation((0.5, 0.5), metric="cosine")) == (
+        "cosine 0.50 ± 0.00, 95 % interval of 2 realizations"
+    )
+    many = nct.Evaluation(tuple(float(i % 7) for i in range(1000)))
+    assert len(repr(many)) < 80
+    later = nct.Evaluation((0.5, 0.7), (), 0.9, "<lambda>", 3600.0)
+    assert repr(later).endswith("90 % interval of 2 realizations, 3600 s after programming")
+    drift = nct.DriftCurve((later, nct.Evaluation((0.1, 0.3), (), 0.9, "<lambda>", 86_400.0)))
+    assert repr(drift).splitlines() == [
+        "<lambda>, 90 % interval of 2 realizations",
+        "   3600 s  0.60 ± 0.63",
+        "  86400 s  0.20 ± 0.63",
+    ]
+    for one in (found, drift):
+        assert one._repr_html_().startswith("<table>") and "<lambda>" not in one._repr_html_()
+    assert drift._repr_html_().count("<tr>") == 3
+
+
+def test_evaluations_as_tables() -> None:
+    pandas = pytest.importorskip("pandas")
+    found = nct.Evaluation((91.0, 92.0), (0.3, 0.2)).to_frame()
+    assert isinstance(found, pandas.DataFrame)
+    assert found.to_dict("list") == {
+        "realization": [0, 1], "score": [91.0, 92.0], "loss": [0.3, 0.2],
+    }  # fmt: skip
+    parts = [nct.Evaluation((0.1, 0.2), metric="cosine", seconds=t) for t in (1.0, 60.0)]
+    assert nct.DriftCurve(tuple(parts)).to_frame().to_dict("list") == {
+        "seconds": [1.0, 1.0, 60.0, 60.0], "realization": [0, 1, 0, 1],
+        "score": [0.1, 0.2, 0.1, 0.2],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["pandas", "matplotlib"])
+def test_tables_and_figures_say_what_they_need(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [missing, *(n for n in sys.modules if n.startswith(f"{missing}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    found = nct.Evaluation((91.0, 92.0), seconds=1.0)
+    for one in (found, nct.DriftCurve((found,))):
+        with pytest.raises(ImportError, match=f"needs {missing}: pip install"):
+            one.to_frame() if missing == "pandas" else one.plot()
+
+
+def test_evaluations_as_figures() -> None:
+    pytest.importorskip("matplotlib")
+    parts = [nct.Evaluation((0.1, 0.3), metric="cosine", seconds=t) for t in (60.0, 1.0)]
+    (axes,) = parts[0].plot().axes
+    assert axes.get_ylabel() == "cosine"
+    assert axes.lines[0].get_ydata() == pytest.approx([0.1, 0.3])
+    assert axes.lines[1].get_ydata() == pytest.approx([0.2, 0.2])
+    (axes,) = nct.DriftCurve(tuple(parts)).plot().axes
+    assert list(axes.lines[0].get_xdata()) == [1.0, 60.0]
+    assert axes.lines[0].get_ydata() == pytest.approx([0.2, 0.2])
+    assert len(axes.collections) == 1  # the interval
+    nct.Evaluation((0.1,)).plot()
+
+
 def test_errors() -> None:
     model = nct.MLP()
     with pytest.raises(ValueError, match=r"model: expected noise .* got neither"):
@@ -225,7 +341,18 @@ def test_errors() -> None:
         nct.evaluate(model, LOADER, confidence=95)
     with pytest.raises(ValueError, match=r"seed: expected .* got -1"):
         nct.evaluate(model, LOADER, seed=-1)
-    with pytest.raises(ValueError, match=r"loader: .* passed over again.* got one pass of a gen"):
+    with pytest.raises(ValueError, match=r"data: .* passed over again.* got one pass of a gen"):
         nct.evaluate(model, (batch for batch in LOADER))
-    with pytest.raises(ValueError, match=r"loader: expected at least one batch, got none"):
+    with pytest.raises(ValueError, match=r"against: expected one of 'labels', 'clean'"):
+        nct.evaluate(model, LOADER, against="labls")
+    for times, message in (
+        ([1.0], "times: expected a model with crossbar layers"),
+        ([], "times: expected at least one"),
+        ([-1.0], "times: expected a finite number >= 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nct.evaluate(model, LOADER, times=times)
+    with pytest.raises(TypeError, match="times: expected a sequence of seconds"):
+        nct.evaluate(model, LOADER, times=3.0)
+    with pytest.raises(ValueError, match=r"data: expected at least one batch, got none"):
         nct.evaluate(model, [])

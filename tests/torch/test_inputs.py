@@ -175,6 +175,117 @@ def test_batches_and_outputs_of_transformers() -> None:
     assert nct.accuracy(model, as_dicts()) == pytest.approx(want)
 
 
+class CausalLMOutput:
+    """As transformers' in what is looked at: the class's name and the logits."""
+
+    def __init__(self, logits: Any) -> None:
+        self.logits = logits
+
+
+class Language(nn.Module):
+    """Logits for the next of 5 tokens, from the present one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Linear(5, 5, bias=False)
+
+    def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        return CausalLMOutput(self.table(nn.functional.one_hot(input_ids, 5).float()))
+
+
+def test_causal_language_models() -> None:
+    """Perplexity by hand over two batches of unlike lengths; padding does not count."""
+    torch.manual_seed(0)
+    model = noisy(Language())
+    tokens = [torch.tensor([[0, 1, 2, 4], [3, 3, 0, 0]]), torch.tensor([[4, 2]])]
+    masks = [torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]), torch.tensor([[1, 1]])]
+    following = [(0, 1), (1, 2), (2, 4), (3, 3), (4, 2)]
+    with torch.no_grad():
+        log = model.table.weight.T.log_softmax(1)
+    want = math.exp(-sum(log[a, b].item() for a, b in following) / len(following))
+    plain = [{"input_ids": t, "attention_mask": m} for t, m in zip(tokens, masks, strict=True)]
+    labelled = [
+        {**batch, "labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}
+        for batch in plain
+    ]
+    for data in (plain, labelled):
+        assert nct.evaluate(model, data, 1, metric="perplexity").mean == pytest.approx(want)
+    right = sum(int(log[a].argmax()) == b for a, b in following)
+    assert nct.evaluate(model, labelled, 1).mean == pytest.approx(100 * right / 5)
+    with pytest.raises(ValueError, match="labels: expected one for each token"):
+        nct.evaluate(model, [{"input_ids": tokens[0], "labels": torch.zeros(2).long()}], 1)
+
+
+def test_perplexity_of_plain_logits() -> None:
+    """Labels of a model that returns a tensor are those of each output as it is."""
+    model = noisy(nn.Linear(8, 4))
+    with torch.no_grad():
+        want = nn.functional.cross_entropy(model(X), Y).exp().item()
+    loader = [(X[:7], Y[:7]), (X[7:], Y[7:])]
+    assert nct.evaluate(model, loader, 1, metric="perplexity").mean == pytest.approx(want, rel=1e-5)
+    with pytest.raises(ValueError, match="against: expected one of 'labels'"):
+        nct.evaluate(model, loader, 1, metric="perplexity", against="clean")
+
+
+class Encoder(nn.Module):
+    """Hidden states of tokens, as an encoder of transformers gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Linear(5, 3)
+
+    def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        return {"last_hidden_state": self.table(nn.functional.one_hot(input_ids, 5).float())}
+
+
+def test_against_the_clean_model() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(8, 4)
+    with torch.no_grad():
+        clean = model(X)
+    nct.convert(model, PCM)
+    data = [X[:7], X[7:]]  # labels are not needed
+    by_hand = nct.evaluate(model, [(X[:7], clean[:7]), (X[7:], clean[7:])], 3, metric="cosine")
+    found = nct.evaluate(model, data, 3, metric="cosine", against="clean")
+    assert found.scores == pytest.approx(by_hand.scores)
+    assert 0.5 < found.mean < 0.99999
+    labelled = [(X, torch.zeros(40))]  # nor taken
+    assert nct.evaluate(model, labelled, 3, metric="cosine", against="clean").mean < 0.99999
+    classes = [(x, y.argmax(1)) for x, y in ((X[:7], clean[:7]), (X[7:], clean[7:]))]
+    assert (
+        nct.evaluate(model, data, 3, against="clean").scores
+        == nct.evaluate(model, classes, 3).scores
+    )
+    # without noise nothing differs
+    assert nct.evaluate(noisy(nn.Linear(8, 4)), data, 1, metric="mae", against="clean").mean == 0
+
+
+def test_tokens_of_encoders_against_the_clean_model() -> None:
+    torch.manual_seed(0)
+    model = Encoder()
+    tokens, mask = torch.tensor([[0, 1, 2], [4, 3, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    with torch.no_grad():
+        clean = model(tokens)["last_hidden_state"][mask == 1]
+    nct.inject_noise(model, 0.2, seed=1)
+    seen = []
+
+    def metric(outputs: Any, labels: Any) -> float:
+        seen.append((outputs, labels))
+        return 0.0
+
+    data = [{"input_ids": tokens, "attention_mask": mask}]
+    nct.evaluate(model, data, 1, metric=metric, against="clean")
+    ((outputs, labels),) = seen
+    assert torch.equal(labels, clean) and outputs.shape == (5, 3)
+    assert not torch.equal(outputs, labels)
+    ragged = [{"input_ids": tokens}, {"input_ids": tokens[:, :2]}]
+    assert 0 < nct.evaluate(model, ragged, 1, metric="cosine", against="clean").mean < 1
+    with pytest.raises(ValueError, match="pad them to one length"):
+        nct.evaluate(model, ragged, 1, metric=metric, against="clean")
+    with pytest.raises(ValueError, match="against: expected 'labels' with metric='accuracy'"):
+        nct.evaluate(model, ragged, 1, against="clean")
+
+
 def test_accuracy_of_a_loader() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 4)).train()
@@ -217,7 +328,7 @@ def test_metrics_refuse(labels: Any, metric: Any, error: type[Exception], messag
 def test_batches_without_labels_are_refused() -> None:
     model = noisy(nn.Linear(8, 4))
     for loader, error in (([X], TypeError), ([{"input": X}], ValueError), (X, TypeError)):
-        with pytest.raises(error, match="loader: expected"):
+        with pytest.raises(error, match="data: expected"):
             nct.evaluate(model, loader, 1)
     with pytest.raises(TypeError, match="labels: expected"):
         nct.accuracy(model, np.zeros((2, 8), np.float32))

@@ -63,7 +63,7 @@ def test_a_bare_layer_and_other_layers() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"quantile: expected a number in \[0, 1\), got 1"):
         nct.magnitude_prune(nct.MLP(), 1)
-    with pytest.raises(ValueError, match=r"scope: expected 'global' or 'layer', got 'all'"):
+    with pytest.raises(ValueError, match=r"scope: expected one of 'global', 'layer', got 'all'"):
         nct.magnitude_prune(nct.MLP(), 0.5, scope="all")
     with pytest.raises(ValueError, match=r"model: expected at least one linear or convolution"):
         nct.magnitude_prune(torch.nn.ReLU())

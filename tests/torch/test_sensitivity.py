@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -73,5 +75,76 @@ def test_small_errors_move_the_outputs_by_it() -> None:
 
 
 def test_no_images() -> None:
-    with pytest.raises(ValueError, match=r"images: expected at least one, got none"):
+    with pytest.raises(ValueError, match=r"examples: expected at least one, got none"):
         nct.sensitivity(nct.MLP(), IMAGES[:0])
+    with pytest.raises(ValueError, match=r"examples: expected at least one, got none"):
+        nct.sensitivity(nct.MLP(), [])
+
+
+class Tokens(torch.nn.Module):
+    """A mean of embeddings, then a linear layer; called with names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = torch.nn.Embedding(7, 5)
+        self.last = torch.nn.Linear(5, 3)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        kept = mask[..., None] * self.words(ids)
+        return self.last(kept.sum(1) / mask.sum(1, keepdim=True))
+
+
+def token_batches() -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(8)
+    return [
+        {
+            "ids": torch.randint(7, (n, 4), generator=generator),
+            "mask": torch.tensor([[1.0, 1.0, 1.0, 0.0]]).repeat(n, 1),
+            "labels": torch.zeros(n, dtype=torch.long),
+        }
+        for n in (30, 2)
+    ]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_of_values_it_is_their_mean_square(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h = E sum_k (d f_k / d w)^2: for the last layer E x^2, for every row of its weight.
+
+    Directions are random; 6 standard errors of a mean of squares of normals. Examples one by one,
+    as for large models, draw the same.
+    """
+    module = importlib.import_module("noisycells.torch.measure.sensitivity")
+    monkeypatch.setattr(module, "LARGE", 0 if large else 1 << 20)
+    model = nct.build(Tokens, seed=3)
+    batches = token_batches() * 100
+    found = nct.sensitivity(model, batches, outputs="values", seed=1)
+    with torch.no_grad():
+        x = torch.cat([
+            (model.words(b["ids"]) * b["mask"][..., None]).sum(1) / 3 for b in token_batches()
+        ])  # fmt: skip
+    expected = x.double().square().mean(0).numpy()
+    bound = 6 * np.sqrt(2 * x.double().pow(4).mean(0).numpy() / 3200)
+    assert (np.abs(found["last.weight"] - expected) < bound).all()
+    assert np.abs(found["last.bias"] - 1).max() < 6 * np.sqrt(2 / 3200)
+    assert found["words.weight"].shape == (7, 5) and (found["words.weight"] > 0).all()
+
+
+def test_batches_are_as_one() -> None:
+    model = nct.build(nct.MLP, seed=4)
+    images = torch.from_numpy(IMAGES[:50])
+    whole = nct.sensitivity(model, images, seed=2)
+    parts = nct.sensitivity(model, [(images[:25], None), (images[25:], None)], seed=2)
+    for name, value in whole.items():
+        assert np.array_equal(value, parts[name]), name
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match=r"outputs: expected one of 'classes', 'values', got 'x'"):
+        nct.sensitivity(nct.MLP(), IMAGES, outputs="x")
+    with pytest.raises(ValueError, match=r"model: expected logits of shape \(n, classes\)"):
+        nct.sensitivity(torch.nn.Conv2d(1, 2, 3), IMAGES)
+    uneven = {"ids": torch.zeros(3, 4, dtype=torch.long), "mask": torch.ones(2, 4)}
+    with pytest.raises(
+        ValueError, match=r"examples: expected as many in all tensors, got \[2, 3\]"
+    ):
+        nct.sensitivity(Tokens(), uneven)

@@ -27,16 +27,15 @@ Extent scan(const T* w, std::int64_t n, const std::uint8_t* mask, int threads);
 
 // Stored |w| in `bins` equal bins on [0, top]; what lies above goes to the last.
 template <class T>
-std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n,
-                                              const std::uint8_t* mask, float top, int bins,
-                                              int threads);
+std::vector<std::int64_t> magnitude_histogram(const T* w, std::int64_t n, const std::uint8_t* mask,
+                                              float top, int bins, int threads);
 
 // Levels go to float_levels, or to packed_levels where codec.packed (levels_capacity bytes of
 // room). Returns the number of floats, or of bytes, that the levels take.
 template <class T>
-std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask,
-                    const CodecTables& codec, float* float_levels, std::uint8_t* packed_levels,
-                    std::uint8_t* side, int threads);
+std::int64_t encode(const T* w, std::int64_t n, const std::uint8_t* mask, const CodecTables& codec,
+                    float* float_levels, std::uint8_t* packed_levels, std::uint8_t* side,
+                    int threads);
 
 // `levels`: number of floats or bytes given.
 void decode(const float* float_levels, const std::uint8_t* packed_levels, std::int64_t levels,

@@ -16,17 +16,17 @@ void program(const float* w, const float* inverse, int inverse_stride, float sig
              float span, std::ptrdiff_t n, std::ptrdiff_t k, float* g, const Programming& device,
              const Draw& draw, int threads);
 // Both polarities, drawn as cells draw.cell and draw.cell + 1.
-void program_pair(const float* w, const float* inverse, int inverse_stride, float g_min,
-                  float span, std::ptrdiff_t n, std::ptrdiff_t k, float* positive,
-                  float* negative, const Programming& device, const Draw& draw, int threads);
+void program_pair(const float* w, const float* inverse, int inverse_stride, float g_min, float span,
+                  std::ptrdiff_t n, std::ptrdiff_t k, float* positive, float* negative,
+                  const Programming& device, const Draw& draw, int threads);
 void age(const float* w, const float* inverse, int inverse_stride, float sign, float g_min,
          float span, const float* programmed, std::ptrdiff_t n, std::ptrdiff_t k, float* g,
          const Aging& device, const Draw& draw, int threads);
 
 // Where the input vectors come from: rows of a matrix, or the patches of a convolution.
 struct Patches {
-  std::ptrdiff_t channels, size[3], out[3];  // depth, height, width
-  int kernel[3], stride[3], padding[3], dilation[3];
+  std::ptrdiff_t channels;
+  std::ptrdiff_t size[3], out[3], kernel[3], stride[3], padding[3], dilation[3];  // d, h, w
 };
 
 struct Product {
@@ -59,8 +59,8 @@ void weight_gradient(const float* x, const Patches* patches, std::ptrdiff_t batc
 
 class CrossbarArray {
  public:
-  CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes, bool integer,
-                bool narrow, bool variance);
+  CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int planes, bool integer, bool narrow,
+                bool variance);
 
   // One plane's conductances, (n, k) each; negative and variance may be null. Writes to `reach`,
   // one a tile, how far its sums are to be expected to reach.
@@ -85,16 +85,30 @@ class CrossbarArray {
 
  private:
   struct Work;
+  struct Chunk;
   struct Block;
+  struct Pass;
   int tile_rows(int tile) const;
   int padded_rows(int tile) const;
   // A group's panels lie together: those of all planes and tiles.
   char* panel(std::ptrdiff_t group, int plane, int tile, bool variance) const;
   float* peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const;
-  void prepare(const float* input, std::ptrdiff_t row, const Product& how, const Block& block,
-               std::int64_t* clipped, bool* finite) const;
-  // Vectors begin .. end.
+  // Products of the vectors begin .. end, chunk by chunk.
   void multiply(const Work& work, std::ptrdiff_t begin, std::ptrdiff_t end, int threads) const;
+  // Room for the codes of as many vectors as are converted at once.
+  Chunk layout(const Product& how, std::ptrdiff_t vectors, int threads) const;
+  void convert(const Work& work, const Chunk& chunk, int threads) const;
+  // Of one input vector; counts what the DAC clips.
+  float full_scale(const float* input, const Product& how, std::int64_t& clipped,
+                   bool& finite) const;
+  void encode(const float* input, std::ptrdiff_t row, const Product& how, const Chunk& chunk) const;
+  void multiply_chunk(const Work& work, const Chunk& chunk, int threads) const;
+  void multiply_block(const Work& work, const Chunk& chunk, Block& block) const;
+  // The analog sums of one pass, and where weights are noisy those of the squares.
+  void multiply_tile(const Product& how, const Chunk& chunk, const Pass& pass, Block& block) const;
+  // Their noise and ADC; adds them to the block's total.
+  void read(const Work& work, const Chunk& chunk, const Pass& pass, Block& block) const;
+  Read read_of(const Product& how, const Pass& pass) const;
 
   std::ptrdiff_t n_, k_, groups_, padded_k_;
   int rows_, planes_, tiles_;

@@ -14,7 +14,14 @@ constexpr int kMaxRanges = 8;
 constexpr int kSmallTable = 64;
 
 enum Purpose : std::uint32_t {
-  kProgram = 0, kRead = 1, kD2D = 2, kStuck = 3, kMatmul = 4, kDrift = 5, kFlicker = 6, kRelax = 7
+  kProgram = 0,
+  kRead = 1,
+  kD2D = 2,
+  kStuck = 3,
+  kMatmul = 4,
+  kDrift = 5,
+  kFlicker = 6,
+  kRelax = 7
 };
 
 // Where random numbers come from; element `index` of it is a pure function of these.
@@ -78,6 +85,8 @@ constexpr int kWeightLevels = 32767;
 constexpr int kNarrowLevels = 127;
 constexpr int kVarianceLevels = 255;
 constexpr float kRangeSigmas = 4;
+// Vectors of a smaller full scale are enlarged, for the inverse of their full scale to be finite.
+constexpr float kTiny = 0x1p-96f, kEnlarged = 0x1p96f;
 constexpr int kIntegerRows = 512;  // longest tile whose sums fit in 32 bits
 
 // Most bits of one parity check (python/noisycells/reference/ldpc.py).
@@ -104,8 +113,8 @@ struct Programming {
 
 struct Aging {
   const float* relaxation;  // n rows of (shift, difference, std, difference), or null
-  const float* drift;       // n rows of (mean of the exponent, difference, std, difference), or null
-  const float* flicker;     // n rows of (fraction of the conductance, difference), or null
+  const float* drift;  // n rows of (mean of the exponent, difference, std, difference), or null
+  const float* flicker;  // n rows of (fraction of the conductance, difference), or null
   std::int32_t relaxation_n, drift_n, flicker_n;
   float x0, inv_dx;
   Limits limits;
@@ -120,10 +129,10 @@ struct Dac {
 // What follows the analog sums of one pass.
 struct Read {
   float unit, unit_variance;  // of sums and of sums of squares, times each output's peak
-  float noise;                // of the output, std
+  float noise;  // of the output, std
   bool output_noise, weight_noise;
-  float inv_step, top;        // of the ADC; top == 0: ideal
-  float gain;                 // what a code (or an unconverted sum) adds to the output
+  float inv_step, top;  // of the ADC; top == 0: ideal
+  float gain;  // what a code (or an unconverted sum) adds to the output
 };
 
 // The functions of one SIMD level. Every `n` below is at most kBlock unless said otherwise.
@@ -143,8 +152,7 @@ struct Kernels {
                  std::int64_t index, bool literal);
 
   // Stored weights -> one side code a weight (sign bit, then range number).
-  void (*classify)(const float* w, std::ptrdiff_t n, const CodecTables& codec,
-                   std::uint8_t* codes);
+  void (*classify)(const float* w, std::ptrdiff_t n, const CodecTables& codec, std::uint8_t* codes);
   // Stored weights and their codes -> cell inputs (before the write converter).
   void (*to_inputs)(const float* w, const std::uint8_t* codes, std::ptrdiff_t n,
                     const CodecTables& codec, float* x);
@@ -207,9 +215,9 @@ struct Kernels {
               const Dac& dac, void* codes, void* squares, std::ptrdiff_t squares_stride);
   // The same for float products; parts lie part_stride bytes apart, `parts` and `square_parts` of
   // them are written.
-  void (*dac_float)(const float* x, const float* row_scale, std::ptrdiff_t n,
-                    std::ptrdiff_t padded, const Dac& dac, int parts, int square_parts,
-                    std::ptrdiff_t part_stride, void* values, void* squares);
+  void (*dac_float)(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
+                    const Dac& dac, int parts, int square_parts, std::ptrdiff_t part_stride,
+                    void* values, void* squares);
 
   // Weights of one tile, `columns` <= kGroup rows of ld floats each -> a panel and each column's
   // peak; returns the furthest that sums are to be expected to reach, over the columns. negative
@@ -225,8 +233,7 @@ struct Kernels {
                            const void* panel, int rows, int columns, std::int32_t* sums);
   // parts: of the inputs that are not 0.
   void (*multiply_float)(const void* values, std::ptrdiff_t stride, std::ptrdiff_t part_stride,
-                         int parts, int m, const void* panel, int rows, int columns,
-                         float* sums);
+                         int parts, int m, const void* panel, int rows, int columns, float* sums);
 
   // Noise, ADC and digital accumulation of one pass: total (m, kGroup). `sums` and `squares` are
   // int32 where integer. noise_width: outputs of a patch of normals; the first patch starts at

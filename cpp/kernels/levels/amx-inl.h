@@ -18,10 +18,10 @@
   return false;
 #endif
 }
-NOISYCELLS_NEEDS(amx,
-                 NOISYCELLS_HAS("avx512f") && NOISYCELLS_HAS("avx512bw") && NOISYCELLS_HAS("avx512dq") &&
-                 NOISYCELLS_HAS("avx512vl") && NOISYCELLS_HAS("bmi2") && NOISYCELLS_HAS("popcnt") &&
-                 NOISYCELLS_HAS("avx512vnni") && amx_is_there_and_permitted())
+NOISYCELLS_NEEDS(amx, NOISYCELLS_HAS("avx512f") && NOISYCELLS_HAS("avx512bw") &&
+                          NOISYCELLS_HAS("avx512dq") && NOISYCELLS_HAS("avx512vl") &&
+                          NOISYCELLS_HAS("bmi2") && NOISYCELLS_HAS("popcnt") &&
+                          NOISYCELLS_HAS("avx512vnni") && amx_is_there_and_permitted())
 #else
 #define NOISYCELLS_LEVEL amx
 #define NOISYCELLS_VECTORS "vectors/avx512-inl.h"

@@ -2,9 +2,15 @@
 #pragma once
 
 constexpr int W = 8;
-struct F { __m256 v; };
-struct I { __m256i v; };
-struct M { __m256i v; };  // all ones or all zeros per lane
+struct F {
+  __m256 v;
+};
+struct I {
+  __m256i v;
+};
+struct M {
+  __m256i v;
+};  // all ones or all zeros per lane
 
 NC_INLINE F load(const float* p) { return {_mm256_loadu_ps(p)}; }
 NC_INLINE void store(float* p, F a) { _mm256_storeu_ps(p, a.v); }
@@ -46,9 +52,18 @@ NC_INLINE I operator^(I a, I b) { return {_mm256_xor_si256(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return a ^ b ^ c; }
 NC_INLINE I min_i(I a, I b) { return {_mm256_min_epi32(a.v, b.v)}; }
 NC_INLINE I max_i(I a, I b) { return {_mm256_max_epi32(a.v, b.v)}; }
-template <int n> NC_INLINE I shift_left(I a) { return {_mm256_slli_epi32(a.v, n)}; }
-template <int n> NC_INLINE I shift_right(I a) { return {_mm256_srli_epi32(a.v, n)}; }
-template <int n> NC_INLINE I shift_right_signed(I a) { return {_mm256_srai_epi32(a.v, n)}; }
+template <int n>
+NC_INLINE I shift_left(I a) {
+  return {_mm256_slli_epi32(a.v, n)};
+}
+template <int n>
+NC_INLINE I shift_right(I a) {
+  return {_mm256_srli_epi32(a.v, n)};
+}
+template <int n>
+NC_INLINE I shift_right_signed(I a) {
+  return {_mm256_srai_epi32(a.v, n)};
+}
 NC_INLINE I shift_right_by(I a, int n) { return {_mm256_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 NC_INLINE I shift_left_by(I a, int n) { return {_mm256_sll_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 
@@ -58,9 +73,7 @@ NC_INLINE I join_even(I a, I b) {
   return {_mm256_blend_epi32(a.v, _mm256_shuffle_epi32(b.v, 0xA0), 0xAA)};
 }
 
-NC_INLINE M greater(F a, F b) {
-  return {_mm256_castps_si256(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ))};
-}
+NC_INLINE M greater(F a, F b) { return {_mm256_castps_si256(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ))}; }
 NC_INLINE M any_bit(I a, I b) {
   const __m256i none = _mm256_cmpeq_epi32(_mm256_and_si256(a.v, b.v), _mm256_setzero_si256());
   return {_mm256_xor_si256(none, _mm256_set1_epi32(-1))};
@@ -103,8 +116,8 @@ NC_INLINE F lookup8(const float* table, I index) {
   return {_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index.v)};
 }
 NC_INLINE I lookup8_i(const std::int32_t* table, I index) {
-  return {_mm256_permutevar8x32_epi32(
-      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table)), index.v)};
+  return {_mm256_permutevar8x32_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(table)),
+                                      index.v)};
 }
 
 NC_INLINE void lookup_rows4(const float* table, const std::uint32_t* twice, F& c0, F& c1, F& c2,
@@ -127,8 +140,7 @@ NC_INLINE void lookup_rows4(const float* table, const std::uint32_t* twice, F& c
 NC_INLINE void lookup_rows2(const float* table, const std::uint32_t* twice, F& c0, F& c1) {
   const auto pair = [&](int low, int high) {
     const __m128d half = _mm_load_sd(reinterpret_cast<const double*>(table + twice[low]));
-    return _mm_castpd_ps(
-        _mm_loadh_pd(half, reinterpret_cast<const double*>(table + twice[high])));
+    return _mm_castpd_ps(_mm_loadh_pd(half, reinterpret_cast<const double*>(table + twice[high])));
   };
   const __m256 a = _mm256_insertf128_ps(_mm256_castps128_ps256(pair(0, 1)), pair(4, 5), 1);
   const __m256 b = _mm256_insertf128_ps(_mm256_castps128_ps256(pair(2, 3)), pair(6, 7), 1);

@@ -2,9 +2,15 @@
 #pragma once
 
 constexpr int W = 16;
-struct F { __m512 v; };
-struct I { __m512i v; };
-struct M { __mmask16 v; };
+struct F {
+  __m512 v;
+};
+struct I {
+  __m512i v;
+};
+struct M {
+  __mmask16 v;
+};
 
 NC_INLINE F load(const float* p) { return {_mm512_loadu_ps(p)}; }
 NC_INLINE void store(float* p, F a) { _mm512_storeu_ps(p, a.v); }
@@ -41,9 +47,18 @@ NC_INLINE I operator^(I a, I b) { return {_mm512_xor_si512(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return {_mm512_ternarylogic_epi32(a.v, b.v, c.v, 0x96)}; }
 NC_INLINE I min_i(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
 NC_INLINE I max_i(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
-template <int n> NC_INLINE I shift_left(I a) { return {_mm512_slli_epi32(a.v, n)}; }
-template <int n> NC_INLINE I shift_right(I a) { return {_mm512_srli_epi32(a.v, n)}; }
-template <int n> NC_INLINE I shift_right_signed(I a) { return {_mm512_srai_epi32(a.v, n)}; }
+template <int n>
+NC_INLINE I shift_left(I a) {
+  return {_mm512_slli_epi32(a.v, n)};
+}
+template <int n>
+NC_INLINE I shift_right(I a) {
+  return {_mm512_srli_epi32(a.v, n)};
+}
+template <int n>
+NC_INLINE I shift_right_signed(I a) {
+  return {_mm512_srai_epi32(a.v, n)};
+}
 NC_INLINE I shift_right_by(I a, int n) { return {_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 NC_INLINE I shift_left_by(I a, int n) { return {_mm512_sll_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 

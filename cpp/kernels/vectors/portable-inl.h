@@ -7,13 +7,27 @@ typedef float f32x4 __attribute__((vector_size(16)));
 typedef std::int32_t i32x4 __attribute__((vector_size(16)));
 typedef std::uint32_t u32x4 __attribute__((vector_size(16)));
 typedef std::uint64_t u64x2 __attribute__((vector_size(16)));
-struct F { f32x4 v; };
-struct I { i32x4 v; };
-struct M { i32x4 v; };  // all ones or all zeros per lane
+struct F {
+  f32x4 v;
+};
+struct I {
+  i32x4 v;
+};
+struct M {
+  i32x4 v;
+};  // all ones or all zeros per lane
 
-NC_INLINE F load(const float* p) { F a; __builtin_memcpy(&a, p, 16); return a; }
+NC_INLINE F load(const float* p) {
+  F a;
+  __builtin_memcpy(&a, p, 16);
+  return a;
+}
 NC_INLINE void store(float* p, F a) { __builtin_memcpy(p, &a, 16); }
-NC_INLINE I load_i(const std::int32_t* p) { I a; __builtin_memcpy(&a, p, 16); return a; }
+NC_INLINE I load_i(const std::int32_t* p) {
+  I a;
+  __builtin_memcpy(&a, p, 16);
+  return a;
+}
 NC_INLINE void store_i(std::int32_t* p, I a) { __builtin_memcpy(p, &a, 16); }
 NC_INLINE I load_u8(const std::uint8_t* p) { return {i32x4{p[0], p[1], p[2], p[3]}}; }
 NC_INLINE void store_u8(std::uint8_t* p, I a) {
@@ -40,9 +54,18 @@ NC_INLINE I operator&(I a, I b) { return {a.v & b.v}; }
 NC_INLINE I operator|(I a, I b) { return {a.v | b.v}; }
 NC_INLINE I operator^(I a, I b) { return {a.v ^ b.v}; }
 NC_INLINE I xor3(I a, I b, I c) { return a ^ b ^ c; }
-template <int n> NC_INLINE I shift_left(I a) { return {(i32x4)((u32x4)a.v << n)}; }
-template <int n> NC_INLINE I shift_right(I a) { return {(i32x4)((u32x4)a.v >> n)}; }
-template <int n> NC_INLINE I shift_right_signed(I a) { return {a.v >> n}; }
+template <int n>
+NC_INLINE I shift_left(I a) {
+  return {(i32x4)((u32x4)a.v << n)};
+}
+template <int n>
+NC_INLINE I shift_right(I a) {
+  return {(i32x4)((u32x4)a.v >> n)};
+}
+template <int n>
+NC_INLINE I shift_right_signed(I a) {
+  return {a.v >> n};
+}
 NC_INLINE I shift_right_by(I a, int n) { return {(i32x4)((u32x4)a.v >> n)}; }
 NC_INLINE I shift_left_by(I a, int n) { return {(i32x4)((u32x4)a.v << n)}; }
 
@@ -64,9 +87,7 @@ NC_INLINE M and_not(M a, M b) { return {~a.v & b.v}; }
 NC_INLINE I select_i(M m, I yes, I no) { return {(m.v & yes.v) | (~m.v & no.v)}; }
 NC_INLINE F as_float(I a) { return {(f32x4)a.v}; }
 NC_INLINE I as_int(F a) { return {(i32x4)a.v}; }
-NC_INLINE F select(M m, F yes, F no) {
-  return as_float(select_i(m, as_int(yes), as_int(no)));
-}
+NC_INLINE F select(M m, F yes, F no) { return as_float(select_i(m, as_int(yes), as_int(no))); }
 NC_INLINE I min_i(I a, I b) { return select_i(greater_i(a, b), b, a); }
 NC_INLINE I max_i(I a, I b) { return select_i(greater_i(a, b), a, b); }
 // As x86's: the second operand where either is NaN.

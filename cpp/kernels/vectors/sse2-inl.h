@@ -2,9 +2,15 @@
 #pragma once
 
 constexpr int W = 4;
-struct F { __m128 v; };
-struct I { __m128i v; };
-struct M { __m128i v; };  // all ones or all zeros per lane
+struct F {
+  __m128 v;
+};
+struct I {
+  __m128i v;
+};
+struct M {
+  __m128i v;
+};  // all ones or all zeros per lane
 
 NC_INLINE F load(const float* p) { return {_mm_loadu_ps(p)}; }
 NC_INLINE void store(float* p, F a) { _mm_storeu_ps(p, a.v); }
@@ -41,12 +47,11 @@ NC_INLINE __m128d fma_half(__m128d a, __m128d b, __m128d c) {
   const __m128i inexact = _mm_castpd_si128(_mm_cmpneq_pd(err, _mm_setzero_pd()));
   const __m128i opposite = _mm_srli_epi64(_mm_xor_si128(bits, _mm_castpd_si128(err)), 63);
   const __m128i step = _mm_sub_epi64(one, _mm_add_epi64(opposite, opposite));  // +1 or -1
-  return _mm_castsi128_pd(
-      _mm_add_epi64(bits, _mm_and_si128(step, _mm_and_si128(even, inexact))));
+  return _mm_castsi128_pd(_mm_add_epi64(bits, _mm_and_si128(step, _mm_and_si128(even, inexact))));
 }
 NC_INLINE F fma(F a, F b, F c) {
-  const __m128 low = _mm_cvtpd_ps(
-      fma_half(_mm_cvtps_pd(a.v), _mm_cvtps_pd(b.v), _mm_cvtps_pd(c.v)));
+  const __m128 low =
+      _mm_cvtpd_ps(fma_half(_mm_cvtps_pd(a.v), _mm_cvtps_pd(b.v), _mm_cvtps_pd(c.v)));
   const __m128 high = _mm_cvtpd_ps(fma_half(_mm_cvtps_pd(_mm_movehl_ps(a.v, a.v)),
                                             _mm_cvtps_pd(_mm_movehl_ps(b.v, b.v)),
                                             _mm_cvtps_pd(_mm_movehl_ps(c.v, c.v))));
@@ -67,9 +72,18 @@ NC_INLINE I operator&(I a, I b) { return {_mm_and_si128(a.v, b.v)}; }
 NC_INLINE I operator|(I a, I b) { return {_mm_or_si128(a.v, b.v)}; }
 NC_INLINE I operator^(I a, I b) { return {_mm_xor_si128(a.v, b.v)}; }
 NC_INLINE I xor3(I a, I b, I c) { return a ^ b ^ c; }
-template <int n> NC_INLINE I shift_left(I a) { return {_mm_slli_epi32(a.v, n)}; }
-template <int n> NC_INLINE I shift_right(I a) { return {_mm_srli_epi32(a.v, n)}; }
-template <int n> NC_INLINE I shift_right_signed(I a) { return {_mm_srai_epi32(a.v, n)}; }
+template <int n>
+NC_INLINE I shift_left(I a) {
+  return {_mm_slli_epi32(a.v, n)};
+}
+template <int n>
+NC_INLINE I shift_right(I a) {
+  return {_mm_srli_epi32(a.v, n)};
+}
+template <int n>
+NC_INLINE I shift_right_signed(I a) {
+  return {_mm_srai_epi32(a.v, n)};
+}
 NC_INLINE I shift_right_by(I a, int n) { return {_mm_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 NC_INLINE I shift_left_by(I a, int n) { return {_mm_sll_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 
@@ -94,9 +108,7 @@ NC_INLINE M and_not(M a, M b) { return {_mm_andnot_si128(a.v, b.v)}; }
 NC_INLINE I select_i(M m, I yes, I no) {
   return {_mm_or_si128(_mm_and_si128(m.v, yes.v), _mm_andnot_si128(m.v, no.v))};
 }
-NC_INLINE F select(M m, F yes, F no) {
-  return as_float(select_i(m, as_int(yes), as_int(no)));
-}
+NC_INLINE F select(M m, F yes, F no) { return as_float(select_i(m, as_int(yes), as_int(no))); }
 NC_INLINE I min_i(I a, I b) { return select_i(greater_i(a, b), b, a); }
 NC_INLINE I max_i(I a, I b) { return select_i(greater_i(a, b), a, b); }
 

@@ -5,3 +5,7 @@ from __future__ import annotations
 from .channel import Channel
 
 __all__ = ["Channel"]
+
+
+def __dir__() -> list[str]:
+    return __all__

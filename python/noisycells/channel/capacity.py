@@ -64,13 +64,12 @@ def blahut_arimoto(
     RuntimeError
         If the bounds are further apart after ``max_iterations``.
     """
-    w = np.asarray(transition, np.float64)
+    w = np.asarray(_arguments.real("transition", transition), np.float64)
     if w.ndim != 2 or w.size == 0:
-        raise ValueError(f"transition: expected a non-empty matrix, got shape {w.shape}")
+        raise _arguments.wrong_value("transition", "a non-empty matrix", f"shape {w.shape}")
     if not (w >= 0).all() or not np.allclose(w.sum(axis=1), 1, rtol=0, atol=1e-9):
-        raise ValueError("transition: expected probabilities, each row summing to 1")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance: expected a positive number, got {tolerance!r}")
+        raise _arguments.wrong_value("transition", "probabilities", "rows that do not sum to 1")
+    tolerance = _arguments.number("tolerance", tolerance, above=0)
     tiny = np.finfo(np.float64).tiny
     minus_entropy = np.sum(w * np.log2(np.maximum(w, tiny)), axis=1)
     p = np.full(len(w), 1 / len(w))

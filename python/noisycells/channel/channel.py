@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments, _core, random
-from .._types import F32, F64, Converter
+from .._types import F32, F64, LARGEST, Converter
 from ..runtime import threads_argument
+from . import checks
 from .capacity import TOLERANCE as CAPACITY_TOLERANCE
 from .capacity import channel_capacity
 from .fitting import Goodness, fit
@@ -98,40 +99,18 @@ class Channel:
         license: str = "",
         synthetic: bool = False,
     ) -> None:
-        self.x = _arguments.array64("x", x)
+        self.x = checks.inputs(x)
         n = len(self.x)
-        if n < 2:
-            raise ValueError(f"x: expected at least 2 inputs, got {n}")
-        steps = np.diff(self.x)
-        if not (steps > 0).all():
-            at = int(np.argmin(steps > 0))
-            raise ValueError(
-                f"x: expected strictly increasing inputs, got {self.x[at]} and then "
-                f"{self.x[at + 1]} at {at + 1}"
-            )
-        self.mean = _per_knot("mean", mean, n)
-        self.std = _per_knot("std", std, n, or_one=True)
+        self.mean = checks.per_knot("mean", mean, n)
+        self.std = checks.spread("std", std, n)
         self.read_std = (
-            None if read_std is None else _per_knot("read_std", read_std, n, or_one=True)
-        )
-        for label, values in (("std", self.std), ("read_std", self.read_std)):
-            if values is not None and values.min() < 0:
-                raise ValueError(f"{label}: expected values >= 0, got {values.min()}")
-        if self.read_std is not None and (self.read_std > self.std).any():
-            at = int(np.argmax(self.read_std > self.std))
-            raise ValueError(
-                f"read_std: expected at most std, of which it is a part, got {self.read_std[at]} "
-                f"of {self.std[at]} at x = {self.x[at]}"
-            )
-        self.write_bits = (
             None
-            if write_bits is None
-            else _arguments.integer("write_bits", write_bits, 1, MAX_BITS)
+            if read_std is None
+            else checks.part(checks.spread("read_std", read_std, n), self.std, self.x)
         )
-        self.read_bits = (
-            None if read_bits is None else _arguments.integer("read_bits", read_bits, 1, MAX_BITS)
-        )
-        self.d2d_std = _arguments.number("d2d_std", d2d_std, 0)
+        self.write_bits = checks.bits("write_bits", write_bits, MAX_BITS)
+        self.read_bits = checks.bits("read_bits", read_bits, MAX_BITS)
+        self.d2d_std = _arguments.number("d2d_std", d2d_std, 0, LARGEST)
         self.stuck = _arguments.probabilities("stuck", stuck, "(low, high)")
         self.name = _arguments.text("name", name)
         self.source = _arguments.text("source", source)
@@ -139,12 +118,17 @@ class Channel:
         self.synthetic = _arguments.flag("synthetic", synthetic)
         self.goodness: Goodness | None = None
         self._knots = working_knots(self.x, self.mean, self.std, self.read_std)
-        self._given_branch = None if branch is None else self._check_branch(branch)
+        self._given_branch = None if branch is None else checks.branch(branch, self.x)
         if self._given_branch is None:
             self._branch_knots = find_branch(self._knots)
         else:
             resampled = len(self._knots.x) != n
             self._branch_knots = given_branch(self._given_branch, self._knots, resampled)
+        if np.abs(self.mean).max() > LARGEST:
+            top = np.abs(self.mean).max()
+            raise _arguments.wrong_value("mean", f"magnitudes up to {LARGEST:g}", top)
+        _arguments.span("branch", *self.branch)
+        _arguments.span("mean", *self.range)
 
     # ----------------------------------------------------------------- constructors
 
@@ -196,13 +180,20 @@ class Channel:
     def mean_at(self, x: npt.ArrayLike) -> F64:
         """Mean output at inputs ``x``; float64, x's shape."""
         knots, mean, _, _ = self._knots
-        return np.interp(np.asarray(x, np.float64), knots, mean)
+        return np.interp(np.asarray(_arguments.real("x", x), np.float64), knots, mean)
 
     def std_at(self, x: npt.ArrayLike) -> F64:
         """Standard deviation of one cell at inputs ``x``, less ``d2d_std``; float64, x's shape."""
+        return np.hypot(*self.std_parts_at(x))
+
+    def std_parts_at(self, x: npt.ArrayLike) -> tuple[F64, F64]:
+        """The parts of :meth:`std_at` that are drawn when a cell is programmed, and at each read.
+
+        Without ``read_std`` all is programming.
+        """
         knots, _, program, read = self._knots
-        at = np.asarray(x, np.float64)
-        return np.hypot(np.interp(at, knots, program), np.interp(at, knots, read))
+        at = np.asarray(_arguments.real("x", x), np.float64)
+        return np.interp(at, knots, program), np.interp(at, knots, read)
 
     @cached_property
     def tables(self) -> _core.ChannelTables:
@@ -220,17 +211,6 @@ class Channel:
         )
 
     # ----------------------------------------------------------------- the inverse
-
-    def _check_branch(self, branch: tuple[float, float]) -> tuple[float, float]:
-        try:
-            lo, hi = (float(end) for end in branch)
-        except (TypeError, ValueError):
-            raise TypeError(f"branch: expected a pair (x_lo, x_hi), got {branch!r}") from None
-        if not self.x[0] <= lo < hi <= self.x[-1]:
-            raise ValueError(
-                f"branch: expected an interval within [{self.x[0]}, {self.x[-1]}], got {branch!r}"
-            )
-        return lo, hi
 
     @property
     def branch(self) -> tuple[float, float]:
@@ -263,15 +243,17 @@ class Channel:
         ValueError
             If an output is not finite, or outside ``range`` and not to be clipped.
         """
-        values = np.asarray(y, np.float64)
+        values = np.asarray(_arguments.real("y", y), np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("y: expected finite values, got NaN or infinity")
+            raise _arguments.wrong_value("y", "finite values", "NaN or infinity")
         lo, hi = self.range
         slack = 1e-6 * (hi - lo)
+        clip = _arguments.flag("clip", clip)
         if not clip and values.size and (values.min() < lo - slack or values.max() > hi + slack):
-            raise ValueError(
-                f"y: expected values in the channel's range [{lo:.6g}, {hi:.6g}], got "
-                f"{values.min():.6g} to {values.max():.6g}"
+            raise _arguments.wrong_value(
+                "y",
+                f"values in the channel's range [{lo:.6g}, {hi:.6g}]",
+                f"{values.min():.6g} to {values.max():.6g}",
             )
         along, means = self._branch_knots
         order = slice(None) if means[0] < means[-1] else slice(None, None, -1)
@@ -287,6 +269,7 @@ class Channel:
         y0, inv_dy : float
             First output, and outputs per unit.
         """
+        n = _arguments.count("n", n, 2)
         lo, hi = self.range
         return steps(self.inverse(np.linspace(lo, hi, n))), lo, (n - 1) / (hi - lo)
 
@@ -315,13 +298,27 @@ class Channel:
     # ----------------------------------------------------------------- sampling
 
     @property
-    def literal(self) -> bool:
-        """Whether averaging must draw every cell, for lack of an exact collapse to one draw.
+    def collapses(self) -> bool:
+        """Whether one draw has exactly the distribution of an average of cells.
 
-        So it is with a read converter or stuck cells; a device-to-device offset, common to the
+        Not so with a read converter or stuck cells; a device-to-device offset, common to the
         cells of a weight, leaves the average Gaussian.
         """
-        return self.read_bits is not None or any(self.stuck)
+        return self.read_bits is None and not any(self.stuck)
+
+    def check_collapse(self, collapse: bool | None) -> bool | None:
+        """``collapse`` as :meth:`sample` takes it; ValueError where True is not exact."""
+        if collapse is None:
+            return None
+        wanted = _arguments.flag("collapse", collapse)
+        if wanted and not self.collapses:
+            raise _arguments.wrong_value(
+                "collapse",
+                "False or None for a channel whose read converter or stuck cells act on every "
+                "cell before the average",
+                wanted,
+            )
+        return wanted
 
     def keys(self, seed: int, chip: int = 0) -> tuple[int, int]:
         """The seeds of what is frozen with ``chip`` and of what is drawn at a read.
@@ -385,11 +382,7 @@ class Channel:
             converter = self.write_converter(self.write_bits)
             assert self._write_levels is not None
             values = self._write_levels[converter.quantize(values)]
-        if collapse and self.literal:
-            raise ValueError(
-                "collapse: True is not exact for this channel, whose read converter or stuck cells "
-                "act on every cell before the average"
-            )
+        collapse = self.check_collapse(collapse)
         out = _arguments.output(out, inputs.shape, inputs)
         chip_key, read_key = self.keys(seed, chip)
         _core.sample(
@@ -401,7 +394,7 @@ class Channel:
             read_key,
             _arguments.seed("stream", stream),
             _arguments.offset("offset", offset, inputs.size),
-            self.literal if collapse is None else not collapse,
+            not (self.collapses if collapse is None else collapse),
             threads_argument(num_threads),
         )
         return out
@@ -492,13 +485,3 @@ class Channel:
         options += [f"stuck={self.stuck}"] if any(self.stuck) else []
         options += ["synthetic"] if self.synthetic else []
         return f"<Channel {self.name}: {', '.join(options)}>"
-
-
-def _per_knot(name: str, values: npt.ArrayLike, n: int, or_one: bool = False) -> F64:
-    """A number for each of ``n`` knots, or where ``or_one`` one for all."""
-    if or_one and np.ndim(values) == 0:
-        values = np.full(n, _arguments.number(name, values))
-    array = _arguments.array64(name, values)
-    if len(array) != n:
-        raise ValueError(f"{name}: expected the length of x, {n}, got {len(array)}")
-    return array

@@ -241,16 +241,17 @@ def _decode(data: bytes, name: str) -> tuple[str, str]:
         try:
             text, encoding = data.decode("utf-16"), "UTF-16"
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name}: expected UTF-16, as its first bytes say: {error}") from None
+            raise _arguments.wrong_value(name, "UTF-16, as its first bytes say", error) from None
     else:
         try:
             text, encoding = data.decode("utf-8-sig"), "UTF-8"
         except UnicodeDecodeError:
             text, encoding = data.decode("latin-1"), "Latin-1"
     if "\0" in text:
-        raise ValueError(
-            f"{name}: expected text in UTF-8, Latin-1 or UTF-16 with its mark, got zero bytes; "
-            "save spreadsheets as CSV"
+        raise _arguments.wrong_value(
+            name,
+            "text in UTF-8, Latin-1 or UTF-16 with its mark",
+            "zero bytes; save spreadsheets as CSV",
         )
     return text, encoding
 

@@ -182,14 +182,8 @@ def _neighborhoods(
     if neighbors is None:
         enough = repeats >= AUTO_REPEATS
         k = int(counts.min()) if enough else _best_neighbors(search, inputs, outputs)
-    elif isinstance(neighbors, bool) or not isinstance(neighbors, (int, np.integer)):
-        raise TypeError(f"neighbors: expected an int, got {neighbors!r}")
-    elif not 2 <= neighbors <= len(inputs):
-        raise ValueError(
-            f"neighbors: expected 2 to the number of measurements, {len(inputs)}, got {neighbors}"
-        )
     else:
-        k = int(neighbors)
+        k = _arguments.integer("neighbors", neighbors, 2, len(inputs))
     repeated = 2 * len(levels) <= len(inputs)
     knots = levels if repeated else np.linspace(levels[0], levels[-1], GRID)
     radius = search.kneighbors(knots[:, None], k)[0][:, -1]
@@ -253,22 +247,25 @@ def fit_times(
     robust = _arguments.flag("robust", robust)
     if seconds is None:
         return {None: _fit(x, y, neighbors, robust, "")}
-    inputs, outputs, times = (np.asarray(v, np.float64).ravel() for v in (x, y, seconds))
+    inputs, outputs, times = (
+        np.asarray(_arguments.real(name, v), np.float64).ravel()
+        for name, v in (("x", x), ("y", y), ("seconds", seconds))
+    )
     if not len(inputs) == len(outputs) == len(times):
-        raise ValueError(
-            f"seconds: expected one for each x and y, {len(inputs)} and {len(outputs)}, got "
-            f"{len(times)}"
+        raise _arguments.wrong_value(
+            "seconds", f"one for each x and y, {len(inputs)} and {len(outputs)}", len(times)
         )
     if not np.isfinite(times).all() or times.min(initial=0.0) < 0:
-        raise ValueError("seconds: expected finite times >= 0")
+        raise _arguments.wrong_value("seconds", "finite times >= 0", "others")
     fits: dict[float | None, Fit] = {}
     distinct, counts = np.unique(times, return_counts=True)
     for time, count in zip(distinct.tolist(), counts.tolist(), strict=True):
         if count < MIN_SAMPLES:
-            raise ValueError(
-                f"seconds: expected at least {MIN_SAMPLES} measurements at each time, got {count} "
-                f"at {time:g} s, one of {len(distinct)} times; each time is fitted on its own, so "
-                "round times that belong together"
+            raise _arguments.wrong_value(
+                "seconds",
+                f"at least {MIN_SAMPLES} measurements at each time",
+                f"{count} at {time:g} s, one of {len(distinct)} times; each time is fitted "
+                "on its own, so round times that belong together",
             )
         at = times == time
         try:
@@ -285,23 +282,20 @@ _NO_SKLEARN = "fitting a channel needs scikit-learn: pip install 'noisycells[skl
 def _measurements(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[F64, F64]:
     arrays = []
     for name, values in (("x", x), ("y", y)):
-        try:
-            array = np.asarray(values, np.float64).ravel()
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name}: expected an array of real numbers: {error}") from error
+        array = np.asarray(_arguments.real(name, values), np.float64).ravel()
         bad = np.flatnonzero(~np.isfinite(array))
         if len(bad):
-            raise ValueError(
-                f"{name}: expected finite measurements, got {array[bad[0]]} at {bad[0]}"
+            raise _arguments.wrong_value(
+                name, "finite measurements", f"{array[bad[0]]} at {bad[0]}"
             )
         arrays.append(array)
     inputs, outputs = arrays
     if len(inputs) != len(outputs):
-        raise ValueError(f"y: expected one for each x, {len(inputs)}, got {len(outputs)}")
+        raise _arguments.wrong_value("y", f"one for each x, {len(inputs)}", len(outputs))
     if len(inputs) < MIN_SAMPLES:
-        raise ValueError(f"x: expected at least {MIN_SAMPLES} measurements, got {len(inputs)}")
+        raise _arguments.wrong_value("x", f"at least {MIN_SAMPLES} measurements", len(inputs))
     if inputs.min() == inputs.max():
-        raise ValueError(f"x: expected at least two distinct inputs, got only {inputs[0]}")
+        raise _arguments.wrong_value("x", "at least two distinct inputs", f"only {inputs[0]}")
     return inputs, outputs
 
 
@@ -411,17 +405,17 @@ def scale(values: npt.ArrayLike, log: bool = False) -> F64:
     ValueError
         If the values are not finite, all equal, or not positive where ``log``.
     """
-    v = np.asarray(values, np.float64)
+    v = np.asarray(_arguments.real("values", values), np.float64)
     if v.size == 0 or not np.isfinite(v).all():
-        raise ValueError("values: expected finite numbers, at least one")
-    if log:
+        raise _arguments.wrong_value(
+            "values", "finite numbers, at least one", "none" if v.size == 0 else "NaN or infinity"
+        )
+    if _arguments.flag("log", log):
         if v.min() <= 0:
-            raise ValueError(
-                f"values: expected positive ones for a logarithmic scale, got {v.min()}"
-            )
+            raise _arguments.wrong_value("values", "positive ones for a logarithmic scale", v.min())
         v = np.log10(v)
     lo, hi = v.min(), v.max()
     if lo == hi:
-        raise ValueError(f"values: expected ones that differ, got only {lo}")
+        raise _arguments.wrong_value("values", "ones that differ", f"only {lo}")
     scaled: F64 = 2 * (v - lo) / (hi - lo) - 1
     return scaled

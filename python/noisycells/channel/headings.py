@@ -6,6 +6,8 @@ import difflib
 import re
 from typing import Literal, NamedTuple
 
+from .. import _arguments
+
 __all__ = [
     "ALIASES",
     "Heading",
@@ -106,4 +108,4 @@ def scale_of(role: Role, heading: str, label: str) -> tuple[float, str]:
         return units[unit], unit
     near = [known for known in units if known.lower() == unit.lower()]
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise ValueError(f"{label}: expected a unit of {role} ({SHOWN[role]}), got {unit!r}{hint}")
+    raise _arguments.wrong_value(label, f"a unit of {role} ({SHOWN[role]})", f"{unit!r}{hint}")

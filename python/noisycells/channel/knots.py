@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F32, F64
 
 __all__ = ["Knots", "find_branch", "given_branch", "steps", "working_knots"]
@@ -40,7 +41,7 @@ def find_branch(knots: Knots) -> tuple[F64, F64]:
     ends = [0, *turns.tolist(), len(mean) - 1]
     spans = np.abs(np.diff(mean[ends]))
     if spans.max() == 0:
-        raise ValueError(f"mean: expected one that depends on x, got {mean[0]} at every knot")
+        raise _arguments.wrong_value("mean", "one that depends on x", f"{mean[0]} at every knot")
     longest = int(np.argmax(spans))
     part = slice(ends[longest], ends[longest + 1] + 1)
     return knots.x[part], mean[part]
@@ -59,7 +60,9 @@ def given_branch(branch: tuple[float, float], knots: Knots, resampled: bool) -> 
         along = np.concatenate([[lo], inner, [hi]])
     means = np.interp(along, knots.x, knots.mean)
     if set(np.sign(np.diff(means)).tolist()) not in ({1.0}, {-1.0}):
-        raise ValueError(f"branch: the mean is not strictly monotone on {branch!r}")
+        raise _arguments.wrong_value(
+            "branch", "an interval on which the mean is strictly monotone", repr(branch)
+        )
     return along, means
 
 

@@ -160,9 +160,10 @@ def _numbers(
             )
             if role != "measured" and values[i].min() < 0:
                 worst = int(np.argmax(values[i] < 0))
-                raise ValueError(
-                    f"{table.place(lines[worst], at)}: expected a {role} >= 0, got "
-                    f"{values[i][worst] / factor:g}"
+                raise _arguments.wrong_value(
+                    table.place(lines[worst], at),
+                    f"a {role} >= 0",
+                    f"{values[i][worst] / factor:g}",
                 )
     width = len(table.header) or len(table.rows[0])
     return Measurements(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+from .. import _arguments
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -25,7 +27,7 @@ def plot(
             "plotting a channel needs matplotlib: pip install 'noisycells[plot]'"
         ) from error
     if (x is None) != (y is None):
-        raise ValueError("x, y: expected both or neither")
+        raise _arguments.wrong_value("x, y", "both or neither", "one of them")
     knots, mean, _, _ = channel._knots
     std = channel.std_at(knots)
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from .. import _arguments
 from .fitting import Goodness
 
 if TYPE_CHECKING:
@@ -46,23 +47,20 @@ def spelled(data: dict[str, Any]) -> dict[str, Any]:
 def from_dict(cls: type[Channel], data: dict[str, Any]) -> Channel:
     """The channel of :func:`to_dict`; ValueError if a key is missing or unknown."""
     if not isinstance(data, dict):
-        raise TypeError(f"data: expected the dict of a channel, got {type(data).__name__}")
+        raise _arguments.wrong_type("data", "the dict of a channel", data)
     data = spelled(data)
     unknown = sorted(set(data) - KEYS)
     missing = sorted({"x", "mean", "std"} - set(data))
     if unknown or missing:
-        raise ValueError(
-            "data: expected the keys of a channel"
-            + (f"; missing: {', '.join(missing)}" if missing else "")
-            + (f"; unknown: {', '.join(unknown)}" if unknown else "")
-        )
+        wrong = [f"without {key!r}" for key in missing] + [f"with {key!r}" for key in unknown]
+        raise _arguments.wrong_value("data", "the keys of a channel", ", ".join(wrong))
     arguments = {key: value for key, value in data.items() if key != "goodness"}
     channel = cls(**arguments)
     if data.get("goodness") is not None:
         try:
             channel.goodness = Goodness(**data["goodness"])
         except TypeError as error:
-            raise ValueError(f"goodness: expected that of a fitted channel: {error}") from None
+            raise _arguments.wrong_value("goodness", "that of a fitted channel", error) from None
     return channel
 
 
@@ -71,7 +69,7 @@ def from_json(cls: type[Channel], text: str) -> Channel:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"text: expected a channel as JSON: {error}") from None
+        raise _arguments.wrong_value("text", "a channel as JSON", error) from None
     if not isinstance(data, dict):
-        raise ValueError(f"text: expected a JSON object, got {type(data).__name__}")
+        raise _arguments.wrong_value("text", "a JSON object", type(data).__name__)
     return from_dict(cls, data)

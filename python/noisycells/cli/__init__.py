@@ -9,10 +9,14 @@ from __future__ import annotations
 import click
 
 from .. import __version__
-from . import bench, cells, demo, studies
+from . import bench, cells, demo, devices, studies
 from .options import Group
 
 __all__ = ["main"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -36,7 +40,7 @@ for command in (
     cells.store,
     cells.read,
     cells.inspect,
-    cells.list_devices,
+    devices.group,
     cells.fit,
     bench.bench,
 ):

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from .. import devices, storage
+from .. import _arguments, devices, storage
 from ..channel import Channel
 from ..channel.measurements import Measurements
-from ..io import Reader, check_output, replacing, usual_name
+from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
 from .coded import coded_codec, inspect_coded, refuse
 from .options import (
@@ -30,7 +30,7 @@ from .options import (
 
 
 @click.command()
-@click.argument("model", type=IN_FILE)
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", type=OUT_FILE, required=True, help="File to write.")
 @device_option
 @click.option(
@@ -133,11 +133,11 @@ def store(
 ) -> None:
     """Store the weights of a model in cells, and say what that costs.
 
-    MODEL is a .safetensors file, which is stored tensor by tensor in little memory, or a torch
-    state dict (torch.save of model.state_dict()). Biases and normalization layers stay digital.
-    Tied weights are stored once and keep all their names.
+    MODEL is a .safetensors file, an index of several (model.safetensors.index.json) or a
+    directory of transformers that holds one or the other, which are stored tensor by tensor in
+    little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
+    normalization layers stay digital. Tied weights are stored once and keep all their names.
     """
-    check_output(output, model)
     analog = {
         "cells": None if cells == (1,) else cells,
         "mean_cells": mean_cells,
@@ -161,9 +161,10 @@ def store(
         refuse(mode, analog)
         codec = coded_codec(mode, channel, step, radices, noise_margin)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
-    if model.suffix == ".safetensors":
-        with Reader(model, checked=False) as reader:
-            tensors = len(reader.entries)
+    if is_weights(model):
+        check_output(output, *weight_files(model))
+        with Weights(model) as weights:
+            tensors = len(weights.entries)
         with progress("store", tensors) as advance:
             cost = storage.encode_file(
                 model,
@@ -176,9 +177,10 @@ def store(
     else:
         from .. import torch as nct
 
+        check_output(output, model)
         state = _state_dict(model)
         try:
-            stored = nct.store(state, codec, masks=mask, store_biases=store_biases)
+            stored = nct.store(state, codec, mask=mask, store_biases=store_biases)
         except TypeError as error:  # of a tensor in the file, so no programming error
             raise ValueError(f"{model}: {error}") from error
         storage.save(output, stored)
@@ -241,38 +243,6 @@ def inspect(file: Path, as_json: bool) -> None:
     for alias, name in model.aliases.items():
         click.echo(f"{alias}: the same as {name}")
     click.echo(model.cost)
-
-
-@click.command("devices")
-@json_option
-def list_devices(as_json: bool) -> None:
-    """List the cells and devices that come with the package.
-
-    Cells only store weights; devices compute as well, in crossbars, and have a range of
-    conductances and times that was measured.
-    """
-    rows = devices.table()
-    if as_json:
-        click.echo(to_json(rows))
-        return
-    for row in rows:
-        click.echo(f"{row['name']}: {row['summary']}")
-        kind = "synthetic" if row["synthetic"] else "measured"
-        overall = "any number" if row["capacity"] is None else f"{row['capacity']:.2f}"
-        click.echo(
-            f"    {kind} {row['kind']}, {row['branch_capacity']:.2f} bits a cell where weights "
-            f"are stored, {overall} overall"
-        )
-        if row["conductance_range"] is not None:
-            low, high = row["conductance_range"]
-            times = "any time"
-            if row["time_range"] is not None:
-                times = " to ".join(f"{t:g}" for t in row["time_range"]) + " s after programming"
-            click.echo(f"    valid from {low:g} to {high:g} uS, {times}")
-        click.echo(f"    source: {row['source']}")
-        if row["doi"]:
-            click.echo(f"    DOI: {row['doi']}")
-        click.echo(f"    license: {row['license']}")
 
 
 @click.command()
@@ -443,12 +413,14 @@ def _state_dict(file: Path) -> dict[str, Any]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{file}: expected safetensors or a torch state dict: {reason}") from error
+        raise _arguments.wrong_value(file, "safetensors or a torch state dict", reason) from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
         for key, value in state.items()
     ):
-        raise ValueError(f"{file}: expected a torch state dict (names and tensors)")
+        raise _arguments.wrong_value(
+            file, "a torch state dict (names and tensors)", "another object"
+        )
     return state
 
 

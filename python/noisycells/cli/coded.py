@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from .. import storage
+from .. import _arguments, storage
 from ..channel import Channel
 from .options import to_json
 
@@ -34,7 +34,8 @@ def refuse(mode: str, options: dict[str, Any]) -> None:
     """Refuse options that are given and mean nothing in this mode."""
     for name, value in options.items():
         if value is not None:
-            raise ValueError(f"--{name.replace('_', '-')}: expected none with --mode {mode}")
+            option = f"--{name.replace('_', '-')}"
+            raise _arguments.wrong_value(option, f"none with --mode {mode}", value)
 
 
 def inspect_coded(model: storage.CodedModel, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import devices
+from .._types import MAX_COUNT
 from ..channel import Channel
 from ..io import check_output
 
@@ -72,10 +73,8 @@ class Device(ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Channel:
-        if isinstance(value, Channel):
-            return value
         try:
-            return devices.cell(value)
+            return devices.cell(value, "device")
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
 
@@ -89,12 +88,25 @@ class ComputingDevice(ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> devices.Device:
         try:
-            device = devices.find(value)
+            return devices.computing(value)
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
-        if not isinstance(device, devices.Device):
-            self.fail(f"expected a device, got {value}, a cell that only stores", param, ctx)
-        return device
+
+
+class AnyDevice(ParamType):
+    """A cell or a device: a preset by its name, or a JSON file."""
+
+    name = "device"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Channel | devices.Device:
+        if isinstance(value, (Channel, devices.Device)):
+            return value
+        try:
+            return devices.find(value)
+        except (ValueError, TypeError, OSError) as error:
+            self.fail(str(error), param, ctx)
 
 
 class Words(ParamType):
@@ -181,6 +193,32 @@ force_option = click.option(
     callback=lambda ctx, param, value: ctx.meta.update({_FORCE: value}),
     help="Write over files that are there.",
 )
+
+
+def directory_option(default: str, contents: str) -> Callable[[Any], Any]:
+    """Where a command writes several files."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default,
+        show_default=True,
+        help=f"Directory for {contents}.",
+    )
+
+
+def repeats_option(default: int | None, shown: str) -> Callable[[Any], Any]:
+    """How many noisy copies of a network are measured; an interval takes two."""
+    return click.option(
+        "--repeats",
+        type=click.IntRange(2, MAX_COUNT),
+        metavar="N",
+        default=default,
+        show_default=default is not None,
+        help=shown,
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 

@@ -10,3 +10,7 @@ from .packed import Packed, Ranges
 from .spec import CrossbarSpec
 
 __all__ = ["Crossbar", "CrossbarSpec", "Packed", "Ranges"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import operator
 import struct
 import warnings
 from collections.abc import Mapping
@@ -13,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import devices, random
+from .. import _arguments, random
 from .._types import F32, F64
-from ..channel import Channel
-from ..devices.device import Device
-from . import compensation, mapping, report
+from ..devices import DeviceLike
+from . import compensation, mapping, report, state
+from .calibration import check_quantile
+from .checks import check_finite, checked_device, checked_spec, checked_weight
 from .packed import Packed, Ranges
 from .spec import CrossbarSpec
 
 __all__ = ["Crossbar"]
-
-STATE_VERSION = 1
-CONFIG_KEYS = {"name", "device", "spec", "seed", "seconds", "dac_range"}
 
 
 class Crossbar:
@@ -41,8 +37,9 @@ class Crossbar:
     ----------
     weight : array_like of float, shape (out, in)
         float16, float32 or float64, finite; kept in float32.
-    device : Device
-        Such as ``nc.devices.pcm_joshi2020()``. A cell that is known only as a storage channel
+    device : Device or str
+        Such as ``nc.devices.pcm_joshi2020()``, its name or a JSON file of one (see
+        :func:`noisycells.devices.computing`). A cell that is known only as a storage channel
         cannot compute.
     spec : CrossbarSpec, optional
         Default: ``CrossbarSpec()``.
@@ -80,14 +77,16 @@ class Crossbar:
     """
 
     def __init__(
-        self, weight: ArrayLike, device: Device, spec: CrossbarSpec | None = None, name: str = ""
+        self,
+        weight: ArrayLike,
+        device: DeviceLike,
+        spec: CrossbarSpec | None = None,
+        name: str = "",
     ) -> None:
-        self.weight = _check_weight(weight)
-        self.spec = _check_spec(spec)
-        self.device = _check_device(device, self.spec)
-        if not isinstance(name, str):
-            raise TypeError(f"name: expected a str, got {type(name).__name__}")
-        self.name = name
+        self.weight = checked_weight(weight)
+        self.spec = checked_spec(spec)
+        self.device = checked_device(device, self.spec)
+        self.name = _arguments.text("name", name)
         self.stream = random.stream(name or random.unnamed(self.weight), "crossbar")
         self.layer = mapping.Layer.of(self.weight, self.spec)
         self.programmed: F32 | None = None
@@ -101,7 +100,7 @@ class Crossbar:
 
     # ----------------------------------------------------------------- life cycle
 
-    def program(self, seed: int, num_threads: int | None = None) -> Crossbar:
+    def program(self, seed: int, *, num_threads: int | None = None) -> Crossbar:
         """Program the devices: one chip, a pure function of ``seed``.
 
         The array is then as it was written; :meth:`at` says what it is later.
@@ -117,17 +116,17 @@ class Crossbar:
         Crossbar
             This one.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         self.programmed = mapping.program(
             self.layer, self.device, self.spec, seed, self.stream, num_threads=num_threads
         )
         self.seed, self.seconds = seed, None
         self._reference = None
-        self._packed = self._pack(self.programmed, self._calibration, num_threads)
+        self._packed = self._pack(self.programmed, self._calibration, num_threads=num_threads)
         return self
 
     def at(
-        self, seconds: float, extrapolate: bool = False, num_threads: int | None = None
+        self, seconds: float, extrapolate: bool = False, *, num_threads: int | None = None
     ) -> Crossbar:
         """The chip at a time after programming, before or after the present one.
 
@@ -158,20 +157,22 @@ class Crossbar:
             compensation with ranges that have not been calibrated.
         """
         if self.programmed is None or self.seed is None:
-            raise RuntimeError("at: expected a programmed array; call program(seed) first")
+            raise _arguments.wrong_state(
+                "at", "a programmed array", "one that is not; call program(seed) first"
+            )
         assert self._packed is not None
         aged = mapping.age(
             self.layer, self.device, self.programmed, seconds, self.seed, self.stream,
             extrapolate=extrapolate, num_threads=num_threads,
         )  # fmt: skip
-        packed = self._pack(aged, self._packed.ranges, num_threads)
+        packed = self._pack(aged, self._packed.ranges, num_threads=num_threads)
         seconds = float(seconds)
         if self.spec.drift_compensation != "none":
             packed.gain = self._gain(packed, seconds, num_threads)
         self.seconds, self._packed = seconds, packed
         return self
 
-    def _pack(self, conductances: F32, ranges: Ranges, num_threads: int | None = None) -> Packed:
+    def _pack(self, conductances: F32, ranges: Ranges, *, num_threads: int | None = None) -> Packed:
         conductances.flags.writeable = False
         return Packed(
             conductances, self.device, self.spec, self.layer.scales, ranges, stream=self.stream,
@@ -181,19 +182,21 @@ class Crossbar:
     def _gain(self, packed: Packed, seconds: float, num_threads: int | None) -> F32 | None:
         assert self.programmed is not None and self.seed is not None
         if self._reference is None:
-            fresh = self._pack(self.programmed, packed.ranges, num_threads)
+            fresh = self._pack(self.programmed, packed.ranges, num_threads=num_threads)
             seed = random.key(self.seed, "drift compensation", _time_bits(None))
             self._spacing = compensation.spacing(fresh)
             first, second = (
-                compensation.measure(fresh, random.fold_in(seed, i), self._spacing, num_threads)
+                compensation.measure(
+                    fresh, random.fold_in(seed, i), self._spacing, num_threads=num_threads
+                )
                 for i in range(2)
             )
             self._reference = first, second
         seed = random.key(self.seed, "drift compensation", _time_bits(seconds))
-        now = compensation.measure(packed, seed, self._spacing, num_threads)
+        now = compensation.measure(packed, seed, self._spacing, num_threads=num_threads)
         return compensation.gain(self._reference, now, self.spec)
 
-    def calibrate(self, x: ArrayLike, quantile: float = 1.0) -> Crossbar:
+    def calibrate(self, x: ArrayLike, quantile: float | str = 1.0) -> Crossbar:
         """Set the converter ranges that the spec leaves to calibration.
 
         They stay until the next calibration, over programming and aging, the same for every
@@ -203,24 +206,29 @@ class Crossbar:
         ----------
         x : array_like of float, shape (..., in)
             Example inputs.
-        quantile : float
-            Of the magnitudes that a range covers, in (0, 1]; 1 for the largest.
+        quantile : float or "error"
+            Of the magnitudes that a range covers, in (0, 1], 1 for the largest; "error" takes the
+            ranges with the least square error of the product (see
+            :mod:`noisycells.crossbar.calibration`).
 
         Returns
         -------
         Crossbar
             This one.
         """
-        quantile = float(quantile)
-        if not 0 < quantile <= 1:
-            raise ValueError(f"quantile: expected a number in (0, 1], got {quantile}")
+        quantile = check_quantile(quantile)
         vectors, _ = self._vectors(x)
-        _check_finite("x", vectors)
+        check_finite("x", vectors)
         packed, spec = self.packed, self.spec
         dac, adc = spec.dac_range == "calibrated", spec.adc_range == "calibrated"
         before = packed.ranges
         packed.ranges = Ranges(None if dac else before.dac, None if adc else before.adc)
-        packed.ranges = found = packed.calibrated(vectors, quantile)
+        try:
+            found = packed.calibrated(vectors, quantile)
+        except BaseException:
+            packed.ranges = before
+            raise
+        packed.ranges = found
         self._calibration = Ranges(found.dac if dac else None, found.adc if adc else None)
         self._reference = None
         if self.seconds is not None and spec.drift_compensation != "none":
@@ -237,7 +245,7 @@ class Crossbar:
 
     # ----------------------------------------------------------------- use
 
-    def matmul(self, x: ArrayLike, seed: int, num_threads: int | None = None) -> F32:
+    def matmul(self, x: ArrayLike, seed: int, *, num_threads: int | None = None) -> F32:
         """x @ weight.T as the chip computes it.
 
         Parameters
@@ -258,7 +266,7 @@ class Crossbar:
         TypeError, ValueError
             If an argument is not as said above; the message names it.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         vectors, shape = self._vectors(x, empty=True)
         self._warn_once()
         y = np.empty((len(vectors), len(self.weight)), np.float32)
@@ -271,28 +279,26 @@ class Crossbar:
         """Present conductances, uS; float32 (slices, devices, 2, out, in), G+ before G-."""
         return self.packed.conductances
 
-    def weights(self) -> F32:
+    def effective_weights(self) -> F32:
         """The weights that the present conductances stand for, with all digital factors.
 
         Returns
         -------
         float32 (out, in)
         """
-        return self.packed.weights()
+        return self.packed.effective_weights()
 
     def _vectors(self, x: ArrayLike, empty: bool = False) -> tuple[F32, tuple[int, ...]]:
         """``x`` as float32 (batch, in), C-contiguous, and its shape without the last axis.
 
         A batch without vectors is refused unless ``empty``.
         """
-        array = np.asarray(x)
-        if array.dtype.kind != "f":
-            raise TypeError(f"x: expected floating-point numbers, got {array.dtype}")
+        array = _arguments.array("x", x, "f", "floating-point numbers")
         k = self.weight.shape[1]
         if array.ndim == 0 or array.shape[-1] != k:
-            raise ValueError(f"x: expected shape (..., {k}), got {array.shape}")
+            raise _arguments.wrong_value("x", f"shape (..., {k})", array.shape)
         if array.size == 0 and not empty:
-            raise ValueError(f"x: expected at least one input vector, got shape {array.shape}")
+            raise _arguments.wrong_value("x", "at least one input vector", f"shape {array.shape}")
         with np.errstate(over="ignore"):  # the core refuses infinity
             vectors = np.ascontiguousarray(array.reshape(-1, k), np.float32)
         return vectors, array.shape[:-1]
@@ -325,7 +331,7 @@ class Crossbar:
             ``dac_clipping_percent`` of the inputs and ``adc_saturation_percent`` of the
             conversions; and :meth:`counters` for ``x``.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         vectors, _ = self._vectors(x)
         self._warn_once()
         packed = self.packed
@@ -363,9 +369,9 @@ class Crossbar:
         dict of float
             inf where there is no error at all, -inf where there is no signal.
         """
-        seed = random.check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         vectors, _ = self._vectors(x)
-        _check_finite("x", vectors)
+        check_finite("x", vectors)
         self._warn_once()
         return report.error_budget(self, vectors, seed)
 
@@ -378,13 +384,7 @@ class Crossbar:
         ----------
         batch : int
         """
-        try:
-            number = operator.index(batch)
-        except TypeError:
-            raise TypeError(f"batch: expected an int, got {type(batch).__name__}") from None
-        if number < 1:
-            raise ValueError(f"batch: expected an int >= 1, got {number}")
-        return report.counters(self.weight.shape, self.spec, number)
+        return report.counters(self.weight.shape, self.spec, _arguments.count("batch", batch))
 
     def energy(self, batch: int, picojoules: Mapping[str, float]) -> dict[str, float]:
         """Energy in pJ of the product of ``batch`` input vectors.
@@ -422,26 +422,7 @@ class Crossbar:
         arrays : dict of arrays
         config : str
         """
-        packed = self.packed
-        arrays: dict[str, NDArray[Any] | None] = {
-            "weight": self.weight,
-            "programmed": self.programmed,
-            "conductances": None if self.seconds is None else packed.conductances,
-            "adc_range": packed.ranges.adc,
-            "gain": packed.gain,
-        }
-        config = {
-            "version": STATE_VERSION,
-            "stream_version": random.STREAM_VERSION,
-            "name": self.name,
-            "device": self.device.to_dict(),
-            "spec": self.spec.to_dict(),
-            "seed": self.seed,
-            "seconds": self.seconds,
-            "dac_range": packed.ranges.dac,
-        }
-        text = json.dumps(config, allow_nan=False)
-        return {k: v.copy() for k, v in arrays.items() if v is not None}, text
+        return state.of(self)
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, NDArray[Any]], config: str) -> Crossbar:
@@ -452,35 +433,12 @@ class Crossbar:
         ValueError
             If an array is missing or not as it has to be, or the version is unknown.
         """
-        values = _config(config)
-        for key, known in (("version", STATE_VERSION), ("stream_version", random.STREAM_VERSION)):
-            if values.get(key) != known:
-                raise ValueError(f"config: expected {key} {known}, got {values.get(key)}")
-        if missing := CONFIG_KEYS - set(values):
-            raise ValueError(f"config: expected the keys {sorted(missing)} as well")
-        spec = CrossbarSpec.from_dict(values["spec"])
-        device = devices.from_dict(values["device"])
-        array = cls(_stored(arrays, "weight"), device, spec, values["name"])
-        shape = mapping.shape(array.layer, spec)
-        adc = None
-        if "adc_range" in arrays:
-            adc = _stored(arrays, "adc_range", (spec.passes(array.weight.shape[1]),))
-        ranges = Ranges(values["dac_range"], adc)
-        array._calibration = Ranges(
-            ranges.dac if spec.dac_range == "calibrated" else None,
-            ranges.adc if spec.adc_range == "calibrated" else None,
-        )
-        array.seed, array.seconds = values["seed"], values["seconds"]
-        if array.seed is None:
-            present = mapping.targets(array.layer, device, spec)
-        else:
-            present = array.programmed = _stored(arrays, "programmed", shape)
-            array.programmed.flags.writeable = False
-        if array.seconds is not None:
-            present = _stored(arrays, "conductances", shape)
-        array._packed = array._pack(present, ranges)
-        if "gain" in arrays:
-            array._packed.gain = _stored(arrays, "gain", shape[3:4])
+        found = state.read(arrays, config)
+        array = cls(found.weight, found.device, found.spec, found.name)
+        array._calibration = found.calibration
+        array.seed, array.seconds, array.programmed = found.seed, found.seconds, found.programmed
+        array._packed = array._pack(found.conductances, found.ranges)
+        array._packed.gain = found.gain if found.gain is not None else array._packed.gain
         return array
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -497,79 +455,8 @@ class Crossbar:
         return f"<Crossbar {self.name!r} {n} x {k} on {self.device.name}, {life}>"
 
 
-# --------------------------------------------------------------------------- arguments
-
-
 def _time_bits(seconds: float | None) -> int:
     """A number for each time; None, right after programming, differs from all of them."""
     if seconds is None:
         return (1 << 64) - 1
     return int.from_bytes(struct.pack("<d", seconds), "little")
-
-
-def _check_finite(name: str, array: F32) -> None:
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite float32 values, got NaN or infinity")
-
-
-def _check_weight(weight: ArrayLike) -> F32:
-    array = np.asarray(weight)
-    if array.dtype.kind != "f":
-        raise TypeError(f"weight: expected floating-point numbers, got {array.dtype}")
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(
-            f"weight: expected shape (out, in) of at least one weight, got {array.shape}"
-        )
-    with np.errstate(over="ignore"):  # refused below
-        array = np.array(array, np.float32, order="C")
-    _check_finite("weight", array)
-    array.flags.writeable = False
-    return array
-
-
-def _check_spec(spec: CrossbarSpec | None) -> CrossbarSpec:
-    if spec is None:
-        return CrossbarSpec()
-    if not isinstance(spec, CrossbarSpec):
-        raise TypeError(f"spec: expected a CrossbarSpec, got {type(spec).__name__}")
-    return spec
-
-
-def _check_device(device: Device, spec: CrossbarSpec) -> Device:
-    if isinstance(device, Channel):
-        raise TypeError(
-            f"device: expected a Device, got the channel {device.name!r}, which is known only "
-            "as a storage cell"
-        )
-    if not isinstance(device, Device):
-        raise TypeError(f"device: expected a Device, got {type(device).__name__}")
-    if spec.zero_weights == "reset" and device.reset is None:
-        raise ValueError(
-            f"zero_weights: expected 'programmed' for {device.name!r}, whose RESET state is not "
-            "known, got 'reset'"
-        )
-    return device
-
-
-def _config(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise ValueError(f"config: expected a JSON object, got {text[:40]!r}")
-    return values
-
-
-def _stored(
-    arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...] | None = None
-) -> F32:
-    if name not in arrays:
-        raise ValueError(f"arrays: expected {name!r} among them, got {sorted(arrays)}")
-    array = np.array(arrays[name], order="C")
-    if array.dtype != np.float32 or (shape is not None and array.shape != shape):
-        expected = "float32" if shape is None else f"float32 {shape}"
-        raise ValueError(
-            f"arrays: expected {name!r} to be {expected}, got {array.dtype} {array.shape}"
-        )
-    return array

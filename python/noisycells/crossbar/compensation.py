@@ -50,7 +50,7 @@ def spacing(packed: Packed) -> int:
     return min(math.ceil(3 * float(excess.max()) ** 2), packed.k, READOUTS) or 1
 
 
-def measure(packed: Packed, seed: int, every: int = 1, num_threads: int | None = None) -> F64:
+def measure(packed: Packed, seed: int, every: int = 1, *, num_threads: int | None = None) -> F64:
     """Read-outs: the outputs for fixed inputs; float64 (READOUTS, out).
 
     ``packed.gain`` does not enter. ``seed`` is that of the read noise; ``every``: of

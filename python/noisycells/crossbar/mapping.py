@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
-from .._types import F32
+from .. import _analog, _arguments, _core, random
+from .._types import F32, LARGEST, SMALLEST
 from ..devices.device import Device
 from ..devices.tables import bind_aging, bind_programming
-from ..reference import crossbar as reference
 from ..runtime import threads_argument
 from .spec import CrossbarSpec
 
@@ -36,7 +35,16 @@ def scales(weight: F32, spec: CrossbarSpec) -> Scales:
     """w_max of each output, and of each input relative to the largest; ``weight`` (out, in).
 
     Weights that are all 0 have w_max 0: their outputs are 0, whatever their devices conduct.
+
+    Raises
+    ------
+    ValueError
+        If the largest magnitude is neither 0 nor in [1e-30, 1e30].
     """
+    largest = float(_largest(weight, None))
+    if 0 < largest < SMALLEST or LARGEST < largest < np.inf:  # callers refuse what is not finite
+        limits = f"a largest magnitude of 0 or from {SMALLEST:g} to {LARGEST:g}"
+        raise _arguments.wrong_value("weight", limits, f"{largest:g}")
     if spec.mapping == "column":
         return Scales(_largest(weight, 1), None)
     top = _largest(weight, None)
@@ -133,7 +141,7 @@ def targets(layer: Layer, device: Device, spec: CrossbarSpec) -> F32:
     inverse, span = layer.inverse[:, None], device.g_max - device.g_min
     for s, weight in enumerate(layer.slices):
         for polarity, sign in enumerate((1, -1)):
-            g[s, :, polarity] = reference.targets(weight, inverse, sign, device.g_min, span)
+            g[s, :, polarity] = _analog.targets(weight, inverse, sign, device.g_min, span)
     return g
 
 

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
-from .._types import F32, tiles
+from .. import _arguments, _core, random
+from .._analog import Plane, dac, input_ranges, plane_values
+from .._types import F32, LARGEST, SMALLEST, tiles
 from ..devices.device import Device
-from ..reference.crossbar import Plane, dac, input_ranges, plane_values
 from ..runtime import simd_level, threads_argument
-from . import irdrop
+from . import calibration, irdrop
 from .mapping import Scales, slice_factors
 from .spec import CrossbarSpec
 
 __all__ = ["Packed", "Ranges", "read_variances"]
-
-Triple = tuple[int, int, int]
 
 BLOCK = 1 << 16  # elements
 CHIP_DEVICES = 1 << 12  # as many as tell a chip from every other
@@ -60,6 +58,16 @@ def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, flo
                 out += c2 * (g * g)
         np.maximum(out, np.float32(0), out=out)
     return total
+
+
+def _full_scale(found: float) -> float:
+    if not SMALLEST <= found <= LARGEST:
+        raise _arguments.wrong_value(
+            "x",
+            f"example inputs that give a dac_range from {SMALLEST:g} to {LARGEST:g}",
+            f"{found:g}",
+        )
+    return found
 
 
 def _blocks(n: int, k: int) -> Iterator[slice]:
@@ -170,7 +178,7 @@ class Packed:
         for positive, negative, variance in self._planes():
             yield Plane(plane_values(positive, negative, self.inverse_span), variance)
 
-    def weights(self) -> F32:
+    def effective_weights(self) -> F32:
         """The weights that the conductances stand for, digital factors included; (out, in)."""
         total = np.zeros((self.n, self.k), np.float32)
         for plane, factor in zip(self.planes(), self.plane_factors, strict=True):
@@ -206,22 +214,31 @@ class Packed:
             ranges = ranges._replace(adc=np.full(self.passes, spec.adc_range, np.float32))
         return ranges
 
-    def calibrated(self, x: F32, quantile: float = 1.0) -> Ranges:
+    def calibrated(self, x: F32, quantile: float | str = 1.0) -> Ranges:
         """The ranges with those that the spec leaves to calibration taken from data.
 
-        A DAC range that is already set is kept. Reads are noiseless here.
+        A DAC range that is already set is kept. Passes whose sums are all 0 get the range that
+        their weights give. Reads are noiseless here.
 
         Parameters
         ----------
         x : float32 (batch, in), finite
-        quantile : float
-            Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover.
+        quantile : float or "error"
+            Of the magnitudes (of inputs, and of the sums of each pass) that the ranges cover; or
+            the ranges of least square error of the product (see :mod:`.calibration`).
+
+        Raises
+        ------
+        ValueError
+            If the range of the inputs would not be a number in [1e-30, 1e30].
         """
         spec, (full_scale, adc) = self.spec, self.ranges
         if self.scales.row is not None:
             x = x * self.scales.row
         if spec.dac_range == "calibrated" and full_scale is None:
-            full_scale = float(np.quantile(np.abs(x), quantile)) or 1.0
+            full_scale = _full_scale(
+                calibration.input_range(x, quantile, spec.dac_levels, self.effective_weights())
+            )
         if spec.adc_bits is not None and spec.adc_range == "calibrated":
             codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
             planes = [plane.values for plane in self.planes()]
@@ -234,8 +251,11 @@ class Packed:
                 for values in planes:
                     for tile in self.tiles:
                         sums = a[:, tile] @ values[:, tile].T
-                        found.append(np.quantile(np.abs(sums), quantile) / digit)
-            adc = np.maximum(np.array(found, np.float32), SMALLEST_RANGE)
+                        reach = calibration.sum_range(sums, quantile, spec.adc_levels, self._scale)
+                        found.append(reach / digit)
+            reaches = np.array(found, np.float32)
+            known = np.tile(self.expected_sums, spec.input_slices)
+            adc = np.maximum(np.where(reaches > 0, reaches, known), SMALLEST_RANGE)
         return Ranges(full_scale, adc)
 
     def _input_slices(self) -> list[tuple[int, int]]:
@@ -254,6 +274,8 @@ class Packed:
         seed: int,
         bias: F32 | None = None,
         inside: NDArray[np.uint8] | None = None,
+        convolution: _core.Convolution | None = None,
+        *,
         num_threads: int | None = None,
     ) -> int:
         """Write x W^T + bias, as the crossbar computes it, to ``y``.
@@ -261,13 +283,20 @@ class Packed:
         Parameters
         ----------
         x : float32 (batch, in), C-contiguous
+            With a convolution (batch, channels, depth, height, width): its patches, padded with
+            zeros, are the inputs, channels x kernel each, in the order of a convolution's
+            flattened weights.
         y : float32 (batch, out), C-contiguous
+            With a convolution (batch, depth', height', width', out). Rows of ``inside`` are
+            numbered in its order.
         seed : int in [0, 2**64)
             Of the read noise.
         bias : float32 (out,), optional
             Added digitally.
         inside : uint8 (passes, batch, (out + 7) // 8), optional
             Is written: bits, lowest first, of the sums within the range of their ADC.
+        convolution : _core.Convolution, optional
+            Sizes of a kernel that moves over images.
         num_threads : int, optional
             Default: the package setting.
 
@@ -284,35 +313,9 @@ class Packed:
             drop them, as :meth:`noisycells.Crossbar.matmul` and the operators of torch do, whose
             results are arrays of their own.
         """
-        return self._current(num_threads).product(x, y, *self._how(seed, bias, inside, num_threads))
-
-    def convolve(
-        self,
-        x: F32,
-        y: F32,
-        kernel: Triple,
-        stride: Triple,
-        padding: Triple,
-        dilation: Triple,
-        seed: int,
-        bias: F32 | None = None,
-        inside: NDArray[np.uint8] | None = None,
-        num_threads: int | None = None,
-    ) -> int:
-        """As :meth:`product`, of the patches of ``x`` under a kernel.
-
-        Parameters
-        ----------
-        x : float32 (batch, channels, depth, height, width), C-contiguous
-        y : float32 (batch, depth', height', width', out), C-contiguous
-            Rows of ``inside`` are numbered in its order.
-        kernel, stride, padding, dilation : (int, int, int)
-            Inputs of the crossbar are channels x kernel, in the order of a convolution's
-            flattened weights; padded with zeros.
-        """
-        return self._current(num_threads).convolve(
-            x, y, kernel, stride, padding, dilation, *self._how(seed, bias, inside, num_threads)
-        )
+        threads = threads_argument(num_threads)
+        array = self._current(threads)
+        return array.product(x, y, self._settings(seed, bias), inside, convolution, threads)
 
     @property
     def _scale(self) -> F32:
@@ -322,30 +325,37 @@ class Packed:
         """Room for the ``inside`` of a product of ``batch`` vectors."""
         return np.empty((self.passes, batch, (self.n + 7) // 8), np.uint8)
 
-    def _current(self, num_threads: int | None) -> _core.CrossbarArray:
+    def _current(self, threads: int) -> _core.CrossbarArray:
         if self._array.simd_level != simd_level():  # panels are laid out for one level
-            self._array = self._pack(threads_argument(num_threads))
+            self._array = self._pack(threads)
         return self._array
 
-    def _how(
-        self, seed: int, bias: F32 | None, inside: NDArray[np.uint8] | None, num_threads: int | None
-    ) -> tuple[Any, ...]:
+    def _settings(self, seed: int, bias: F32 | None) -> _core.ProductSettings:
         spec, (full_scale, adc) = self.spec, self.ranges
         for name, missing in (
             ("dac_range", spec.dac_range == "calibrated" and full_scale is None),
             ("adc_range", spec.adc_bits is not None and adc is None),
         ):
             if missing:
-                raise ValueError(f"{name}: expected calibrate() before a product where the range "
-                                 "is 'calibrated'")  # fmt: skip
+                raise _arguments.wrong_value(
+                    name, "calibrate() before a product where the range is 'calibrated'", "none"
+                )
         if adc is None or not spec.adc_levels:
             steps = np.ones(self.passes, np.float32)
         else:
             steps = adc / np.float32(spec.adc_levels)
-        return (
-            spec.dac_levels, spec.input_slice_bits or 0, spec.adc_levels, steps,
-            self.plane_factors, spec.output_noise if spec.noisy_outputs else 0.0,
-            self.weight_noise, full_scale, self._scale, bias, self.scales.row,
-            random.key(seed, "crossbar read", self.chip), self.stream, inside,
-            threads_argument(num_threads),
-        )  # fmt: skip
+        return _core.ProductSettings(
+            dac_levels=spec.dac_levels,
+            slice_bits=spec.input_slice_bits or 0,
+            adc_levels=spec.adc_levels,
+            steps=steps,
+            plane_factors=self.plane_factors,
+            output_noise=spec.output_noise if spec.noisy_outputs else 0.0,
+            weight_noise=self.weight_noise,
+            fixed_range=full_scale,
+            scale=self._scale,
+            bias=bias,
+            row_scale=self.scales.row,
+            seed=random.key(seed, "crossbar read", self.chip),
+            stream=self.stream,
+        )

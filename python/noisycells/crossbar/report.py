@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arguments
 from .._types import F32
 from . import compensation, mapping
 from .packed import Packed
@@ -87,15 +88,11 @@ def energy(counts: Mapping[str, int], picojoules: Mapping[str, float]) -> dict[s
     ValueError
         If a name is not a counter, or an energy is not a finite number >= 0.
     """
-    unknown = set(picojoules) - set(counts)
-    if unknown:
-        raise ValueError(
-            f"picojoules: expected names out of {', '.join(counts)}, got {sorted(unknown)}"
-        )
-    for name, value in picojoules.items():
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"picojoules: expected finite numbers >= 0, got {value} for {name!r}")
-    items = {name: counts[name] * float(value) for name, value in picojoules.items()}
+    _arguments.names("picojoules", picojoules, counts, "names of counters")
+    items = {
+        name: counts[name] * _arguments.number(f"picojoules of {name!r}", value, 0)
+        for name, value in picojoules.items()
+    }
     return {**items, "total": sum(items.values())}
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .. import _arguments
-from .._types import INTEGER_DAC_LEVELS, INTEGER_ROWS
+from .._types import INTEGER_DAC_LEVELS, INTEGER_ROWS, LARGEST
 
 __all__ = ["CrossbarSpec"]
 
@@ -126,18 +126,21 @@ class CrossbarSpec:
             if isinstance(getattr(self, name), str):
                 _arguments.choice(name, getattr(self, name), choices)
             else:
-                self._set(name, _arguments.number(name, getattr(self, name), above=0))
+                self._set(name, _arguments.scale(name, getattr(self, name)))
         for name in ("output_noise", "wire_resistance_ohm"):
-            self._set(name, _arguments.number(name, getattr(self, name), 0))
+            self._set(name, _arguments.number(name, getattr(self, name), 0, LARGEST))
         self._set("weight_slice_bits", _weight_slices(self.weight_slice_bits))
         if self.input_slice_bits is not None and self.dac_bits is None:
-            raise ValueError("input_slice_bits: expected None with dac_bits=None, whose inputs "
-                             f"have no digits, got {self.input_slice_bits}")  # fmt: skip
+            raise _arguments.wrong_value(
+                "input_slice_bits",
+                "None with dac_bits=None, whose inputs have no digits",
+                self.input_slice_bits,
+            )
         if self.kernel in ("int16", "int8") and not self._fits_integers:
-            raise ValueError(
-                f"kernel: expected 'auto' or 'float32' unless dac_bits <= 8 and rows <= "
-                f"{INTEGER_ROWS}, got {self.kernel!r} with dac_bits={self.dac_bits} and "
-                f"rows={self.rows}"
+            raise _arguments.wrong_value(
+                "kernel",
+                f"'auto' or 'float32' unless dac_bits <= 8 and rows <= {INTEGER_ROWS}",
+                f"{self.kernel!r} with dac_bits={self.dac_bits} and rows={self.rows}",
             )
 
     def _set(self, name: str, value: Any) -> None:
@@ -214,7 +217,7 @@ class CrossbarSpec:
         """
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise ValueError(f"values: expected fields of CrossbarSpec, got {sorted(unknown)}")
+            raise _arguments.wrong_value("values", "fields of CrossbarSpec", sorted(unknown))
         return cls(**values)
 
 
@@ -226,10 +229,10 @@ def _weight_slices(value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
     if not isinstance(value, Iterable) or isinstance(value, str):
-        raise TypeError(f"weight_slice_bits: expected a sequence of integers, got {value!r}")
+        raise _arguments.wrong_type("weight_slice_bits", "a sequence of integers", value)
     bits = tuple(_arguments.integer("weight_slice_bits", b, 1, 8) for b in value)
     if not bits or sum(bits) > MAX_WEIGHT_BITS:
-        raise ValueError(
-            f"weight_slice_bits: expected 1 to {MAX_WEIGHT_BITS} bits together, got {bits}"
+        raise _arguments.wrong_value(
+            "weight_slice_bits", f"1 to {MAX_WEIGHT_BITS} bits together", bits
         )
     return bits

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..random import check_seed
+from .. import _arguments
 from .files import Labels, find, read_cifar, read_idx
 
 __all__ = [
@@ -24,6 +24,11 @@ __all__ = [
     "load_mnist5k",
     "stratified_split",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 SIDE = 28  # rows and columns of every gray image
 CIFAR_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
@@ -74,32 +79,35 @@ class Dataset:
             images = getattr(self, f"{part}_images")
             labels = getattr(self, f"{part}_labels")
             if images.dtype != np.float32 or images.ndim != 4 or not images.size:
-                raise ValueError(
-                    f"{part}_images: expected float32 of shape (n, channels, height, width), "
-                    f"n >= 1, got {images.dtype} of shape {images.shape}"
+                raise _arguments.wrong_value(
+                    f"{part}_images",
+                    "float32 of shape (n, channels, height, width), n >= 1",
+                    f"{images.dtype} of shape {images.shape}",
                 )
             if images.shape[1:] != self.shape:
-                raise ValueError(
-                    f"{part}_images: expected the shape of the training images, {self.shape}, "
-                    f"got {images.shape[1:]}"
+                raise _arguments.wrong_value(
+                    f"{part}_images",
+                    f"the shape of the training images, {self.shape}",
+                    images.shape[1:],
                 )
             if not (images.min() >= 0 and images.max() <= 1):
-                raise ValueError(
-                    f"{part}_images: expected values in [0, 1], "
-                    f"got [{images.min()}, {images.max()}]"
+                raise _arguments.wrong_value(
+                    f"{part}_images", "values in [0, 1]", f"[{images.min()}, {images.max()}]"
                 )
             if labels.dtype != np.int64 or labels.shape != (len(images),):
-                raise ValueError(
-                    f"{part}_labels: expected int64 of shape ({len(images)},), one label an image, "
-                    f"got {labels.dtype} of shape {labels.shape}"
+                raise _arguments.wrong_value(
+                    f"{part}_labels",
+                    f"int64 of shape ({len(images)},), one label an image",
+                    f"{labels.dtype} of shape {labels.shape}",
                 )
         classes = int(self.train_labels.max()) + 1
         for part in ("train", "test"):
             labels = getattr(self, f"{part}_labels")
             if labels.min() < 0 or labels.max() >= classes:
-                raise ValueError(
-                    f"{part}_labels: expected classes 0 to {classes - 1} (the training labels), "
-                    f"got {labels.min()} to {labels.max()}"
+                raise _arguments.wrong_value(
+                    f"{part}_labels",
+                    f"classes 0 to {classes - 1} (the training labels)",
+                    f"{labels.min()} to {labels.max()}",
                 )
         object.__setattr__(self, "classes", classes)
         channels = [self.train_images[:, channel] for channel in range(self.shape[0])]
@@ -146,13 +154,9 @@ class Dataset:
         ValueError
             If `size` is not as above or `seed` not in [0, 2**64).
         """
-        generator = np.random.default_rng(check_seed("seed", seed))
+        generator = np.random.default_rng(_arguments.seed("seed", seed))
         present, counts = np.unique(self.train_labels, return_counts=True)
-        if not len(present) <= size <= len(self.train_labels):
-            raise ValueError(
-                f"size: expected {len(present)} (classes) to {len(self.train_labels)} (images), "
-                f"got {size}"
-            )
+        size = _arguments.integer("size", size, len(present), len(self.train_labels))
         # Members of a class are spread evenly over [0, 1); the subset is what lies lowest.
         place = np.empty(len(self.train_labels))
         for label, count in zip(present, counts, strict=True):
@@ -189,9 +193,10 @@ def load(name_or_path: str | Path, seed: int = 0) -> Dataset:
     if directory.is_dir():
         cifar = any((directory / name).is_file() for name in CIFAR_FILES)
         return load_cifar10(directory) if cifar else load_idx_directory(directory)
-    raise ValueError(
-        "data: expected 'digits', 'mnist5k' or a directory of IDX or CIFAR-10 files, "
-        f"got {str(name_or_path)!r}"
+    raise _arguments.wrong_value(
+        "data",
+        "'digits', 'mnist5k' or a directory of IDX or CIFAR-10 files",
+        repr(str(name_or_path)),
     )
 
 
@@ -267,7 +272,7 @@ def load_idx_directory(path: str | Path) -> Dataset:
     """
     directory = Path(path)
     if not directory.is_dir():
-        raise ValueError(f"path: expected a directory of IDX files, got {str(path)!r}")
+        raise _arguments.wrong_value("path", "a directory of IDX files", repr(str(path)))
     parts: list[npt.NDArray[np.uint8]] = []
     for part in ("train", "t10k"):
         image_file = find(directory, f"{part}-images-idx3-ubyte")
@@ -275,9 +280,10 @@ def load_idx_directory(path: str | Path) -> Dataset:
         label_file = find(directory, f"{part}-labels-idx1-ubyte")
         labels = read_idx(label_file, ())
         if len(labels) != len(images):
-            raise ValueError(
-                f"{label_file}: expected {len(images)} labels, one for each image of "
-                f"{image_file.name}, got {len(labels)}"
+            raise _arguments.wrong_value(
+                label_file,
+                f"{len(images)} labels, one for each image of {image_file.name}",
+                len(labels),
             )
         parts += [images, labels]
     train_images, train_labels, test_images, test_labels = parts
@@ -313,7 +319,7 @@ def load_cifar10(path: str | Path) -> Dataset:
     """
     directory = Path(path)
     if not directory.is_dir():
-        raise ValueError(f"path: expected a directory of CIFAR-10 files, got {str(path)!r}")
+        raise _arguments.wrong_value("path", "a directory of CIFAR-10 files", repr(str(path)))
     found = [read_cifar(directory / name) for name in CIFAR_FILES]
     pixels, labels = zip(*found, strict=True)
     return Dataset(
@@ -349,17 +355,17 @@ def stratified_split(
         If `fraction` is not in (0, 1) or `seed` not in [0, 2**64), or a part would be empty.
     """
     labels = np.asarray(labels)
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
-    generator = np.random.default_rng(check_seed("seed", seed))
+    fraction = _arguments.number("fraction", fraction, above=0, below=1)
+    generator = np.random.default_rng(_arguments.seed("seed", seed))
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
         chosen[members[: round(fraction * len(members))]] = True
     if chosen.all() or not chosen.any():
-        raise ValueError(
-            f"labels: expected enough members of a class to split off a share of {fraction}, "
-            f"got {len(labels)} labels"
+        raise _arguments.wrong_value(
+            "labels",
+            f"enough members of a class to split off a share of {fraction}",
+            f"{len(labels)} labels",
         )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _arguments
+
 __all__ = ["find", "read_cifar", "read_idx"]
 
 CIFAR_SHAPE = (3, 32, 32)
@@ -26,7 +28,7 @@ def find(directory: Path, name: str) -> Path:
     for file in (directory / name, directory / f"{name}.gz"):
         if file.is_file():
             return file
-    raise ValueError(f"{directory}: expected a file {name} or {name}.gz, found neither")
+    raise _arguments.wrong_value(directory, f"a file {name} or {name}.gz", "neither")
 
 
 def read_idx(file: Path, item_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -34,25 +36,27 @@ def read_idx(file: Path, item_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     try:
         content = gzip.open(file).read() if file.suffix == ".gz" else file.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{file}: expected an intact gzip file, got: {error}") from error
+        raise _arguments.wrong_value(file, "an intact gzip file", error) from error
     dimensions = 1 + len(item_shape)
     magic = bytes([0, 0, 8, dimensions])
     if content[:4] != magic:
-        raise ValueError(
-            f"{file}: expected an IDX file of unsigned bytes in {dimensions} dimension(s), "
-            f"magic number {magic.hex()}, got {content[:4].hex() or 'an empty file'}"
+        raise _arguments.wrong_value(
+            file,
+            f"an IDX file of unsigned bytes in {dimensions} dimension(s), magic number "
+            f"{magic.hex()}",
+            content[:4].hex() or "an empty file",
         )
     start = 4 + 4 * dimensions
     if len(content) < start:
-        raise ValueError(f"{file}: expected a header of {start} bytes, got {len(content)} bytes")
+        raise _arguments.wrong_value(file, f"a header of {start} bytes", f"{len(content)} bytes")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     if shape[1:] != item_shape or shape[0] == 0:
         wanted = ", ".join(["n >= 1", *map(str, item_shape)])
-        raise ValueError(f"{file}: expected shape ({wanted}), got {shape}")
+        raise _arguments.wrong_value(file, f"shape ({wanted})", shape)
     expected = start + math.prod(shape)
     if len(content) != expected:
-        raise ValueError(
-            f"{file}: expected {expected} bytes for shape {shape}, got {len(content)} bytes"
+        raise _arguments.wrong_value(
+            file, f"{expected} bytes for shape {shape}", f"{len(content)} bytes"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
@@ -60,28 +64,30 @@ def read_idx(file: Path, item_shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 def read_cifar(file: Path) -> tuple[npt.NDArray[np.uint8], Labels]:
     """Pixels of shape (n, 3, 32, 32) and labels of shape (n,), n >= 1, of one CIFAR-10 file."""
     if not file.is_file():
-        raise ValueError(f"{file.parent}: expected a file {file.name}, found none")
+        raise _arguments.wrong_value(file.parent, f"a file {file.name}", "none")
     try:
         content = _CifarUnpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
     except Exception as error:  # damaged pickles fail in every way there is
-        raise ValueError(f"{file}: expected an intact CIFAR-10 batch, got: {error}") from error
+        raise _arguments.wrong_value(file, "an intact CIFAR-10 batch", error) from error
     data, labels = (
         (content.get(name) for name in ("data", "labels"))
         if isinstance(content, dict)
         else (None, None)
     )
     if not isinstance(data, _Array) or not isinstance(labels, list):
-        raise ValueError(f"{file}: expected a dict with the array 'data' and the list 'labels'")
+        raise _arguments.wrong_value(
+            file, "a dict with the array 'data' and the list 'labels'", "another object"
+        )
     pixels = data.decode()
     if pixels is None or pixels.shape[1:] != (math.prod(CIFAR_SHAPE),) or not len(pixels):
-        raise ValueError(
-            f"{file}: expected data of uint8 of shape (n, {math.prod(CIFAR_SHAPE)}), n >= 1, "
-            f"got {data}"
+        raise _arguments.wrong_value(
+            file, f"data of uint8 of shape (n, {math.prod(CIFAR_SHAPE)}), n >= 1", data
         )
     if len(labels) != len(pixels) or not all(type(x) is int and 0 <= x < 10 for x in labels):
-        raise ValueError(
-            f"{file}: expected {len(pixels)} labels, ints from 0 to 9, one for each image, "
-            f"got {len(labels)} of {sorted(set(map(repr, labels)))[:12]}"
+        raise _arguments.wrong_value(
+            file,
+            f"{len(pixels)} labels, ints from 0 to 9, one for each image",
+            f"{len(labels)} of {sorted(set(map(repr, labels)))[:12]}",
         )
     return pixels.reshape(-1, *CIFAR_SHAPE), np.array(labels, np.int64)
 

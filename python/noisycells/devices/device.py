@@ -144,9 +144,10 @@ class Device:
             return at
         first, last = self.time_range
         if not first <= at <= last:
-            raise ValueError(
-                f"seconds: {self.name} was measured from {first:g} to {last:g} s after "
-                f"programming, got {at:g}; extrapolate=True goes beyond"
+            raise _arguments.wrong_value(
+                "seconds",
+                f"{first:g} to {last:g} s after programming, when {self.name} was measured",
+                f"{at:g}; extrapolate=True goes beyond",
             )
         return at
 
@@ -250,8 +251,8 @@ class Device:
         wanted = self._targets("target", target, extrapolate)
         before = _arguments.array32("programmed", programmed)
         if before.shape != wanted.shape:
-            raise ValueError(
-                f"programmed: expected target's shape {wanted.shape}, got {before.shape}"
+            raise _arguments.wrong_value(
+                "programmed", f"target's shape {wanted.shape}", before.shape
             )
         aging = _bound_aging(self, self._check_seconds(seconds, extrapolate))
         draw, threads = _draw(seed, stream, cell), threads_argument(num_threads)
@@ -323,14 +324,15 @@ class Device:
     def _targets(self, name: str, values: npt.ArrayLike, extrapolate: bool) -> F32:
         target = _arguments.array32(name, values)
         low, high = self.conductance_range
-        if extrapolate:
+        if _arguments.flag("extrapolate", extrapolate):
             low, high = 0.0, tables.HEADROOM * self.g_max
         slack = 1e-6 * high  # for the rounding to float32
         if target.size and not low - slack <= target.min() <= target.max() <= high + slack:
-            raise ValueError(
-                f"{name}: expected conductances of {self.name} from {low:g} to {high:g} uS"
-                + ("" if extrapolate else " (extrapolate=True goes beyond)")
-                + f", got {target.min():g} to {target.max():g}"
+            beyond = "" if extrapolate else " (extrapolate=True goes beyond)"
+            raise _arguments.wrong_value(
+                name,
+                f"conductances of {self.name} from {low:g} to {high:g} uS{beyond}",
+                f"{target.min():g} to {target.max():g}",
             )
         return target
 

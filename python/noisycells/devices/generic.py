@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F64
-from .model import Model
+from .model import MOST, Model, constant_read
 from .registry import maker
 from .tables import HEADROOM
 
@@ -67,9 +68,8 @@ def gaussian(
     reset : (float, float), optional
         Mean and standard deviation of a device left RESET, in microsiemens.
     """
-    for name, value in (("std", std), ("proportional", proportional), ("read_std", read_std)):
-        if value < 0:
-            raise ValueError(f"{name}: expected a value >= 0, got {value}")
+    for name, value in (("std", std), ("proportional", proportional)):
+        _arguments.number(name, value, 0, MOST)
 
     def deviation(g: F64) -> F64:
         return np.hypot(std, proportional * g)
@@ -83,7 +83,7 @@ def gaussian(
         measured=(0.0, HEADROOM * g_max),
         time_range=None,
         std=deviation,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         synthetic=True,
@@ -140,9 +140,7 @@ def fitted(
     shape = (len(times), len(at))
     means, stds = _moments("mean", mean, shape), _moments("std", std, shape)
     if stds.min() < 0:
-        raise ValueError(f"std: expected values >= 0, got {stds.min()}")
-    if read_std < 0:
-        raise ValueError(f"read_std: expected a value >= 0, got {read_std}")
+        raise _arguments.wrong_value("std", "values >= 0", stds.min())
     table, aging = _Table(at, times, means, stds), len(times) > 1
     return Model(
         source=source or "measurements of the user",
@@ -156,7 +154,7 @@ def fitted(
         std=lambda g: np.interp(g, at, stds[0]),
         relaxation=table.relaxation if aging else None,
         drift=table.drift if aging else None,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,
@@ -204,17 +202,17 @@ class _Table:
 
 
 def _moments(name: str, values: list[list[float]], shape: tuple[int, int]) -> F64:
-    table = np.asarray(values, np.float64)
+    table = np.asarray(_arguments.real(name, values), np.float64)
     if table.shape != shape:
-        raise ValueError(f"{name}: expected shape (times, targets) = {shape}, got {table.shape}")
+        raise _arguments.wrong_value(name, f"shape (times, targets) = {shape}", table.shape)
     return table
 
 
 def _axis(name: str, values: list[float], least: int) -> F64:
-    axis = np.asarray(values, np.float64)
+    axis = np.asarray(_arguments.real(name, values), np.float64)
     if axis.ndim != 1 or len(axis) < least or (np.diff(axis) <= 0).any() or axis[0] < 0:
-        raise ValueError(
-            f"{name}: expected at least {least} numbers >= 0, strictly increasing, got {values!r}"
+        raise _arguments.wrong_value(
+            name, f"at least {least} numbers >= 0, strictly increasing", repr(values)
         )
     return axis
 

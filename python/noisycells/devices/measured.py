@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _arguments
 from ..channel.fitting import Fit, fit_times
 from .device import Device
 from .generic import fitted
@@ -61,7 +62,7 @@ def from_fits(fits: Mapping[float | None, Fit], **options: Any) -> Device:
     knots = np.unique(np.concatenate([f.x for f in fits.values()]))
     knots = knots[(knots >= low) & (knots <= high)]
     if len(knots) < 2:
-        raise ValueError("seconds: expected times with targets in common")
+        raise _arguments.wrong_value("seconds", "times with targets in common", "none")
     times = [time for time in fits if time is not None]
     return fitted(
         knots.tolist(),

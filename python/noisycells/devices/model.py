@@ -8,11 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import _arguments
-from .._types import F64
+from .._types import F64, RESOLVED
 
-__all__ = ["Model"]
+__all__ = ["MOST", "Model", "constant_read"]
 
 Curve = Callable[[F64], F64]
+
+LEAST, MOST = 1e-9, 1e9
+"""Conductances that devices may have, uS: float32 holds their squares and their inverses'."""
+
+
+def constant_read(std: float) -> tuple[float, float, float]:
+    """The ``read_variance`` of a read of the same standard deviation, uS, at every conductance."""
+    return _arguments.number("read_std", std, 0, MOST) ** 2, 0.0, 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +102,21 @@ class Model:
             _arguments.number(f"g_{end}", getattr(self, f"g_{end}")) for end in ("min", "max")
         )
         if not 0 <= low < high:
-            raise ValueError(f"g_min, g_max: expected 0 <= g_min < g_max, got {low:g} and {high:g}")
+            raise _arguments.wrong_value(
+                "g_min, g_max", "0 <= g_min < g_max", f"{low:g} and {high:g}"
+            )
+        if high > MOST or high - low < max(LEAST, RESOLVED * high):
+            raise _arguments.wrong_value(
+                "g_min, g_max",
+                f"at most {MOST:g} uS, and {LEAST:g} uS and {RESOLVED:g} of g_max apart",
+                f"{low:g} and {high:g}",
+            )
         first, last = self.measured
         if not self.extrapolate and (low < first or high > last):
-            raise ValueError(
-                f"g_min, g_max: expected within {first:g} to {last:g} uS, which was measured, got "
-                f"{low:g} and {high:g}; extrapolate=True goes beyond"
+            raise _arguments.wrong_value(
+                "g_min, g_max",
+                f"within {first:g} to {last:g} uS, which was measured",
+                f"{low:g} and {high:g}; extrapolate=True goes beyond",
             )
         return low, high
 
@@ -109,10 +126,8 @@ class Model:
         if reset is None:
             return None
         if not isinstance(reset, (list, tuple)) or len(reset) != 2:
-            raise ValueError(
-                f"reset: expected a pair (mean, standard deviation) in uS, got {reset!r}"
+            raise _arguments.wrong_value(
+                "reset", "a pair (mean, standard deviation) in uS", repr(reset)
             )
-        mean, std = (_arguments.number("reset", value) for value in reset)
-        if mean < 0 or std < 0:
-            raise ValueError(f"reset: expected values >= 0, got {reset!r}")
+        mean, std = (_arguments.number("reset", value, 0) for value in reset)
         return mean, std

@@ -42,6 +42,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F64
 from ..channel import Channel
 from .model import Model
@@ -216,7 +217,7 @@ def pcm_hermes(
         Allow g_max beyond what was measured.
     """
     if devices not in HERMES:
-        raise ValueError(f"devices: expected 1 or 2, got {devices!r}")
+        raise _arguments.wrong_value("devices", "1 or 2", repr(devices))
     h = HERMES[devices]
 
     def drift(g: F64, seconds: float) -> tuple[F64, F64]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .. import _arguments
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,7 +34,7 @@ def plot(
             "plotting a device needs matplotlib: pip install 'noisycells[plot]'"
         ) from error
     if (target is None) != (measured is None):
-        raise ValueError("target, measured: expected both or neither")
+        raise _arguments.wrong_value("target, measured", "both or neither", "one of them")
     grid = np.linspace(device.g_min, device.g_max, POINTS)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from .._arguments import near
+from .. import _arguments
 from .device import Device
 from .model import Model
 
@@ -35,7 +35,7 @@ def maker(function: Callable[P, Model]) -> Callable[P, Device]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = {
-            key: _plain(key, value, "float" in str(signature.parameters[key].annotation))
+            key: _argument(signature.parameters[key], value)
             for key, value in bound.arguments.items()
         }
         changed = {k: v for k, v in arguments.items() if v != signature.parameters[k].default}
@@ -55,36 +55,52 @@ def from_dict(data: Mapping[str, Any]) -> Device:
         If ``data`` is not such a dict, or the device does not exist or take these arguments.
     """
     if not isinstance(data, Mapping):
-        raise TypeError(f"data: expected the dict of a device, got {type(data).__name__}")
+        raise _arguments.wrong_type("data", "the dict of a device", data)
     if set(data) != {"device", "arguments"} or not isinstance(data["arguments"], Mapping):
-        raise ValueError(
-            "data: expected the keys device and arguments (a dict), got "
-            + ", ".join(map(str, data))
+        raise _arguments.wrong_value(
+            "data", "the keys device and arguments (a dict)", ", ".join(map(str, data))
         )
     name = data["device"]
     if name not in _MAKERS:
-        raise ValueError(
-            f"device: expected one of {', '.join(_MAKERS)}, got {name!r}{near(str(name), _MAKERS)}"
+        raise _arguments.wrong_value(
+            "device",
+            f"one of {', '.join(_MAKERS)}",
+            f"{name!r}{_arguments.near(str(name), _MAKERS)}",
         )
     try:
         inspect.signature(_MAKERS[name]).bind(**data["arguments"])
     except TypeError as error:
-        raise ValueError(f"arguments: not those of {name}: {error}") from None
+        raise _arguments.wrong_value("arguments", f"those of {name}", error) from None
     return _MAKERS[name](**data["arguments"])
+
+
+def _argument(parameter: inspect.Parameter, value: Any) -> Any:
+    """A value as a maker takes it and a file holds it; spreads are not negative."""
+    name, kind = parameter.name, str(parameter.annotation)
+    if kind == "bool":
+        return _arguments.flag(name, value)
+    plain = _plain(name, value, "float" in kind)
+    if isinstance(plain, float) and (name.endswith("std") or name == "proportional"):
+        return _arguments.number(name, plain, 0)
+    return plain
 
 
 def _plain(name: str, value: Any, is_float: bool) -> Any:
     """JSON types, numbers as float where the parameter is one: 25 and 25.0 are the same device."""
     if isinstance(value, np.ndarray):
-        value = value.tolist()
+        value = _arguments.real(name, value).tolist()
     if isinstance(value, (list, tuple)):
         return [_plain(name, item, is_float) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, bool) or value is None or isinstance(value, str):
+    if value is None:
+        return value
+    if is_float and isinstance(value, (bool, str)):
+        raise _arguments.wrong_type(name, "a number", value)
+    if isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
         if not math.isfinite(value):
-            raise ValueError(f"{name}: expected finite numbers, got {value!r}")
+            raise _arguments.wrong_value(name, "finite numbers", repr(value))
         return float(value) if is_float else value
-    raise TypeError(f"{name}: expected numbers or text, got {type(value).__name__}")
+    raise _arguments.wrong_type(name, "numbers or text", value)

@@ -34,9 +34,10 @@ from functools import cache
 
 import numpy as np
 
+from .. import _arguments
 from .._types import F64
 from ..channel import Channel
-from .model import Model
+from .model import Model, constant_read
 from .moments import polynomial
 from .pcm import DAY, FIGURES, accumulated
 from .registry import maker
@@ -117,7 +118,7 @@ def rram_wan2022(
         time_range=(1.0, 2 * DAY),
         std=lambda g: std(g, 1.0),
         relaxation=relaxation,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,
@@ -161,7 +162,7 @@ def rram_milo2021(
         measured=(50.0, 225.0),
         time_range=(0.0, 0.0),
         std=lambda g: 4.782321 - 0.009107 * g,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,
@@ -210,7 +211,7 @@ def rram_cmo(
         Allow g_min and g_max beyond what was measured.
     """
     if acceptance not in CMO_STD:
-        raise ValueError(f"acceptance: expected 0.2 or 2 (percent), got {acceptance!r}")
+        raise _arguments.wrong_value("acceptance", "0.2 or 2 (percent)", repr(acceptance))
 
     def relaxation(g: F64, seconds: float) -> tuple[F64, F64]:
         time = math.log(max(seconds, 1.0))
@@ -233,7 +234,7 @@ def rram_cmo(
         std=lambda g: polynomial(g, CMO_STD[acceptance]),
         relaxation=relaxation,
         flicker=fraction,
-        read_variance=(read_std**2, 0.0, 0.0),
+        read_variance=constant_read(read_std),
         stuck=stuck,
         reset=reset,
         extrapolate=extrapolate,

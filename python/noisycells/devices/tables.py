@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _core
-from .._types import F32, F64, Aging, Programming, Stuck
+from .. import _arguments, _core
+from .._types import F32, F64, LARGEST, Aging, Programming, Stuck
 from .model import Model
 
 __all__ = ["HEADROOM", "aging", "bind_aging", "bind_programming", "programming", "stuck"]
@@ -14,7 +14,7 @@ HEADROOM = 1.25
 """Tables run from 0 to this times g_max; targets beyond are refused."""
 PROGRAMMING_ROWS = 5 * 256 + 1  # a multiple of 5 steps: g_max is one of the rows
 AGING_ROWS = 5 * 512 + 1  # nu and the 1/f noise of PCM bend sharply at 1 % of g_max
-LARGEST = float(np.finfo(np.float32).max)  # nothing but zero limits a conductance
+UNLIMITED = float(np.finfo(np.float32).max)  # nothing but zero limits a conductance
 
 
 def stuck(probabilities: tuple[float, float], g_min: float, g_max: float) -> Stuck:
@@ -27,7 +27,7 @@ def programming(model: Model, g_max: float, of_stuck: Stuck) -> Programming:
     """How devices answer to a target, over 0 to 1.25 ``g_max``."""
     grid = np.linspace(0.0, HEADROOM * g_max, PROGRAMMING_ROWS)
     columns = _table(*model.programmed(grid))
-    return Programming(columns, 0.0, _inverse_step(grid), 0.0, LARGEST, of_stuck)
+    return Programming(columns, 0.0, _inverse_step(grid), 0.0, UNLIMITED, of_stuck)
 
 
 def aging(model: Model, g_max: float, of_stuck: Stuck, seconds: float) -> Aging | None:
@@ -43,7 +43,7 @@ def aging(model: Model, g_max: float, of_stuck: Stuck, seconds: float) -> Aging 
         0.0,
         _inverse_step(grid),
         0.0,
-        LARGEST,
+        UNLIMITED,
         of_stuck,
     )
 
@@ -72,6 +72,9 @@ def _table(*columns: F64) -> F32:
     """Columns (value, next value - value) of each, float32, read-only."""
     parts = []
     for values in columns:
+        if not (np.abs(values) <= LARGEST).all():
+            top = np.abs(values).max()
+            raise _arguments.wrong_value("device", f"curves up to {LARGEST:g}", f"{top:g}")
         rounded = values.astype(np.float32)
         parts += [rounded, np.diff(rounded, append=rounded[-1:])]
     table = np.ascontiguousarray(np.stack(parts, axis=1))

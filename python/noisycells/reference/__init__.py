@@ -37,6 +37,37 @@ from numpy.typing import NDArray
 from .._float32 import fma32
 from .._types import BLOCK, F32, U32, Converter, Range
 
+__all__ = [
+    "BLOCK",
+    "COS_COEFFICIENTS",
+    "LOG_COEFFICIENTS",
+    "MINUS_2_LN2",
+    "SIN_COEFFICIENTS",
+    "ChannelTables",
+    "CodecTables",
+    "Converter",
+    "Keys",
+    "Range",
+    "box_muller",
+    "classify",
+    "decode",
+    "encode",
+    "fma32",
+    "fold_in",
+    "interpolate",
+    "pack_bits",
+    "philox4x32",
+    "random_words",
+    "sample",
+    "standard_normal",
+    "unpack_bits",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # What a draw is for; part of the counter, so purposes never share random numbers.
 PROGRAM, READ, D2D, STUCK = range(4)
 
@@ -274,6 +305,7 @@ def pack_bits(codes: NDArray[np.integer], width: int) -> NDArray[np.uint8]:
 
 
 def unpack_bits(buffer: NDArray[np.uint8], width: int, count: int) -> NDArray[np.uint16]:
+    """The codes of :func:`pack_bits`."""
     bits = np.unpackbits(buffer, bitorder="little", count=count * width).reshape(count, width)
     result: NDArray[np.uint16] = (bits.astype(np.uint16) << np.arange(width, dtype=np.uint16)).sum(
         axis=1, dtype=np.uint16

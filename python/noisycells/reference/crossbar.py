@@ -19,6 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._analog import RANGE_SIGMAS, Plane, dac, input_ranges, inverse_range
+from .._analog import plane_values as plane_values  # these two are not called here, but defined
+from .._analog import targets as targets
 from .._float32 import fma32
 from .._types import (
     F32,
@@ -46,15 +49,6 @@ class Draw(NamedTuple):
     stream: int
     cell: int
     offset: int = 0
-
-
-def targets(w: F32, inverse: F32, sign: int, g_min: float, span: float) -> F32:
-    """Target conductances of one polarity: g_min + span max(sign w inverse, 0).
-
-    ``inverse`` broadcasts against ``w``; Zhou et al. (2020), figure 1.
-    """
-    v = np.maximum(w * (np.float32(sign) * inverse), np.float32(0))
-    return fma32(v, span, g_min)
 
 
 def _at(table: F32, i: NDArray[np.int32], f: F32, column: int) -> F32:
@@ -139,43 +133,11 @@ def age(target: F32, programmed: F32, device: Aging, draw: Draw) -> F32:
 # --------------------------------------------------------------------------- packing
 
 
-class Plane(NamedTuple):
-    """Conductances that are read together, in units of g_max - g_min; float32 (out, in).
-
-    ``variance`` is that of one read; None where reads are noiseless.
-    """
-
-    values: F32
-    variance: F32 | None = None
-
-
-def plane_values(positive: F32 | None, negative: F32 | None, inverse_span: float) -> F32:
-    """(G+ - G-) / (g_max - g_min), or one of the two where the other is None."""
-    if positive is None or negative is None:
-        assert positive is not None or negative is not None
-        values = positive if positive is not None else -negative  # type: ignore[operator]
-    else:
-        values = positive - negative
-    result: F32 = values * np.float32(inverse_span)
-    return result
-
-
-def _inverse(full_scale: F32, levels: int) -> F32:
-    """levels / full_scale, finite; 0 where the full scale is 0."""
-    inverse = np.float32(levels) / np.where(full_scale > 0, full_scale, np.float32(1))
-    return np.where(full_scale > 0, np.minimum(inverse, np.finfo(np.float32).max), 0).astype(
-        np.float32
-    )
-
-
 def encode_tile(values: F32, levels: int) -> tuple[NDArray[np.int64], F32]:
     """Codes (out, rows) and the peak magnitude (out,) that ``levels`` stands for."""
     peak = np.abs(values).max(axis=1, initial=0).astype(np.float32)
-    codes = np.rint(values * _inverse(peak, levels)[:, None])
+    codes = np.rint(values * inverse_range(peak, levels)[:, None])
     return np.clip(codes, -levels, levels).astype(np.int64), peak
-
-
-RANGE_SIGMAS = np.float32(4)
 
 
 def _sum_of_16(values: F32) -> F32:
@@ -263,21 +225,6 @@ def noise_index(b: NDArray[np.int64], j: NDArray[np.int64], n: int) -> NDArray[n
     groups = (n + width - 1) // width
     rows = 256 // width
     return ((b // rows) * groups + j // width) * 256 + (b % rows) * width + j % width
-
-
-def input_ranges(x: F32, fixed: float | None) -> F32:
-    """Full scale of each input vector: ``fixed``, or its largest magnitude."""
-    if fixed is not None:
-        return np.full(len(x), fixed, np.float32)
-    result: F32 = np.abs(x).max(axis=1, initial=0).astype(np.float32)
-    return result
-
-
-def dac(x: F32, ranges: F32, levels: int) -> F32:
-    """Input codes, or inputs in units of full scale where ``levels`` is 0; as float32."""
-    top = np.float32(levels or 1)
-    t = x * _inverse(ranges, levels or 1)[:, None]
-    return t if not levels else np.rint(np.minimum(np.maximum(t, -top), top))
 
 
 def tile_sums(a: F32, weights: F32) -> F32:
@@ -419,7 +366,7 @@ def weight_gradient(
     driven = x if row_scale is None else x * row_scale
     ranges = input_ranges(driven, fixed)
     as_driven = x if row_scale is None else x * np.where(row_scale > 0, row_scale, np.float32(1))
-    codes = np.rint(as_driven * _inverse(ranges, dac_levels)[:, None])
+    codes = np.rint(as_driven * inverse_range(ranges, dac_levels)[:, None])
     if fixed is not None:
         codes = np.minimum(np.maximum(codes, -dac_levels), dac_levels)
     if digit:

@@ -21,6 +21,11 @@ from .timing import check_counts, machine, machine_lines, simd_level, times
 
 __all__ = ["QUICK", "ROUNDS", "render", "run", "steps"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 ROUNDS = 7
 
 QUICK = 16

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import devices, random
+from .._types import F32, F64
 from ..channel import Channel
 from ..crossbar import Crossbar, CrossbarSpec
 from ..storage import Codec, StoredTensor
@@ -36,8 +37,6 @@ __all__ = [
     "transmit",
 ]
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 Lookup = Callable[[Any], list[Any]]
 """New arrays of the values of some tables, which share their knots, at given inputs."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, runtime
+from .. import _arguments, _core, runtime
 
 __all__ = [
     "blas",
@@ -53,7 +53,7 @@ def check_counts(*, threads: Sequence[int], shrink: int, rounds: int) -> None:
     named = [("shrink", shrink), ("rounds", rounds), *(("threads", count) for count in threads)]
     for name, number in named:
         if not 1 <= number <= _MOST[name]:
-            raise ValueError(f"{name}: expected 1 to {_MOST[name]}, got {number}")
+            raise _arguments.wrong_value(name, f"1 to {_MOST[name]}", number)
 
 
 # --------------------------------------------------------------------------- settings and seconds

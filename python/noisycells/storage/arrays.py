@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import random
+from .. import _arguments, random
 from ..io import dtype_of
 
 CHUNK = 1 << 16
@@ -90,12 +90,11 @@ def prepare(
         If shapes disagree, or sensitivities are negative or not finite.
     """
     if not isinstance(name, str):
-        raise TypeError(f"name: expected a string, got {name!r}")
-    array = np.asarray(weights)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise TypeError(
-            f"weights {name!r}: expected float16, float32 or float64, got {array.dtype}"
-        )
+        raise _arguments.wrong_type("name", "a string", name)
+    expected = "float16, float32 or float64"
+    array = _arguments.array(f"weights {name!r}", weights, "f", expected)
+    if array.dtype.itemsize > 8:
+        raise _arguments.wrong_kind(f"weights {name!r}", "float16, float32 or float64", array.dtype)
     kind = np.float64 if array.dtype.itemsize == 8 else np.float32
     flat = np.ascontiguousarray(array, kind).reshape(-1)
     return Source(
@@ -133,36 +132,33 @@ def _pack_mask(
 ) -> NDArray[np.uint8]:
     if isinstance(mask, str):
         if mask != "nonzero":
-            raise ValueError(f"mask {name!r}: expected an array or 'nonzero', got {mask!r}")
+            raise _arguments.wrong_value(f"mask {name!r}", "an array or 'nonzero'", repr(mask))
         packed = np.empty((weights.size + 7) // 8, np.uint8)
         for start in range(0, weights.size, CHUNK):
             kept = weights[start : start + CHUNK] != 0
             packed[start // 8 :][: (kept.size + 7) // 8] = np.packbits(kept, bitorder="little")
         return packed
-    array = np.asarray(mask)
-    if array.dtype != np.bool_:
-        raise TypeError(f"mask {name!r}: expected bool, got {array.dtype}")
+    array = _arguments.array(f"mask {name!r}", mask, "b", "bool")
     if array.shape != shape:
-        raise ValueError(f"mask {name!r}: expected the weights' shape {shape}, got {array.shape}")
+        raise _arguments.wrong_value(f"mask {name!r}", f"the weights' shape {shape}", array.shape)
     return np.packbits(np.ascontiguousarray(array).reshape(-1), bitorder="little")
 
 
 def _sensitivity(
     name: str, shape: tuple[int, ...], sensitivity: ArrayLike
 ) -> float | NDArray[np.float64]:
-    array = np.asarray(sensitivity)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"sensitivity {name!r}: expected numbers, got {array.dtype}")
+    array = _arguments.array(f"sensitivity {name!r}", sensitivity, "fiu", "numbers")
     if array.shape not in ((), shape):
-        raise ValueError(
-            f"sensitivity {name!r}: expected one number or the weights' shape {shape}, "
-            f"got {array.shape}"
+        raise _arguments.wrong_value(
+            f"sensitivity {name!r}", f"one number or the weights' shape {shape}", array.shape
         )
     flat = np.ascontiguousarray(array).reshape(-1)
     for start in range(0, flat.size, CHUNK):
         chunk = flat[start : start + CHUNK]
         if not (np.isfinite(chunk) & (chunk >= 0)).all():
-            raise ValueError(f"sensitivity {name!r}: expected finite numbers of at least 0")
+            raise _arguments.wrong_value(
+                f"sensitivity {name!r}", "finite numbers of at least 0", "others"
+            )
     if array.shape == () and math.prod(shape) != 1:
         return float(array)
     return flat

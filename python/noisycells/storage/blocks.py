@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
+from .. import _arguments, _core, random
 from ..io import DecodeError
 from .constellation import Constellation
 from .ldpc import LANES, MAX_DEGREE, Code, make_code
@@ -105,9 +105,10 @@ def plan(size: int, information: float, failure: float) -> Layout:
     for _ in range(8):
         rate = best_rate(information, math.ceil(used / max(rate, 0.1)), failure / blocks)
     if not rate >= 0.1:
-        raise ValueError(
-            "channel: expected noise at which bits can be read, got one that leaves "
-            f"{information:.3f} of each bit"
+        raise _arguments.wrong_value(
+            "channel",
+            "noise at which bits can be read",
+            f"one that leaves {information:.3f} of each bit",
         )
     # A row of the table has at most so many entries, 4 in a column.
     parity = max(used * (1 - rate) / rate, used * 4 / (0.8 * MAX_DEGREE))
@@ -140,7 +141,7 @@ Read = Callable[[int], tuple[NDArray[np.float32], Constellation]]
 
 
 def read(
-    layout: Layout, look: Read, reads: int, name: str, num_threads: int | None = None
+    layout: Layout, look: Read, reads: int, name: str, *, num_threads: int | None = None
 ) -> bytes:
     """The content, after up to `reads` reads of the cells.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -11,14 +10,15 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _core, random
+from .. import _arguments, _core, random
+from .._types import MAX_CELLS
 from ..channel import Channel
+from ..devices import CellLike, cell
 from ..runtime import threads_argument
 from .arrays import Source, Sources, prepare
 from .noise import NoiseCurve
 from .plan import plan
 from .ranges import Range
-from .redundancy import MAX_CELLS
 from .side import SideLevels, design_levels
 from .stored import StoredModel, StoredTensor
 
@@ -47,9 +47,10 @@ class Codec:
 
     Parameters
     ----------
-    channel : Channel
-        The true channel: cells are written and read through it.
-    inverse : Channel, optional
+    channel : Channel, Device or str
+        The true channel: cells are written and read through it. A name such as ``"pcm_array"``,
+        ``"pcm_joshi2020@3600"`` or ``"mine.json"`` does (see :func:`noisycells.devices.cell`).
+    inverse : Channel, Device or str, optional
         The channel as it was learnt: its inverse, range and noise are used for encoding and for
         all choices above. The true channel if not given.
     sign_protection : bool
@@ -74,10 +75,9 @@ class Codec:
     write_bits : int, sequence of int, "auto" or None
         Width of the write converter (of each range), 1 to 16: levels are rounded to it and kept
         packed. None takes the channel's; where it has none, levels are float32.
-    literal : bool, optional
-        True draws every cell; False draws the average of the cells at once, the same in
-        distribution where no read converter and no stuck cell stands in between. None draws
-        every cell where it has to.
+    collapse : bool, optional
+        As for :meth:`Channel.sample`. None: one draw for the average of the cells, where that is
+        exact. True: insist on it. False: draw every cell.
 
     Attributes
     ----------
@@ -99,8 +99,8 @@ class Codec:
 
     def __init__(
         self,
-        channel: Channel,
-        inverse: Channel | None = None,
+        channel: CellLike,
+        inverse: CellLike | None = None,
         *,
         sign_protection: bool = True,
         adaptive_mapping: bool = True,
@@ -110,26 +110,19 @@ class Codec:
         mean_cells: float | None = None,
         scope: Literal["tensor", "model"] = "tensor",
         write_bits: int | Sequence[int] | Literal["auto"] | None = None,
-        literal: bool | None = None,
+        collapse: bool | None = None,
     ) -> None:
-        self.channel = _check_channel("channel", channel)
-        self.inverse = None if inverse is None else _check_channel("inverse", inverse)
-        self.sign_protection = _check_bool("sign_protection", sign_protection)
-        self.adaptive_mapping = _check_bool("adaptive_mapping", adaptive_mapping)
+        self.channel = cell(channel, "channel")
+        self.inverse = None if inverse is None else cell(inverse, "inverse")
+        self.sign_protection = _arguments.flag("sign_protection", sign_protection)
+        self.adaptive_mapping = _arguments.flag("adaptive_mapping", adaptive_mapping)
         self.thresholds = _check_thresholds(thresholds, self.adaptive_mapping)
         self.ranges = _check_ranges(ranges, self.thresholds, self.adaptive_mapping)
         self.cells = _per_range("cells", cells, self.ranges, MAX_CELLS)
         self.mean_cells = _check_mean_cells(mean_cells, self.cells)
-        if scope not in ("tensor", "model"):
-            raise ValueError(f"scope: expected 'tensor' or 'model', got {scope!r}")
-        self.scope = scope
+        self.scope = _arguments.choice("scope", scope, ("tensor", "model"))
         self.write_bits = _check_write_bits(write_bits, self.ranges, self.channel)
-        self.literal = None if literal is None else _check_bool("literal", literal)
-        if self.literal is False and self.channel.literal:
-            raise ValueError(
-                "literal: expected True or None for a channel whose cells have to be drawn one "
-                "by one (read converter or stuck cells), got False"
-            )
+        self.collapse = self.channel.check_collapse(collapse)
 
     @property
     def learnt(self) -> Channel:
@@ -139,7 +132,7 @@ class Codec:
     @property
     def draws_every_cell(self) -> bool:
         """Whether reading draws every cell rather than their average."""
-        return self.channel.literal if self.literal is None else self.literal
+        return not (self.channel.collapses if self.collapse is None else self.collapse)
 
     @property
     def sign_bits(self) -> int:
@@ -179,6 +172,7 @@ class Codec:
         mask: Mapping[str, ArrayLike] | str | None = None,
         sensitivity: Mapping[str, ArrayLike] | None = None,
         *,
+        name: str = "",
         overrides: Mapping[str, Codec] | None = None,
         digital: Mapping[str, ArrayLike] | None = None,
     ) -> StoredModel: ...
@@ -189,6 +183,7 @@ class Codec:
         weights: ArrayLike,
         mask: ArrayLike | None = None,
         sensitivity: ArrayLike | None = None,
+        *,
         name: str = "",
     ) -> StoredTensor: ...
 
@@ -197,8 +192,8 @@ class Codec:
         weights: Any,
         mask: Any = None,
         sensitivity: Any = None,
-        name: str = "",
         *,
+        name: str = "",
         overrides: Mapping[str, Codec] | None = None,
         digital: Mapping[str, ArrayLike] | None = None,
     ) -> StoredTensor | StoredModel:
@@ -236,13 +231,16 @@ class Codec:
         """
         if not isinstance(weights, Mapping):
             if overrides is not None or digital is not None:
-                raise TypeError("overrides, digital: expected a mapping of weights with them")
+                raise _arguments.wrong_kind(
+                    "overrides, digital", "a mapping of weights with them", "one array"
+                )
             source = prepare(name, weights, mask, sensitivity)
             return self.encode_source(source)
         if name:
-            raise TypeError("name: expected none with a mapping of weights")
+            raise _arguments.wrong_type("name", "none with a mapping of weights", name)
         kept = {key: np.asarray(value) for key, value in (digital or {}).items()}
-        _check_names("digital", set(kept) & set(weights), "names that are not in cells")
+        if twice := sorted(set(kept) & set(weights)):
+            raise _arguments.wrong_value("digital", "names that are not in cells", twice)
         load = _source_loader(weights, mask, sensitivity)
         encoded = self.encode_each(load, list(weights), overrides)
         return StoredModel({stored.name: stored for stored in encoded}, kept)
@@ -273,19 +271,19 @@ class Codec:
         weights: ArrayLike,
         seed: int,
         mask: ArrayLike | None = None,
-        chip: int = 0,
-        name: str = "",
-        *,
         sensitivity: ArrayLike | None = None,
+        *,
+        name: str = "",
+        chip: int = 0,
         num_threads: int | None = None,
     ) -> NDArray[np.float32]:
         """Encode and read back in one pass: the same bits as ``encode(...).read(seed, chip)``.
 
-        Parameters, returned array and errors are those of :meth:`encode` and
-        :meth:`StoredTensor.read`.
+        Parameters, in the order of :meth:`encode`, returned array and errors are those of
+        :meth:`encode` and :meth:`StoredTensor.read`.
         """
-        seed = random.check_seed("seed", seed)
-        chip = random.check_seed("chip", chip)
+        seed = _arguments.seed("seed", seed)
+        chip = _arguments.seed("chip", chip)
         source = prepare(name, weights, mask, sensitivity)
         out = np.empty(source.shape, np.float32)
         _core.transmit(
@@ -302,16 +300,15 @@ class Codec:
         return out
 
     def _assign(
-        self, names: Iterable[str], overrides: Mapping[str, Codec]
+        self, names: Sequence[str], overrides: Mapping[str, Codec]
     ) -> dict[Codec, list[str]]:
         """Each codec's tensors: of the first override whose pattern matches, or of this one."""
+        _arguments.patterns("overrides", overrides, names, "a tensor")
         groups: dict[Codec, list[str]] = {}
-        unused = set(overrides)
         for name in names:
-            matching = [pattern for pattern in overrides if fnmatchcase(name, pattern)]
-            unused -= set(matching)
-            groups.setdefault(overrides[matching[0]] if matching else self, []).append(name)
-        _check_names("overrides", unused, "patterns that match a tensor")
+            matching = [codec for p, codec in overrides.items() if fnmatchcase(name, p)]
+            codec = _arguments.instance("overrides", matching[0], Codec) if matching else self
+            groups.setdefault(codec, []).append(name)
         return groups
 
     def tables(self, ranges: tuple[Range, ...]) -> _core.CodecTables:
@@ -345,7 +342,7 @@ class Codec:
         return {
             "channel": self.channel.to_dict(),
             "inverse": None if self.inverse is None else self.inverse.to_dict(),
-            **self._options(),
+            **self._written_options(),
         }
 
     @classmethod
@@ -360,8 +357,9 @@ class Codec:
         inverse = values["inverse"]
         channel = Channel.from_dict(values["channel"])
         learnt = None if inverse is None else Channel.from_dict(inverse)
-        names = cls(channel)._options()
-        return cls(channel, learnt, **{name: values[name] for name in names})
+        options = {name: values[name] for name in cls(channel)._written_options()}
+        literal = options.pop("literal")
+        return cls(channel, learnt, **options, collapse=None if literal is None else not literal)
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -373,8 +371,14 @@ class Codec:
             "mean_cells": self.mean_cells,
             "scope": self.scope,
             "write_bits": _listed(self.write_bits),
-            "literal": self.literal,
+            "collapse": self.collapse,
         }
+
+    def _written_options(self) -> dict[str, Any]:
+        """The options as files have them, which say whether every cell is drawn: "literal"."""
+        options = self._options()
+        collapse = options.pop("collapse")
+        return {**options, "literal": None if collapse is None else not collapse}
 
     def __repr__(self) -> str:
         inverse = "" if self.inverse is None else f", inverse={self.inverse!r}"
@@ -394,49 +398,19 @@ def _source_loader(
         mask = dict.fromkeys(weights, mask)
     for name, given in (("mask", mask), ("sensitivity", sensitivity)):
         if not isinstance(given, (Mapping, type(None))):
-            raise TypeError(
-                f"{name}: expected a mapping of names, as the weights are one, "
-                f"got {type(given).__name__}"
-            )
-        _check_names(name, set(given or ()) - set(weights), "names of weights")
+            raise _arguments.wrong_type(name, "a mapping of names, as the weights are one", given)
+        _arguments.names(name, given or (), weights, "names of weights")
     masks, sensitivities = mask or {}, sensitivity or {}
     return lambda name: prepare(name, weights[name], masks.get(name), sensitivities.get(name))
 
 
-def _check_names(argument: str, wrong: set[str], expected: str) -> None:
-    if wrong:
-        raise ValueError(f"{argument}: expected {expected}, got {sorted(wrong)}")
-
-
-def _check_channel(name: str, value: Any) -> Channel:
-    if not isinstance(value, Channel):
-        raise TypeError(f"{name}: expected a Channel, got {type(value).__name__}")
-    return value
-
-
-def _check_bool(name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected a bool, got {value!r}")
-    return bool(value)
-
-
-def _check_int(name: str, value: Any, least: int, most: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{name}: expected {least} to {most}, got {number}")
-    return number
-
-
 def _per_range(name: str, value: Any, ranges: int, most: int) -> tuple[int, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str):
-        return (_check_int(name, value, 1, most),) * ranges
-    numbers = tuple(_check_int(name, number, 1, most) for number in value)
+        return (_arguments.integer(name, value, 1, most),) * ranges
+    numbers = tuple(_arguments.integer(name, number, 1, most) for number in value)
     if len(numbers) != ranges:
-        raise ValueError(
-            f"{name}: expected one number, or one for each of {ranges} ranges, got {len(numbers)}"
+        raise _arguments.wrong_value(
+            name, f"one number, or one for each of {ranges} ranges", len(numbers)
         )
     return numbers
 
@@ -444,16 +418,17 @@ def _per_range(name: str, value: Any, ranges: int, most: int) -> tuple[int, ...]
 def _check_thresholds(value: Any, adaptive: bool) -> Literal["auto"] | tuple[float, ...]:
     if isinstance(value, str):
         if value != "auto":
-            raise ValueError(f"thresholds: expected 'auto' or numbers, got {value!r}")
+            raise _arguments.wrong_value("thresholds", "'auto' or numbers", repr(value))
         return "auto"
     if not adaptive:
-        raise ValueError(f"thresholds: expected 'auto' without adaptive_mapping, got {value!r}")
+        raise _arguments.wrong_value("thresholds", "'auto' without adaptive_mapping", repr(value))
     given = tuple(float(t) for t in (value if isinstance(value, Iterable) else [value]))
     rising = all(a < b for a, b in zip((0.0, *given), (*given, np.inf), strict=True))
     if not rising or not 1 <= len(given) < MAX_RANGES:
-        raise ValueError(
-            f"thresholds: expected 1 to {MAX_RANGES - 1} positive finite numbers in ascending "
-            f"order, got {value!r}"
+        raise _arguments.wrong_value(
+            "thresholds",
+            f"1 to {MAX_RANGES - 1} positive finite numbers in ascending order",
+            repr(value),
         )
     return given
 
@@ -462,14 +437,14 @@ def _check_ranges(
     value: Any, thresholds: Literal["auto"] | tuple[float, ...], adaptive: bool
 ) -> int:
     if not adaptive:
-        _check_int("ranges", value, 1, MAX_RANGES)
+        _arguments.integer("ranges", value, 1, MAX_RANGES)
         return 1
-    ranges = _check_int("ranges", value, 2, MAX_RANGES)
+    ranges = _arguments.integer("ranges", value, 2, MAX_RANGES)
     if thresholds == "auto":
         return ranges
     if ranges not in (2, len(thresholds) + 1):
-        raise ValueError(
-            f"ranges: expected {len(thresholds) + 1} for {len(thresholds)} thresholds, got {ranges}"
+        raise _arguments.wrong_value(
+            "ranges", f"{len(thresholds) + 1} for {len(thresholds)} thresholds", ranges
         )
     return len(thresholds) + 1
 
@@ -478,11 +453,10 @@ def _check_mean_cells(value: Any, cells: tuple[int, ...]) -> float | None:
     if value is None:
         return None
     if any(number != 1 for number in cells):
-        raise ValueError(f"mean_cells: expected cells not to be given as well, got cells={cells}")
-    mean = float(value)
-    if not 1 <= mean <= MAX_CELLS:
-        raise ValueError(f"mean_cells: expected 1 to {MAX_CELLS}, got {value!r}")
-    return mean
+        raise _arguments.wrong_value(
+            "mean_cells", "cells not to be given as well", f"cells={cells}"
+        )
+    return _arguments.number("mean_cells", value, 1, MAX_CELLS)
 
 
 def _check_write_bits(
@@ -492,6 +466,6 @@ def _check_write_bits(
         return None if channel.write_bits is None else (channel.write_bits,) * ranges
     if isinstance(value, str):
         if value != "auto":
-            raise ValueError(f"write_bits: expected a number, 'auto' or None, got {value!r}")
+            raise _arguments.wrong_value("write_bits", "a number, 'auto' or None", repr(value))
         return "auto"
     return _per_range("write_bits", value, ranges, channel.write_bits or 16)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arguments
 from ..bits import pack_bits, unpack_bits
 from ..io import DTYPES, DecodeError, Reader, Writer, dumps, narrow, widen
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
@@ -40,8 +41,10 @@ def write_coded(
     names = {*model, *model.digital}
     for alias, name in model.aliases.items():
         if alias in names or name not in names:
-            raise ValueError(
-                f"aliases: expected further names of tensors, got {alias!r} for {name!r}"
+            raise _arguments.wrong_value(
+                "aliases",
+                "further names of tensors",
+                f"{alias!r} for {name!r}",
             )
     for name, array in model.digital.items():
         dtype = model.digital_dtypes.get(name)
@@ -117,17 +120,21 @@ def _read(reader: Reader) -> CodedModel:
     sizes = {"cells": -(-count * bits // 8), "plain": plain}
     expected = {*sizes, *(f"{name}.digital" for name in digital)}
     if expected != reader.entries.keys():
-        raise ValueError(f"expected the arrays {sorted(expected)}, got {sorted(reader.entries)}")
+        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(reader.entries))
     for key, size in sizes.items():
         entry = reader.entries[key]
         if entry.dtype != "U8" or entry.shape != (size,):
-            raise ValueError(
-                f"array {key!r}: expected U8 of shape ({size},), got {entry.dtype} of {entry.shape}"
+            raise _arguments.wrong_value(
+                f"array {key!r}",
+                f"U8 of shape ({size},)",
+                f"{entry.dtype} of {entry.shape}",
             )
     levels = reader.read("plain")
     if levels.size and levels.max() >= len(codec.plain_inputs):
-        raise ValueError(
-            f"plain: expected levels below {len(codec.plain_inputs)}, got {levels.max()}"
+        raise _arguments.wrong_value(
+            "plain",
+            f"levels below {len(codec.plain_inputs)}",
+            levels.max(),
         )
     arrays, dtypes = {}, {}
     for name in digital:
@@ -141,7 +148,7 @@ def _read(reader: Reader) -> CodedModel:
 def _digital(reader: Reader, key: str) -> tuple[NDArray[Any], str]:
     dtype = reader.entries[key].dtype
     if dtype not in DTYPES:
-        raise ValueError(f"array {key!r}: expected a dtype of numpy, got {dtype}")
+        raise _arguments.wrong_value(f"array {key!r}", "a dtype of numpy", dtype)
     bits = reader.read(key)
     return (widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits), dtype
 

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments
+from .._types import F64
 from ..channel import Channel
-
-F64 = NDArray[np.float64]
 
 CHUNK = 1 << 15
 SAMPLE = 1 << 16
@@ -151,7 +150,8 @@ class Constellation:
         """Level of each cell from its bits, uint8 (cells, bits)."""
         rank = np.argsort(self.labels).astype(np.uint8)
         code = (bits << np.arange(self.bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
-        return np.asarray(rank[code], np.uint8)
+        result: NDArray[np.uint8] = rank[code]
+        return result
 
     def soft_bits(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-likelihood ratios, positive for 0, of the bits of each output; (cells, bits)."""

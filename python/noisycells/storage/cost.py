@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .. import _arguments
 from ..io import bytes_of
 
 INDEX_HEADER_BITS = 64
@@ -90,9 +91,8 @@ class Cost:
         ValueError
             If the rate is not positive.
         """
-        if not 0 < bits_per_cell < math.inf:
-            raise ValueError(f"bits_per_cell: expected a positive number, got {bits_per_cell}")
-        return replace(self, index_bits_per_cell=float(bits_per_cell))
+        rate = _arguments.number("bits_per_cell", bits_per_cell, above=0)
+        return replace(self, index_bits_per_cell=rate)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and all derived figures, by name."""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
+from .._types import F64
+
 Rounding = Callable[[F64, NDArray[np.intp]], F64]
 """Takes values and their flat positions in the matrix, gives what they are rounded to."""
 

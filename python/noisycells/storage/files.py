@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ..io import FORMAT, READ, DecodeError, Reader, Writer, check_output, dumps, narrow, widen
+from .. import _arguments
+from ..io import (
+    FORMAT,
+    Reader,
+    Weights,
+    Writer,
+    check_output,
+    dumps,
+    narrow,
+    weight_files,
+    widen,
+)
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
@@ -24,11 +31,10 @@ from .cost import Cost, total
 from .cost import digital as digital_cost
 from .modes import CodedModel
 from .modes.mode import Mode
-from .schema import Record, check_content, describe
 from .selection import belongs_in_cells
 from .stored import StoredModel, StoredTensor
+from .stored_file import PathLike, StoredFile, warn_of_streams
 
-PathLike = str | os.PathLike[str]
 Progress = Callable[[str], object]
 
 
@@ -53,9 +59,8 @@ def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> Non
             write_coded(coded, stored)
         return
     if not isinstance(stored, (StoredTensor, StoredModel)):
-        raise TypeError(
-            "stored: expected a StoredTensor, a StoredModel or a CodedModel, "
-            f"got {type(stored).__name__}"
+        raise _arguments.wrong_type(
+            "stored", "a StoredTensor, a StoredModel or a CodedModel", stored
         )
     with _StoredWriter(path) as writer:
         if isinstance(stored, StoredTensor):
@@ -70,7 +75,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> Non
         writer.alias(stored.aliases)
 
 
-def load(path: PathLike) -> StoredTensor | StoredModel | CodedModel:
+def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | CodedModel:
     """Read what :func:`save` or :func:`encode_file` wrote; every byte and field is checked.
 
     Digital tensors of dtypes that numpy does not have become float32, and
@@ -90,10 +95,20 @@ def load(path: PathLike) -> StoredTensor | StoredModel | CodedModel:
         If it is damaged, cut off or inconsistent.
     OSError
         If it cannot be read.
+    TypeError
+        If ``path`` is none, or more is given: ``noisycells.torch.load(stored, model, seed)`` puts
+        what this returns into a model.
     """
+    if none_more or not isinstance(path, (str, os.PathLike)):
+        raise _arguments.wrong_type(
+            "path",
+            "a path and nothing more; noisycells.torch.load(stored, model, seed) puts what is "
+            "read into a model",
+            (path, *none_more),
+        )
     with Reader(path) as reader:
         if is_coded(reader):
-            _warn_of_streams(path, reader.metadata.get("stream_version", ""))
+            warn_of_streams(path, reader.metadata.get("stream_version", ""))
             return read_coded(reader)
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
@@ -119,16 +134,20 @@ def encode_file(
     store_biases: bool = False,
     progress: Progress | None = None,
 ) -> Cost:
-    """Store the model of a safetensors file in cells, tensor by tensor.
+    """Store the model of safetensors files in cells, tensor by tensor.
 
     Memory use peaks at about twice the largest tensor (in float32); the coded modes, whose blocks
     hold parts of several tensors, take the whole model. Integers, and what
-    :func:`belongs_in_cells` excludes, stay digital: biases, normalization.
+    :func:`belongs_in_cells` excludes, stay digital: biases, normalization. So do the scales of
+    float8 weights, ``NAME_scale`` and ``NAME_scale_inv``, beside weights NAME, whose numbers are
+    stored as they are, without these scales.
 
     Parameters
     ----------
     source : path-like
-        Weights in float8, float16, bfloat16, float32 or float64.
+        A safetensors file, an index of several (``model.safetensors.index.json``), or a directory
+        of transformers with one or the other. Weights in float8, float16, bfloat16, float32 or
+        float64.
     path : path-like
         File to write, as :func:`save` does; another one than `source`.
     codec, mask, overrides
@@ -156,17 +175,20 @@ def encode_file(
         If a file cannot be read or written.
     """
     if isinstance(digital, str):
-        raise TypeError(f"digital: expected a sequence of patterns, got {digital!r}")
-    check_output(path, source)
+        raise _arguments.wrong_type("digital", "a sequence of patterns", digital)
+    if not isinstance(codec, (Codec, Mode)):
+        raise _arguments.wrong_type("codec", "a Codec, Coded or Levels", codec)
+    store_biases = _arguments.flag("store_biases", store_biases)
+    check_output(path, *weight_files(source))
     if isinstance(codec, Mode):
-        with Reader(source, checked=False) as reader, Writer(path) as coded:
+        with Weights(source) as reader, Writer(path) as coded:
             names = _names_in_cells(reader, digital, store_biases)
             model = _encode_coded(reader, names, codec, mask, overrides)
             write_coded(coded, model, reader.metadata)
             for name in (*model, *model.digital):
                 _report(progress, name)
             return model.cost
-    with Reader(source, checked=False) as reader, _StoredWriter(path) as writer:
+    with Weights(source) as reader, _StoredWriter(path) as writer:
         names = _names_in_cells(reader, digital, store_biases)
         for name, entry in reader.entries.items():
             if name not in names:
@@ -182,7 +204,7 @@ def encode_file(
 
 
 def _encode_coded(
-    reader: Reader,
+    reader: Weights,
     names: Sequence[str],
     codec: Mode,
     mask: Literal["nonzero"] | None,
@@ -200,9 +222,9 @@ def _encode_coded(
     return model.with_dtypes(dtypes)
 
 
-def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) -> list[str]:
+def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool) -> list[str]:
     if reader.metadata.get("format") == FORMAT:
-        raise ValueError(f"{reader.path}: expected the weights of a model, got one in cells")
+        raise _arguments.wrong_value(reader.path, "the weights of a model", "one in cells")
     shapes = {name: entry.shape for name, entry in reader.entries.items()}
     names = [
         name
@@ -210,13 +232,21 @@ def _names_in_cells(reader: Reader, digital: Sequence[str], store_biases: bool) 
         if entry.dtype in FLOATS
         and belongs_in_cells(name, shapes, store_biases)
         and not any(fnmatchcase(name, pattern) for pattern in digital)
+        and not _scales_float8(name, reader)
     ]
+    _arguments.patterns("digital", digital, reader.entries, "a tensor")
     if not names:
-        raise ValueError(f"{reader.path}: expected a tensor to store in cells, got none")
+        raise _arguments.wrong_value(reader.path, "a tensor to store in cells", "none")
     return names
 
 
-def _loader(reader: Reader, mask: Literal["nonzero"] | None) -> Callable[[str], Source]:
+def _scales_float8(name: str, reader: Weights) -> bool:
+    """Whether a tensor has the scales of float8 weights."""
+    of = [name.removesuffix(end) for end in ("_scale", "_scale_inv") if name.endswith(end)]
+    return any(w in reader.entries and reader.entries[w].dtype.startswith("F8") for w in of)
+
+
+def _loader(reader: Weights, mask: Literal["nonzero"] | None) -> Callable[[str], Source]:
     def load_source(name: str) -> Source:
         array, dtype = reader.read(name), reader.entries[name].dtype
         if dtype in WITHOUT_NUMPY:
@@ -262,7 +292,7 @@ def read_file(
     check_output(path, source)
     with Reader(source) as reader:
         if is_coded(reader):
-            _warn_of_streams(source, reader.metadata.get("stream_version", ""))
+            warn_of_streams(source, reader.metadata.get("stream_version", ""))
             model, metadata = read_coded(reader), source_metadata_of(reader)
             with Writer(path, checked=False) as plain:
                 _read_coded_file(plain, model, seed, chip, progress)
@@ -315,124 +345,7 @@ def _read_coded_file(
 def _read_as_it_came(
     stored: StoredTensor, seed: int, chip: int, side_errors: bool
 ) -> tuple[NDArray[Any], str]:
-    return as_it_came(stored, stored.read(seed, chip, side_errors)), stored.dtype
-
-
-def _warn_of_streams(path: PathLike, version: str) -> None:
-    if version != str(STREAM_VERSION):
-        warnings.warn(
-            f"{path}: written with version {version} of the random streams and read with "
-            f"{STREAM_VERSION}; a seed gives other noise than it gave then",
-            stacklevel=4,
-        )
-
-
-class StoredFile:
-    """An open file of a stored model, read tensor by tensor; a context manager.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Attributes
-    ----------
-    kind : "tensor" or "model"
-        What was saved.
-    names, digital_names : list of str
-        Tensors in cells, and those kept digital.
-    aliases : dict of str to str
-        Further names of tensors.
-    stream_version : int
-        Version of the random streams when the file was written.
-    source_metadata : dict of str to str
-        Metadata of the safetensors file the model came from.
-
-    Raises
-    ------
-    FormatError, DecodeError, OSError
-        See :func:`load`, also for the warning.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
-        self._reader = Reader(path)
-        try:
-            self._describe()
-            _warn_of_streams(path, str(self.stream_version))
-        except BaseException as error:
-            self.close()
-            if isinstance(error, ValueError):
-                raise DecodeError(f"{self.path}: {error}") from None
-            raise
-
-    def _describe(self) -> None:
-        major, minor = self._reader.version
-        newer = minor > READ[major]
-        found = describe(self._reader.metadata, major, newer)
-        self.kind, self.stream_version = found.kind, found.stream_version
-        self.digital_names, self.aliases = found.digital, found.aliases
-        self.source_metadata = found.source_metadata
-        self._records = found.records
-        self.names = list(found.records)
-        found.check_arrays(self._reader.entries, newer)
-
-    def tensor(self, name: str) -> StoredTensor:
-        """One tensor in cells.
-
-        Raises
-        ------
-        KeyError
-            If there is no such tensor.
-        DecodeError
-            If it is damaged or inconsistent.
-        """
-        record: Record = self._records[name]
-        arrays = {key: self._reader.read(key) for key in record.arrays()}
-        stored = StoredTensor(
-            name,
-            record.shape,
-            record.codec,
-            record.ranges,
-            arrays[f"{name}.levels"],
-            arrays.get(f"{name}.side", np.empty(0, np.uint8)),
-            arrays.get(f"{name}.mask"),
-            record.dtype,
-        )
-        try:
-            check_content(stored, record.stored)
-        except ValueError as error:
-            raise DecodeError(f"{self.path}: tensor {name!r}: {error}") from None
-        return stored
-
-    def digital(self, name: str) -> NDArray[Any]:
-        """One tensor that is kept digital; of a dtype that numpy does not have in float32."""
-        bits, dtype = self.digital_bits(name), self.digital_dtype(name)
-        return widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits
-
-    def digital_bits(self, name: str) -> NDArray[Any]:
-        """One tensor that is kept digital, as it is in the file."""
-        return self._reader.read(f"{name}.digital")
-
-    def digital_dtype(self, name: str) -> str:
-        """The dtype of a tensor that is kept digital, as safetensors calls it."""
-        result: str = self._reader.entries[f"{name}.digital"].dtype
-        return result
-
-    def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
-
-    def __enter__(self) -> StoredFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    return as_it_came(stored, stored.read(seed, chip, side_errors=side_errors)), stored.dtype
 
 
 class _StoredWriter(Writer):
@@ -478,8 +391,8 @@ class _StoredWriter(Writer):
         names = {*self._digital, *(record["name"] for record in self._records)}
         for alias, name in aliases.items():
             if alias in names or name not in names:
-                raise ValueError(
-                    f"aliases: expected further names of tensors, got {alias!r} for {name!r}"
+                raise _arguments.wrong_value(
+                    "aliases", "further names of tensors", f"{alias!r} for {name!r}"
                 )
         self._aliases |= aliases
 

@@ -9,14 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .. import _arguments, _core
+from .._types import SMALLEST
 from .arrays import Source
-
-BINS = 1 << 12
-"""Uniform magnitude bins: thresholds are resolved over 12 octaves below the largest weight."""
 
 LARGEST = 1e38
 """Larger magnitudes would overflow float32 when they are scaled."""
+
+BINS = 1 << 12
+"""Uniform magnitude bins: thresholds are resolved over 12 octaves below the largest weight."""
 
 
 class Extent(NamedTuple):
@@ -38,25 +39,30 @@ def extent(sources: Iterable[Source]) -> Extent:
     Raises
     ------
     ValueError
-        If a stored weight is NaN, infinite or larger than 1e38 in magnitude.
+        If a stored weight is NaN, infinite or not 0 and outside of 1e-30 to 1e38 in
+        magnitude, all of them together.
     """
     stored, low, high = 0, np.inf, -np.inf
     for source in sources:
         count, smallest, largest, finite = _core.scan(source.weights, source.mask)
         if not finite:
-            raise ValueError(
-                f"weights {source.name!r}: expected finite numbers, "
-                "got NaN or infinity among the stored weights"
+            raise _arguments.wrong_value(
+                f"weights {source.name!r}",
+                "finite numbers",
+                "NaN or infinity among the stored weights",
             )
-        if count and max(-smallest, largest) > LARGEST:
-            raise ValueError(
-                f"weights {source.name!r}: expected magnitudes up to {LARGEST:g}, "
-                f"got {max(-smallest, largest):g}"
+        top = max(-smallest, largest) if count else 0.0
+        if top > LARGEST:
+            raise _arguments.wrong_value(
+                f"weights {source.name!r}", f"magnitudes up to {LARGEST:g}", f"{top:g}"
             )
         if count:
             stored, low, high = stored + count, min(low, smallest), max(high, largest)
     if not stored:
         return Extent()
+    if 0 < max(-low, high) < SMALLEST:
+        limits = f"a largest magnitude of 0 or at least {SMALLEST:g}"
+        raise _arguments.wrong_value(f"weights {source.name!r}", limits, f"{max(-low, high):g}")
     return Extent(stored, float(np.float32(low)), float(np.float32(high)))
 
 
@@ -100,9 +106,10 @@ def histogram(sources: Iterable[Source], top: float, signed: bool) -> Histogram:
         else:
             given = given or source.name
         if without and given:
-            raise ValueError(
-                f"sensitivity: expected for all tensors that share a mapping or for none, "
-                f"got one for {given!r} and none for {without!r}"
+            raise _arguments.wrong_value(
+                "sensitivity",
+                "for all tensors that share a mapping or for none",
+                f"one for {given!r} and none for {without!r}",
             )
         bins = _core.magnitude_histogram(source.weights, source.mask, top, BINS)
         counts += bins

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments, _core, random
+from .._types import I32
 from ..runtime import threads_argument
-
-I32 = NDArray[np.int32]
 
 LANES = 16
 """Lanes are a multiple of this."""
@@ -64,7 +63,7 @@ class Code(NamedTuple):
         return self.rows // 2
 
     def encode(
-        self, information: NDArray[np.uint8], num_threads: int | None = None
+        self, information: NDArray[np.uint8], *, num_threads: int | None = None
     ) -> NDArray[np.uint8]:
         """Words of bits (0 or 1, uint8): (blocks, information) -> (blocks, length)."""
         blocks = len(information)
@@ -74,7 +73,7 @@ class Code(NamedTuple):
         return words
 
     def decode(
-        self, llr: NDArray[np.float32], rounds: int = ROUNDS, num_threads: int | None = None
+        self, llr: NDArray[np.float32], rounds: int = ROUNDS, *, num_threads: int | None = None
     ) -> tuple[NDArray[np.uint8], I32]:
         """Belief propagation.
 

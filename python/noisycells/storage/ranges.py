@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._types import Converter, Range
+from .._types import F64, Converter, Range
 from .histogram import Extent
 
 __all__ = ["Range", "bounds", "make_range"]
-
-F64 = NDArray[np.float64]
 
 
 def bounds(

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_CELLS = 65_535
-"""Cells a weight, limited by the width of the cell number in the random counter."""
+from .._types import MAX_CELLS
 
 
 class Redundancy(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arguments
+from .._types import F64
 from ..channel import Channel
-
-F64 = NDArray[np.float64]
 
 BITS = 2
 """Side bits a cell holds: sign and range number in one cell of four levels (Isik et al. 2020)."""
@@ -68,8 +68,8 @@ def design_levels(channel: Channel, levels: int) -> SideLevels:
     if channel.write_bits is not None:
         points = min(GRID, 2**channel.write_bits)
     if points < levels:
-        raise ValueError(
-            f"side_errors: expected a write converter of at least {levels} levels, got {points}"
+        raise _arguments.wrong_value(
+            "side_errors", f"a write converter of at least {levels} levels", points
         )
     x = np.linspace(*channel.branch, points)
     mean, std = _moments(channel, x)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, random
+from .. import _arguments, _core, random
 from .._types import BLOCK
 from ..runtime import threads_argument
 from . import cost, side
@@ -94,6 +94,7 @@ class StoredTensor:
         self,
         seed: int,
         chip: int = 0,
+        *,
         side_errors: bool = False,
         out: NDArray[np.float32] | None = None,
         num_threads: int | None = None,
@@ -130,9 +131,10 @@ class StoredTensor:
         TypeError
             If `seed` or `chip` is not an integer.
         """
-        seed = random.check_seed("seed", seed)
-        chip = random.check_seed("chip", chip)
-        out = random.output_array(out, self.shape)
+        seed = _arguments.seed("seed", seed)
+        chip = _arguments.seed("chip", chip)
+        held = [array for array in (self.levels, self.side, self.mask) if array is not None]
+        out = _arguments.output(out, self.shape, *held)
         channel = self.codec.channel
         flat = out.reshape(-1)
         _core.decode(
@@ -147,7 +149,7 @@ class StoredTensor:
             self.codec.draws_every_cell,
             threads_argument(num_threads),
         )
-        if side_errors:
+        if _arguments.flag("side_errors", side_errors):
             self._misread_side(flat, seed, chip, num_threads)
         return out
 
@@ -243,6 +245,7 @@ class StoredModel(Mapping[str, StoredTensor]):
         self,
         seed: int,
         chip: int = 0,
+        *,
         side_errors: bool = False,
         num_threads: int | None = None,
     ) -> dict[str, NDArray[np.float32]]:
@@ -254,7 +257,7 @@ class StoredModel(Mapping[str, StoredTensor]):
             The tensors in cells, under all their names; ``digital`` holds the others.
         """
         read = {
-            name: tensor.read(seed, chip, side_errors, num_threads=num_threads)
+            name: tensor.read(seed, chip, side_errors=side_errors, num_threads=num_threads)
             for name, tensor in self.items()
         }
         return read | {a: read[name] for a, name in self.aliases.items() if name in read}
@@ -295,7 +298,7 @@ def block_counts(
     for start in range(0, stored, CHUNK):
         number = unpack(buffer, width, start, min(CHUNK, stored - start)) >> sign_bits
         if number.max() >= ranges:
-            raise ValueError(f"side: expected ranges below {ranges}, got {number.max()}")
+            raise _arguments.wrong_value("side", f"ranges below {ranges}", number.max())
         blocks = np.full((-(-len(number) // BLOCK), BLOCK), ranges, np.uint8)
         blocks.reshape(-1)[: len(number)] = number
         for k in range(ranges):

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from . import isik, zhou
+from . import (
+    crossbar,
+    isik_distillation,
+    isik_figures,
+    isik_storage,
+    strategies,
+    zhou_losses,
+    zhou_retraining,
+)
 from .engine import Study
 
 __all__ = ["STUDIES"]
 
-STUDIES: dict[str, Study] = {study.name: study for study in (*isik.STUDIES, *zhou.STUDIES)}
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        *strategies.STUDIES,
+        *crossbar.STUDIES,
+        *isik_storage.STUDIES,
+        *isik_distillation.STUDIES,
+        *isik_figures.STUDIES,
+        *zhou_losses.STUDIES,
+        *zhou_retraining.STUDIES,
+    )
+}
+"""Those of the papers, and what the demo and the crossbars show."""

@@ -1,66 +1,67 @@
 """Accuracy over time of networks that compute on noisy crossbars, device by device.
 
-One network is trained; for each device its layers are converted, programmed on many chips and
-evaluated as the chips age, with and without drift compensation. Of a pruned network, the devices
-of zero weights are programmed to g_min, and, on other chips, left RESET.
+For each device the layers of a network are converted, programmed on many chips and evaluated as the
+chips age, with and without drift compensation. Of a pruned network, the devices of zero weights are
+programmed to g_min, and, on other chips, left RESET.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from .. import devices, random, runtime
-from .._types import F32
-from ..crossbar import Crossbar, CrossbarSpec
-from ..intervals import mean_and_interval
-from .measures import on_crossbars
-from .recipes import Recipe
-from .report import about_data, about_versions
-from .training import Trained, about
+from .. import devices
+from ..crossbar import CrossbarSpec
+from ..devices import Device
+from .crossbar_jobs import budget, chips, counts, layer_names
+from .crossbar_view import (
+    ACCURACIES,
+    BUDGET,
+    COUNTERS,
+    COUNTS,
+    DAY,
+    EXTRAPOLATED,
+    HOUR,
+    LOSSES,
+    MONTH,
+    NOISE,
+    PERCENT,
+    YEAR,
+    accuracy_row,
+    format_crossbars,
+    layer_row,
+    plot_crossbars,
+    time_label,
+)
+from .engine import Entry, Job, Recipe, Settings, Study, Table, isik_recipe, pruned_recipe
+from .measures import ACCURACY, QUICK_EPOCHS
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+__all__ = ["STUDIES", "Options", "columns", "published_devices", "study"]
 
-    from ..torch import CrossbarLayer
-
-__all__ = [
-    "Entry",
-    "LayerReport",
-    "Settings",
-    "columns",
-    "evaluate_devices",
-    "layer_counts",
-    "layer_reports",
-    "published_devices",
-    "report",
-    "steps",
-]
-
-HOUR, DAY = 3600.0, 86_400.0
-MONTH, YEAR = 30 * DAY, 365 * DAY
 COMPENSATIONS = ("none", "global", "column")
-ZERO_WEIGHTS = ("programmed", "reset")
-BATCH = 250  # images, in what is not a plain evaluation
-READS = random.stream("study", "reads")
 IDEAL = devices.ideal()
 
 
+def published_devices() -> tuple[Device, ...]:
+    """The presets that are models of measured devices, as they come."""
+    presets = (devices.get(name) for name in devices.names())
+    return tuple(d for d in presets if isinstance(d, Device) and not d.synthetic)
+
+
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides the table, besides the network and the devices.
+class Options:
+    """What decides the tables besides the settings that all studies have.
 
     Parameters
     ----------
-    chips : int
-        Programmed for each entry, at least 2.
-    seed : int
-        Seed of the chips and their reads.
+    devices : tuple of Device
+        Of different names. The ideal device, which shows what the converters do alone, comes
+        before them. Default: those that are published.
+    pruned : float
+        Share of the weights set to zero, by magnitude.
     times : tuple of float
         Seconds since programming, increasing; chips are evaluated right after programming, too.
     compensation : tuple of {"none", "global", "column"}
@@ -68,7 +69,7 @@ class Settings:
     spec : CrossbarSpec
         The circuit; its ``drift_compensation`` and ``zero_weights`` are those of each entry.
     extrapolate : bool
-        Go on to times at which a device was not measured; such entries say so.
+        Go on to times at which a device was not measured; such entries are in a table of their own.
     calibration_images : int
         Training images that set the ranges of calibrated converters.
     quantile : float
@@ -77,11 +78,11 @@ class Settings:
         Standard deviation of devices left RESET about g_min, in percent of g_max - g_min, assumed
         of devices whose RESET state is not published.
     report_vectors : int
-        Input vectors of each layer, from test images, that :func:`layer_reports` looks at.
+        Input vectors of each layer, from test images, that its error budget is of.
     """
 
-    chips: int = 10
-    seed: int = 0
+    devices: tuple[Device, ...] = field(default_factory=published_devices)
+    pruned: float = 0.0
     times: tuple[float, ...] = (1.0, HOUR, DAY, MONTH, YEAR)
     compensation: tuple[str, ...] = ("none", "global")
     spec: CrossbarSpec = field(
@@ -96,14 +97,11 @@ class Settings:
     report_vectors: int = 1024
 
     def __post_init__(self) -> None:
-        random.check_seed("seed", self.seed)
-        for name, least in (
-            ("chips", 2),
-            ("calibration_images", 1),
-            ("report_vectors", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name in ("calibration_images", "report_vectors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.pruned < 1:
+            raise ValueError(f"pruned: expected a number in [0, 1), got {self.pruned}")
         if not 0 < self.quantile <= 1:
             raise ValueError(f"quantile: expected a number in (0, 1], got {self.quantile}")
         if not 0 <= self.reset_noise <= 100:
@@ -112,6 +110,8 @@ class Settings:
             later <= earlier for earlier, later in itertools.pairwise(self.times)
         ):
             raise ValueError(f"times: expected increasing seconds >= 0, got {self.times}")
+        if len({time_label(t) for t in self.times}) < len(self.times):
+            raise ValueError(f"times: expected ones that differ in 6 digits, got {self.times}")
         if (
             not self.compensation
             or not set(self.compensation) <= set(COMPENSATIONS)
@@ -121,79 +121,50 @@ class Settings:
                 f"compensation: expected different ones of {', '.join(COMPENSATIONS)}, got "
                 f"{self.compensation}"
             )
+        names = [device.name for device in self.all_devices]
+        if len(set(names)) < len(names):
+            raise ValueError(f"device: expected devices of different names, got {', '.join(names)}")
+
+    @property
+    def all_devices(self) -> list[Device]:
+        """The ideal device, and the others."""
+        return [IDEAL, *(device for device in self.devices if device != IDEAL)]
+
+    def of(self, settings: Settings) -> Options:
+        """These options, with fewer devices and times where it is to be quick."""
+        if not settings.quick:
+            return self
+        return replace(self, devices=self.devices[:2], times=self.times[::2])
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings, as plain JSON types."""
-        return {**asdict(self), "spec": self.spec.to_dict()}
+        """The options as plain JSON types, with what is to be known of the devices."""
+        plain = ("pruned", "extrapolate", "calibration_images", "quantile", "reset_noise",
+                 "report_vectors")  # fmt: skip
+        return {
+            "devices": [self._about(device) for device in self.all_devices],
+            "times": list(self.times),
+            "compensation": list(self.compensation),
+            "spec": self.spec.to_dict(),
+            **{name: getattr(self, name) for name in plain},
+        }
+
+    def _about(self, device: Device) -> dict[str, Any]:
+        reset = variants(device, self).get("reset")
+        return {
+            **device.to_dict(),
+            "name": device.name,
+            "source": device.source,
+            "doi": device.doi,
+            "synthetic": device.synthetic,
+            "g_min": device.g_min,
+            "g_max": device.g_max,
+            "time_range": None if device.time_range is None else list(device.time_range),
+            "reset": None if reset is None or reset.reset is None else list(reset.reset),
+            "reset_assumed": reset is not None and device.reset is None,
+        }
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One entry of the table.
-
-    Parameters
-    ----------
-    device : str
-        Name of the device.
-    zero_weights : {"programmed", "reset"}
-    compensation : {"none", "global", "column"} or None
-        None right after programming, when there is nothing to compensate.
-    seconds : float or None
-        Since programming; None: right after it.
-    extrapolated : bool
-        Whether the device was not measured at that time.
-    accuracies : tuple of float
-        Test accuracy of each chip, in percent.
-    mean, half_width : float
-        Their mean and the half width of its 95 % Student-t interval.
-    """
-
-    device: str
-    zero_weights: str
-    compensation: str | None
-    seconds: float | None
-    extrapolated: bool
-    accuracies: tuple[float, ...]
-    mean: float
-    half_width: float
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """Where the errors of one layer on one chip come from, and what the layer takes.
-
-    Parameters
-    ----------
-    device, layer : str
-    seconds : float or None
-        Age of the chip.
-    compensation : str
-    snr_db : dict of float or None
-        Signal-to-noise ratio with each non-ideality alone and with all, see
-        :meth:`noisycells.Crossbar.error_budget`; None where there is no error at all.
-    dac_clipping_percent, adc_saturation_percent : float
-        Of the input values and of the conversions.
-    """
-
-    device: str
-    layer: str
-    seconds: float | None
-    compensation: str
-    snr_db: dict[str, float | None]
-    dac_clipping_percent: float
-    adc_saturation_percent: float
-
-
-# --------------------------------------------------------------------------- devices and times
-
-
-def published_devices() -> list[devices.Device]:
-    """The presets that are models of measured devices, as they come."""
-    presets = (devices.get(name) for name in devices.names())
-    return [d for d in presets if isinstance(d, devices.Device) and not d.synthetic]
-
-
-def columns(device: devices.Device, settings: Settings) -> list[float | None]:
+def columns(device: Device, options: Options) -> list[float | None]:
     """Times at which ``device`` is evaluated; None, right after programming, comes first.
 
     Those at which it was not measured are left out, unless they are to be extrapolated to and the
@@ -202,285 +173,165 @@ def columns(device: devices.Device, settings: Settings) -> list[float | None]:
 
     def known(seconds: float) -> bool:
         changes = device.aging(seconds, extrapolate=True) is not None
-        return changes and (settings.extrapolate or device.measured(seconds))
+        return changes and (options.extrapolate or device.measured(seconds))
 
-    return [None, *filter(known, settings.times)]
-
-
-def steps(found: Sequence[devices.Device], settings: Settings, recipe: Recipe) -> int:
-    """How often :func:`evaluate_devices` reports progress."""
-    return settings.chips * sum(
-        len(_variants(device, settings, recipe))
-        * (1 + (len(columns(device, settings)) - 1) * len(settings.compensation))
-        for device in _with_ideal(found)
-    )
+    return [None, *filter(known, options.times)]
 
 
-def _with_ideal(found: Sequence[devices.Device]) -> list[devices.Device]:
-    """The ideal device, which shows what the converters do alone, and ``found``."""
-    everything = [IDEAL, *(device for device in found if device != IDEAL)]
-    names = [device.name for device in everything]
-    if len(set(names)) < len(names):
-        raise ValueError(f"device: expected devices of different names, got {', '.join(names)}")
-    return everything
-
-
-def _variants(
-    device: devices.Device, settings: Settings, recipe: Recipe
-) -> dict[str, devices.Device]:
+def variants(device: Device, options: Options) -> dict[str, Device]:
     """The device by what becomes of zero weights, with a RESET state where it is needed."""
     found = {"programmed": device}
     arguments = device.to_dict()["arguments"]
-    if recipe.pruned and "reset" in arguments:
+    if options.pruned and "reset" in arguments:
         if device.reset is None:
-            std = settings.reset_noise / 100 * (device.g_max - device.g_min)
+            std = options.reset_noise / 100 * (device.g_max - device.g_min)
             arguments["reset"] = [device.g_min, std]
         found["reset"] = devices.from_dict({**device.to_dict(), "arguments": arguments})
     return found
 
 
-# --------------------------------------------------------------------------- evaluation
+# --------------------------------------------------------------------------- study
 
 
-def evaluate_devices(
-    trained: Trained,
-    found: Sequence[devices.Device],
-    settings: Settings,
-    progress: Callable[[], None] | None = None,
-) -> list[Entry]:
-    """Compute with the network on chips of every device, at every time.
+def study(options: Options | None = None) -> Study:
+    """The study with options of one's own."""
+    given = options or Options()
 
-    Chip number i has the same seed on every device, and its reads have the same noise with and
-    without compensation, so entries can be compared in pairs. Converters are calibrated on
-    training images and the target conductances: all chips of a device have the same ranges.
+    def tables(settings: Settings) -> list[Table]:
+        """Accuracy over time of a network that computes on noisy crossbars.
 
-    Parameters
-    ----------
-    trained : Trained
-        The training images calibrate, the test images are evaluated.
-    found : sequence of Device
-        The ideal device comes before them.
-    settings : Settings
-    progress : callable, optional
-        Called after each of :func:`steps` evaluations.
+        The network is trained once. For each device it is converted, programmed on many chips and
+        evaluated right after programming and later, with and without drift compensation;
+        converters are calibrated on training images. Error budgets of the layers and counters
+        follow.
+        """
+        return _tables(given.of(settings), settings)
 
-    Raises
-    ------
-    ValueError
-        If two devices have the same name.
-    """
-    import torch
+    return Study(
+        "crossbar",
+        "devices of several publications",
+        tables,
+        "LeNet",
+        "MLP",
+        in_cells=False,
+        options=lambda settings: given.of(settings).to_dict(),
+        text=format_crossbars,
+        draw=plot_crossbars,
+    )
 
-    from .. import torch as nct
 
-    dataset = trained.dataset
-    images = torch.from_numpy(dataset.normalize(dataset.test_images))
-    labels = torch.from_numpy(dataset.test_labels)
-    entries = []
-    for device in _with_ideal(found):
-        for zero_weights, variant in _variants(device, settings, trained.recipe).items():
-            models = {
-                compensation: _converted(trained, variant, settings, zero_weights, compensation)
-                for compensation in settings.compensation
-            }
-            accuracies: dict[tuple[str | None, float | None], list[float]] = {}
-            for chip in range(settings.chips):
-                for model in models.values():
-                    nct.program(model, random.fold_in(settings.seed, chip))
-                for seconds in columns(device, settings):
-                    kinds = models if seconds is not None else {None: next(iter(models.values()))}
-                    for kind, model in kinds.items():
-                        if seconds is not None:
-                            nct.at(model, seconds, settings.extrapolate)
-                        with _read_noise(settings.seed, chip, seconds):
-                            accuracy = nct.accuracy(model, images, labels)
-                        accuracies.setdefault((kind, seconds), []).append(accuracy)
-                        if progress is not None:
-                            progress()
-            entries += [
-                Entry(
-                    device.name,
-                    zero_weights,
-                    kind,
-                    seconds,
-                    seconds is not None and not device.measured(seconds),
-                    tuple(values),
-                    *mean_and_interval(values),
+def _tables(options: Options, settings: Settings) -> list[Table]:
+    networks = [_network(options, settings, seed) for seed in settings.training_seeds]
+    layers = layer_names(networks[0])
+    measured: list[Entry] = []
+    extrapolated: list[Entry] = []
+    for device, entry in _accuracies(options, settings, networks):
+        seconds = {time_label(t): t for t in options.times}.get(str(entry.column))
+        known = seconds is None or device.measured(seconds)
+        (measured if known else extrapolated).append(entry)
+    about = ("device and drift compensation", "since programming", ACCURACY)
+    budgets = [*_budgets(options, networks, layers)]
+    compensated = f"Of one chip, inputs from test images; compensation: {options.compensation[-1]}."
+    taken = Job(counts, {"spec": options.spec.to_dict()}, networks[0])
+    found = [
+        Table(
+            ACCURACIES, *about, tuple(measured),
+            note="'ideal' shows what the converters do alone.",
+        ),
+        Table(
+            EXTRAPOLATED, *about, tuple(extrapolated),
+            note="The devices were not measured at these times; their models go on.",
+        ),
+        Table(
+            NOISE, "layer", "with this error alone, or all", "dB",
+            tuple(entry for entry in budgets if entry.column not in PERCENT),
+            note=compensated, drawn=False,
+        ),
+        Table(
+            LOSSES, "layer", "of", "%",
+            tuple(entry for entry in budgets if entry.column in PERCENT),
+            note=compensated, drawn=False,
+        ),
+        Table(
+            COUNTS, "layer", "number", "in all, and for one image",
+            tuple(
+                Entry(layer, name, (taken,), f"{layer}/{name}")
+                for layer in layers
+                for name in COUNTERS
+            ),
+            drawn=False,
+        ),
+    ]  # fmt: skip
+    return [table for table in found if table.entries]
+
+
+def _network(options: Options, settings: Settings, seed: int) -> Recipe:
+    epochs = settings.epochs or settings.pick(20, QUICK_EPOCHS)
+    recipe = isik_recipe(settings.source, settings.model, seed, epochs, **settings.hardware)
+    return pruned_recipe(recipe, options.pruned) if options.pruned else recipe
+
+
+def _arguments(
+    options: Options, device: Device, zero_weights: str, compensation: str
+) -> dict[str, Any]:
+    """What all jobs on the chips of a device need to know."""
+    spec = replace(options.spec, zero_weights=zero_weights, drift_compensation=compensation)
+    return {
+        "device": device.to_dict(),
+        "spec": spec.to_dict(),
+        "images": options.calibration_images,
+        "quantile": options.quantile,
+    }
+
+
+def _accuracies(
+    options: Options, settings: Settings, networks: list[Recipe]
+) -> Iterator[tuple[Device, Entry]]:
+    """Entries of all devices, with what becomes of zero weights, compensations and times."""
+    repeats = settings.repeats or settings.pick(10, 3)
+    for device in options.all_devices:
+        times = columns(device, options)
+        kinds = options.compensation if len(times) > 1 else options.compensation[:1]
+        for zero_weights, variant in variants(device, options).items():
+            for kind, seconds in itertools.product(kinds, times):
+                # Right after programming there is nothing to compensate.
+                used = options.compensation[0] if seconds is None else kind
+                arguments = {
+                    **_arguments(options, variant, zero_weights, used),
+                    "seconds": seconds,
+                    "extrapolate": options.extrapolate,
+                    "repeats": repeats,
+                }
+                jobs = tuple(
+                    Job(chips, {**arguments, "seed": network.seed}, network, repeats)
+                    for network in networks
                 )
-                for (kind, seconds), values in accuracies.items()
-            ]
-    return entries
+                row = accuracy_row(device.name, kind, zero_weights)
+                yield device, Entry(row, time_label(seconds), jobs)
 
 
-def _converted(
-    trained: Trained,
-    device: devices.Device,
-    settings: Settings,
-    zero_weights: str,
-    compensation: str,
-) -> nn.Module:
-    """A copy of the network on crossbars, with calibrated converters, not programmed yet."""
-    spec = replace(settings.spec, zero_weights=zero_weights, drift_compensation=compensation)
-    return on_crossbars(
-        copy.deepcopy(trained.model), trained.dataset, device, spec,
-        settings.calibration_images, settings.quantile,
-    )  # fmt: skip
-
-
-@contextmanager
-def _read_noise(seed: int, chip: int, seconds: float | None) -> Iterator[None]:
-    """Let torch's generator, which keys the reads, depend on these alone for a while."""
-    import torch
-
-    age = 0 if seconds is None else 1 + round(seconds)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            random.fold_in(random.fold_in(random.fold_in(seed, chip), age), READS)
-        )
-        yield
-
-
-# --------------------------------------------------------------------------- layers
-
-
-def layer_reports(
-    trained: Trained, found: Sequence[devices.Device], settings: Settings
-) -> list[LayerReport]:
+def _budgets(options: Options, networks: list[Recipe], layers: list[str]) -> Iterator[Entry]:
     """Error budgets of the layers on the first chip of each device.
 
-    The inputs are those that the layers of the noise-free network get for test images, the same
-    for every device; zero weights are programmed, and what they do to the products if they are
-    left RESET has an entry. The chip is as old as the device was measured, or as the last of the
-    settings' times before that, and compensated by the last kind.
+    Zero weights are programmed, and what they do to the products if they are left RESET has an
+    entry. The chip is as old as the device was measured, or as the last of the times before that,
+    and compensated by the last kind.
     """
-    from .. import torch as nct
-
-    compensation = settings.compensation[-1]
-    inputs = _layer_inputs(trained, settings)
-    reports = []
-    for device in _with_ideal(found):
-        seconds = columns(device, replace(settings, extrapolate=False))[-1]
-        variant = _variants(device, settings, trained.recipe).get("reset", device)
-        model = _converted(trained, variant, settings, "programmed", compensation)
-        nct.program(model, random.fold_in(settings.seed, 0))
-        if seconds is not None:
-            nct.at(model, seconds)
-        for name, (vectors, _) in inputs.items():
-            array = _array(model, name)
-            outcome = array.report(vectors, settings.seed)
-            budget = array.error_budget(vectors, settings.seed)
-            reports.append(
-                LayerReport(
-                    device.name,
-                    name,
-                    seconds,
-                    compensation,
-                    {key: v if math.isfinite(v) else None for key, v in budget.items()},
-                    outcome["dac_clipping_percent"],
-                    outcome["adc_saturation_percent"],
-                )
-            )
-    return reports
+    for device in options.all_devices:
+        seconds = columns(device, replace(options, extrapolate=False))[-1]
+        variant = variants(device, options).get("reset") or device
+        arguments = {
+            **_arguments(options, variant, "programmed", options.compensation[-1]),
+            "seconds": seconds,
+            "vectors": options.report_vectors,
+        }
+        jobs = tuple(Job(budget, {**arguments, "seed": n.seed}, n) for n in networks)
+        for layer in layers:
+            row = layer_row(device.name, seconds, layer)
+            for name in BUDGET:
+                yield Entry(row, name, jobs, f"{layer}/snr_db/{name}", optional=True)
+            for name in PERCENT:
+                yield Entry(row, name, jobs, f"{layer}/{name}")
 
 
-def layer_counts(trained: Trained, settings: Settings) -> list[dict[str, Any]]:
-    """What each layer has, and what one image takes: :meth:`noisycells.Crossbar.counters`.
-
-    With the keys ``layer``, ``shape`` (out, in) and ``vectors``, inputs of the layer for an image.
-    """
-    rows = []
-    model = _converted(trained, IDEAL, settings, "programmed", "none")
-    for name, (_, vectors) in _layer_inputs(trained, settings).items():
-        array = _array(model, name)
-        row = {"layer": name, "shape": list(array.weight.shape), "vectors": vectors}
-        rows.append({**row, **array.counters(vectors)})
-    return rows
-
-
-def _array(model: nn.Module, name: str) -> Crossbar:
-    from .. import torch as nct
-
-    layer = model.get_submodule(name)
-    assert isinstance(layer, nct.CrossbarLayer)
-    (array,) = layer.crossbars()
-    return array
-
-
-def _layer_inputs(trained: Trained, settings: Settings) -> dict[str, tuple[F32, int]]:
-    """Input vectors (vectors, in) of each layer for test images, and how many an image has."""
-    import torch
-
-    from .. import torch as nct
-
-    plain = replace(settings, spec=CrossbarSpec(dac_bits=None, adc_bits=None))
-    model = nct.program(_converted(trained, IDEAL, plain, "programmed", "none"), 0)
-    dataset = trained.dataset
-    images = torch.from_numpy(dataset.normalize(dataset.test_images[:BATCH]))
-    seen: dict[str, tuple[F32, int]] = {}
-
-    def look_at(name: str, layer: CrossbarLayer) -> None:
-        def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            (vectors,) = torch.cat(list(layer.examples(arguments[0])), 1)
-            every = -(-len(vectors) // settings.report_vectors)
-            seen[name] = vectors[::every].numpy().copy(), len(vectors) // len(images)
-
-        layer.register_forward_pre_hook(hook)
-
-    for name, module in model.named_modules():
-        if isinstance(module, nct.CrossbarLayer):
-            look_at(name, module)
-    with torch.inference_mode():
-        model.eval()(images)
-    return seen
-
-
-# --------------------------------------------------------------------------- report
-
-
-def report(
-    dense: Trained,
-    trained: Trained,
-    found: Sequence[devices.Device],
-    settings: Settings,
-    entries: Sequence[Entry],
-    layers: Sequence[LayerReport],
-    counts: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Everything the files and the table show, as plain JSON types.
-
-    `dense` is the network before pruning, or `trained` where nothing was pruned. The report holds
-    every setting, seed, version and single accuracy, no time and no path: on one machine, the same
-    settings give the same report.
-    """
-    import torch
-
-    return {
-        "study": "crossbar",
-        "data": about_data(trained.dataset),
-        "settings": settings.to_dict(),
-        "devices": [_about(device, settings, trained.recipe) for device in _with_ideal(found)],
-        "versions": about_versions(),
-        "threads": torch.get_num_threads(),  # sums may round differently with another number
-        "simd_level": runtime.simd_level(),  # products in float32 round differently at another
-        "dense": {**about(dense), "recipe": dense.recipe.describe()},
-        "network": {**about(trained), "recipe": trained.recipe.describe()},
-        "entries": [asdict(entry) for entry in entries],
-        "layers": [asdict(layer) for layer in layers],
-        "counts": [dict(row) for row in counts],
-    }
-
-
-def _about(device: devices.Device, settings: Settings, recipe: Recipe) -> dict[str, Any]:
-    reset = _variants(device, settings, recipe).get("reset")
-    return {
-        **device.to_dict(),
-        "name": device.name,
-        "source": device.source,
-        "doi": device.doi,
-        "synthetic": device.synthetic,
-        "g_min": device.g_min,
-        "g_max": device.g_max,
-        "time_range": None if device.time_range is None else list(device.time_range),
-        "reset": None if reset is None or reset.reset is None else list(reset.reset),
-        "reset_assumed": reset is not None and device.reset is None,
-    }
+STUDIES = (study(),)

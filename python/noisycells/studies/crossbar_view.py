@@ -5,19 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .crossbar import DAY, HOUR, IDEAL, MONTH, YEAR, ZERO_WEIGHTS
+import numpy as np
+
+from .engine.tables import grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["format_table", "plot", "time_label"]
+__all__ = ["accuracy_row", "format_crossbars", "layer_row", "plot_crossbars", "time_label"]
 
+HOUR, DAY = 3600.0, 86_400.0
+MONTH, YEAR = 30 * DAY, 365 * DAY
 UNITS = (("year", YEAR), ("month", MONTH), ("day", DAY), ("h", HOUR), ("min", 60.0), ("s", 1.0))
-WIDTH = 80  # of the table, in characters
+WIDTH = 80  # of the text, in characters
+ACCURACIES, EXTRAPOLATED = "Accuracy over time", "Extrapolated"  # titles of the tables
+NOISE, LOSSES, COUNTS = "Signal-to-noise ratio", "Clipping and saturation", "Counters"
+ZERO_WEIGHTS = ("programmed", "reset")
 BUDGET = {
     "weight_slices": "round",
     "programming": "write",
@@ -32,7 +39,23 @@ BUDGET = {
     "adc": "ADC",
     "all": "all",
 }
-"""Headings of the error budget."""
+"""Parts of the error budget and their headings in the text."""
+PERCENT = ("dac_clipping_percent", "adc_saturation_percent")
+SHOWN = {"tiles": "tiles", "cells": "cells", "vectors": "vectors", "reads": "reads",
+         "dac_conversions": "DAC", "adc_conversions": "ADC"}  # fmt: skip
+"""Counters in the text and their headings."""
+COUNTERS = ("outputs", "inputs", "vectors", "tiles", "cells", "allocated_cells", "reads",
+            "cell_reads", "dac_conversions", "adc_conversions")  # fmt: skip
+
+
+def accuracy_row(device: str, compensation: str, zero_weights: str) -> str:
+    """The row of a device's accuracies."""
+    return f"{device}, {compensation}" + ", zero weights RESET" * (zero_weights == "reset")
+
+
+def layer_row(device: str, seconds: float | None, layer: str) -> str:
+    """The row of a layer's error budget."""
+    return f"{device}, {time_label(seconds)}: {layer}"
 
 
 def time_label(seconds: float | None) -> str:
@@ -46,7 +69,7 @@ def time_label(seconds: float | None) -> str:
     return f"{seconds:g} s"
 
 
-def format_table(report: dict[str, Any]) -> str:
+def format_crossbars(report: Mapping[str, Any]) -> str:
     """The report as text: accuracies over time, error budgets of the layers, counters."""
     return "\n".join(
         [
@@ -58,15 +81,54 @@ def format_table(report: dict[str, Any]) -> str:
     )
 
 
-def _paragraphs(report: dict[str, Any]) -> list[str]:
-    data, network, settings = report["data"], report["network"], report["settings"]
-    spec = settings["spec"]
-    accuracy = f"float32 accuracy {network['accuracy']:.2f} %"
-    pruned = network["recipe"]["pruned"]
+def _table(report: Mapping[str, Any], title: str) -> Mapping[str, Any]:
+    """The table of that title; one without entries is not in the report."""
+    found = (table for table in report["tables"] if table["title"] == title)
+    return next(found, {"entries": []})
+
+
+def _entries(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All accuracies, each with what it is of; those right after programming have no compensation.
+
+    The times of an entry are None, right after programming, or seconds.
+    """
+    settings = report["settings"]
+    tables = [(grid(_table(report, title))[2], title) for title in (ACCURACIES, EXTRAPOLATED)]
+    rows = itertools.product(
+        (device["name"] for device in settings["devices"]), ZERO_WEIGHTS, (None, *settings["times"])
+    )
+    found = []
+    for device, zero_weights, seconds in rows:
+        for kind in settings["compensation"][: None if seconds is not None else 1]:
+            place = accuracy_row(device, kind, zero_weights), time_label(seconds)
+            of = {
+                "device": device,
+                "zero_weights": zero_weights,
+                "compensation": None if seconds is None else kind,
+                "seconds": seconds,
+            }
+            found += [
+                {**of, **table[place], "extrapolated": title == EXTRAPOLATED}
+                for table, title in tables
+                if place in table
+            ]
+    return found
+
+
+def _noise_free(report: Mapping[str, Any], pruned: bool) -> float:
+    """Mean accuracy of the networks before or after pruning."""
+    found = [n["accuracy"] for n in report["networks"] if bool(n["recipe"]["pruned"]) == pruned]
+    return float(np.mean(found))
+
+
+def _paragraphs(report: Mapping[str, Any]) -> list[str]:
+    data, settings, entries = report["data"], report["settings"], _entries(report)
+    spec, pruned = settings["spec"], settings["pruned"]
+    accuracy = f"float32 accuracy {_noise_free(report, bool(pruned)):.2f} %"
     if pruned:
         accuracy += (
             f" with {100 * pruned:g} % of the weights pruned, "
-            f"{report['dense']['accuracy']:.2f} % before"
+            f"{_noise_free(report, False):.2f} % before"
         )
 
     def converter(name: str) -> str:
@@ -79,17 +141,17 @@ def _paragraphs(report: dict[str, Any]) -> list[str]:
         return f"{bits}-bit {name.upper()} (range: {source})"
 
     found = [
-        f"{network['name']} on {data['name']}, {data['training_images']} training and "
-        f"{data['test_images']} test images: {accuracy}.",
+        f"{report['networks'][0]['name']} on {data['name']}, {data['training_images']} training "
+        f"and {data['test_images']} test images: {accuracy}.",
         f"Tiles of {spec['rows']} x {spec['cols']}, {converter('dac')}, {converter('adc')}, read "
-        f"noise: {spec['read_noise']}, mapping: {spec['mapping']}; {settings['chips']} chips an "
-        f"entry, seed {settings['seed']}. Biases stay digital.",
+        f"noise: {spec['read_noise']}, mapping: {spec['mapping']}; {entries[0]['values'][0]} chips "
+        f"an entry, seed {settings['seed']}. Biases stay digital.",
     ]
-    if any(entry["extrapolated"] for entry in report["entries"]):
+    if any(entry["extrapolated"] for entry in entries):
         found.append("* extrapolated: the device was not measured at that time.")
-    elif len(_times(report)) - 1 < len(settings["times"]) or _gaps(report):
+    elif len(_times(entries)) - 1 < len(settings["times"]) or _gaps(entries):
         found.append("Times at which a device was not measured are left out (--extrapolate).")
-    assumed = [device for device in report["devices"] if device["reset_assumed"]]
+    assumed = [device for device in settings["devices"] if device["reset_assumed"]]
     if assumed:
         found.append(
             "RESET: devices of zero weights are left RESET instead of programmed to g_min. "
@@ -99,31 +161,34 @@ def _paragraphs(report: dict[str, Any]) -> list[str]:
     return found
 
 
-def _times(report: dict[str, Any]) -> list[float | None]:
+def _times(entries: Sequence[Mapping[str, Any]]) -> list[float | None]:
     """Times of all entries in order, None first."""
-    found = {entry["seconds"] for entry in report["entries"]}
+    found = {entry["seconds"] for entry in entries}
     return sorted(found, key=lambda t: -1 if t is None else t)
 
 
-def _gaps(report: dict[str, Any]) -> bool:
-    times = len(_times(report))
-    return any(len({e["seconds"] for e in row}) < times for _, row in _devices(report)[1:])
+def _gaps(entries: Sequence[Mapping[str, Any]]) -> bool:
+    times = len(_times(entries))
+    return any(len({e["seconds"] for e in row}) < times for _, row in _devices(entries)[1:])
 
 
-def _devices(report: dict[str, Any]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
+def _devices(
+    entries: Sequence[Mapping[str, Any]],
+) -> list[tuple[tuple[str, str], list[Mapping[str, Any]]]]:
     """Entries of each (device, zero weights), in order."""
 
-    def of(entry: dict[str, Any]) -> tuple[str, str]:
+    def of(entry: Mapping[str, Any]) -> tuple[str, str]:
         return entry["device"], entry["zero_weights"]
 
-    return [(key, list(row)) for key, row in itertools.groupby(report["entries"], of)]
+    return [(key, list(row)) for key, row in itertools.groupby(entries, of)]
 
 
-def _accuracy_lines(report: dict[str, Any]) -> list[str]:
-    times = _times(report)
+def _accuracy_lines(report: Mapping[str, Any]) -> list[str]:
+    entries = _entries(report)
+    times = _times(entries)
     lines = ["", "Test accuracy in %, mean and 95 % interval, by drift compensation:"]
     lines.append(" " * 8 + "".join(f"{time_label(t):>12}" for t in times))
-    for (device, zero_weights), row in _devices(report):
+    for (device, zero_weights), row in _devices(entries):
         lines.append(f"{device}, zero weights RESET" if zero_weights == "reset" else device)
         at = {(entry["compensation"], entry["seconds"]): entry for entry in row}
         for kind in report["settings"]["compensation"]:
@@ -134,7 +199,7 @@ def _accuracy_lines(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _accuracy(entry: dict[str, Any] | None) -> str:
+def _accuracy(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return "-"
     half_width = entry["half_width"]
@@ -143,84 +208,91 @@ def _accuracy(entry: dict[str, Any] | None) -> str:
     return result
 
 
-def _layer_lines(report: dict[str, Any]) -> list[str]:
-    layers = report["layers"]
-    kinds = [kind for kind in BUDGET if any(kind in layer["snr_db"] for layer in layers)]
-    width = max(len(layer["layer"]) for layer in layers) + 2
+def _layer_lines(report: Mapping[str, Any]) -> list[str]:
+    rows, _, ratios = grid(_table(report, NOISE))
+    losses = grid(_table(report, LOSSES))[2]
+    kinds = [kind for kind in BUDGET if any((row, kind) in ratios for row in rows)]
+    places = [row.rpartition(": ") for row in rows]  # device and age, and the layer
+    width = max(len(layer) for _, _, layer in places) + 2
     lines = ["", "Signal-to-noise ratio of each layer in dB, each error alone and all together,"]
     lines.append("input values clipped by the DAC and conversions saturated in %, of one chip:")
     lines.append(" " * width + "".join(f"{BUDGET[kind]:>6}" for kind in kinds) + "  clip  sat.")
-    for device, row in itertools.groupby(layers, lambda layer: layer["device"]):
-        for i, layer in enumerate(row):
-            if not i:
-                age = time_label(layer["seconds"])
-                lines.append(f"{device}, {age}, compensation: {layer['compensation']}")
-            values = (layer["snr_db"].get(kind, math.nan) for kind in kinds)
-            cells = (
-                "none" if v is None else "" if math.isnan(v) else f"{min(v, 99.9):.1f}"
-                for v in values
-            )
-            lines.append(
-                f"  {layer['layer']:<{width - 2}}" + "".join(f"{cell:>6}" for cell in cells)
-                + f"{layer['dac_clipping_percent']:>6.2f}{layer['adc_saturation_percent']:>6.2f}"
-            )  # fmt: skip
+    compensation = report["settings"]["compensation"][-1]
+    for device, found in itertools.groupby(places, lambda place: place[0]):
+        lines.append(f"{device}, compensation: {compensation}")
+        for place in found:
+            row = "".join(place)
+            cells = "".join(f"{_ratio(ratios.get((row, kind))):>6}" for kind in kinds)
+            percent = "".join(f"{losses[row, name]['mean']:>6.2f}" for name in PERCENT)
+            lines.append(f"  {place[2]:<{width - 2}}{cells}{percent}")
     return lines
 
 
-def _count_lines(report: dict[str, Any]) -> list[str]:
-    counts = report["counts"]
+def _ratio(entry: Mapping[str, Any] | None) -> str:
+    """A part of an error budget as text."""
+    if entry is None:
+        return ""
+    return "none" if entry["mean"] is None else f"{min(entry['mean'], 99.9):.1f}"
+
+
+def _count_lines(report: Mapping[str, Any]) -> list[str]:
+    layers, _, entries = grid(_table(report, COUNTS))
+    counts = {
+        layer: {name: round(entries[layer, name]["mean"]) for name in SHOWN} for layer in layers
+    }
+    total = {name: sum(row[name] for row in counts.values()) for name in SHOWN}
     lines = ["", "Tiles, cells and, for one image, reads of tiles and conversions:"]
-    names = ("tiles", "cells", "vectors", "reads", "dac_conversions", "adc_conversions")
-    headings = ("tiles", "cells", "vectors", "reads", "DAC", "ADC")
-    width = max(len("total"), *(len(row["layer"]) for row in counts)) + 2
-    lines.append(" " * width + "".join(f"{heading:>12}" for heading in headings))
-    for row in (*counts, {"layer": "total", **{n: sum(c[n] for c in counts) for n in names}}):
-        lines.append(f"{row['layer']:<{width}}" + "".join(f"{row[n]:>12,}" for n in names))
+    width = max(len(name) for name in ("total", *counts)) + 2
+    lines.append(" " * width + "".join(f"{heading:>12}" for heading in SHOWN.values()))
+    for layer, row in (*counts.items(), ("total", total)):
+        lines.append(f"{layer:<{width}}" + "".join(f"{row[name]:>12,}" for name in SHOWN))
     return lines
 
 
-def plot(report: dict[str, Any]) -> Figure:
+def plot_crossbars(report: Mapping[str, Any]) -> Figure:
     """Accuracy over time, a panel for each device; open markers and dashes are extrapolated."""
     from matplotlib.figure import Figure
 
     panels: dict[str, list[dict[str, Any]]] = {}
     ideal: list[float] = []
-    for entry in report["entries"]:
-        if entry["device"] == IDEAL.name:
+    entries = _entries(report)
+    for entry in entries:
+        if entry["device"] == "ideal":
             ideal.append(entry["mean"])
         else:
             panels.setdefault(entry["device"], []).append(entry)
     across = min(3, max(1, len(panels)))
     down = max(1, math.ceil(len(panels) / across))
     figure = Figure(figsize=(4 * across + 1, 3.2 * down + 0.6), layout="constrained")
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    times = _times(report)
-    for axes, (device, entries) in zip(grid.flat, panels.items(), strict=False):
-        _panel(axes, entries, report["settings"]["compensation"], times)
-        axes.axhline(report["network"]["accuracy"], color="gray", ls=":", label="float32")
+    shape = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    noise_free = _noise_free(report, bool(report["settings"]["pruned"]))
+    times = _times(entries)
+    for axes, (device, found) in zip(shape.flat, panels.items(), strict=False):
+        _panel(axes, found, report["settings"]["compensation"], times)
+        axes.axhline(noise_free, color="gray", ls=":", label="float32")
         axes.axhline(ideal[0], color="gray", ls="-.", lw=0.8, label="ideal devices")
         axes.set_title(device, fontsize=10)
-    for axes in grid.flat[len(panels) :]:
+    for axes in shape.flat[len(panels) :]:
         axes.set_visible(False)
-    first = grid.flat[0]
+    first = shape.flat[0]
     first.set_xscale("log")
     first.set_xticks([_position(t, times) for t in times], [time_label(t) for t in times])
     first.set_xticks([], minor=True)
-    first.set_ylim(*_shown(report))
-    for axes in grid.flat:
+    first.set_ylim(*_shown(entries, noise_free))
+    for axes in shape.flat:
         axes.tick_params(labelsize=7)
         axes.tick_params("x", rotation=30)
     handles = {
         label: handle
-        for axes in grid.flat
+        for axes in shape.flat
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
     figure.supylabel("test accuracy (%)", fontsize=10)
-    network, data = report["network"]["name"], report["data"]["name"]
+    network, data = report["networks"][0]["name"], report["data"]["name"]
     figure.suptitle(
         f"{network} on {data}, computed on noisy crossbars: mean and 95 % interval of "
-        f"{report['settings']['chips']} chips",
+        f"{entries[0]['values'][0]} chips",
         fontsize=11,
     )
     return figure
@@ -260,16 +332,15 @@ def _panel(
     axes.grid(alpha=0.3)
 
 
-def _shown(report: dict[str, Any]) -> tuple[float, float]:
+def _shown(entries: Sequence[Mapping[str, Any]], noise_free: float) -> tuple[float, float]:
     """Range of accuracies: all that was measured, and what is extrapolated unless far below."""
-    noise_free = report["network"]["accuracy"]
 
-    def ends(entries: list[dict[str, Any]]) -> tuple[float, float]:
-        low = min(noise_free, *(e["mean"] - e["half_width"] for e in entries))
-        return low, max(noise_free, *(e["mean"] + e["half_width"] for e in entries))
+    def ends(found: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+        low = min(noise_free, *(e["mean"] - e["half_width"] for e in found))
+        return low, max(noise_free, *(e["mean"] + e["half_width"] for e in found))
 
-    low, high = ends([e for e in report["entries"] if not e["extrapolated"]])
-    lowest, highest = ends(report["entries"])
+    low, high = ends([e for e in entries if not e["extrapolated"]])
+    lowest, highest = ends(entries)
     low = max(lowest, low - 3 * (high - low))
     margin = 0.05 * (highest - low) or 1.0
     return low - margin, highest + margin

@@ -1,4 +1,7 @@
-"""Jobs that measure a trained network under noise; their results hold test accuracies in %."""
+"""What several studies use: jobs that measure a trained network under noise, names and numbers.
+
+The results of the jobs hold test accuracies in percent.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,35 @@ from ..data import Dataset
 from ..devices import Device
 from ..devices import from_dict as device_from_dict
 from ..storage import Codec
-from .report import finite
-from .training import Trained, inject
+from .engine import Trained, job
+from .engine.report import finite
+from .engine.training import inject
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["computed", "on_crossbars", "perturbed", "stored", "test_batches"]
+__all__ = [
+    "ACCURACY",
+    "CONSISTENCY",
+    "ISIK_KD",
+    "NO_NOISE",
+    "QUICK_EPOCHS",
+    "computed",
+    "on_crossbars",
+    "perturbed",
+    "stored",
+    "test_batches",
+]
 
 BATCH = 250  # images at a time
+ACCURACY = "test accuracy (%)"  # the unit of tables of accuracies
+NO_NOISE = "no noise"  # the row of networks as they were trained
+QUICK_EPOCHS = 15
+CONSISTENCY = {"outputs": 1.0, "features": 0.1}  # weights of the terms
+ISIK_KD = {"temperature": 1.5, "alpha": 0.5, "form": "isik"}  # of Isik et al. (2020)
 
 
+@job
 def perturbed(
     trained: Trained, *, noise: dict[str, Any], repeats: int, seed: int, recalibrate: bool = False
 ) -> dict[str, Any]:
@@ -29,7 +50,7 @@ def perturbed(
     ----------
     trained : Trained
     noise : dict
-        As of :func:`noisycells.studies.training.inject`.
+        As of :func:`noisycells.studies.engine.training.inject`.
     repeats : int
         Noisy copies.
     seed : int
@@ -49,6 +70,7 @@ def perturbed(
     return {"accuracies": list(evaluation.scores), "losses": finite(evaluation.losses)}
 
 
+@job
 def stored(
     trained: Trained, *, codec: dict[str, Any], repeats: int, seed: int, weighted: bool = False
 ) -> dict[str, Any]:
@@ -74,7 +96,7 @@ def stored(
         images = data.normalize(data.train_images[:1000])
         sensitivity = nct.sensitivity(trained.model, images, seed=seed)
     model = nct.store(
-        trained.model, Codec.from_dict(codec), masks=trained.masks, sensitivity=sensitivity
+        trained.model, Codec.from_dict(codec), mask=trained.masks, sensitivity=sensitivity
     )
     evaluation = nct.evaluate(
         trained.model, test_batches(trained), repeats, seed=seed, stored=model
@@ -86,6 +108,7 @@ def stored(
     }
 
 
+@job
 def computed(
     trained: Trained,
     *,

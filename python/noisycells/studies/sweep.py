@@ -13,11 +13,12 @@ from typing import Any
 from .. import devices
 from ..crossbar import CrossbarSpec
 from ..storage import Codec
+from . import measures
 from .engine import Settings, Study
-from .jobs import Job
-from .recipes import Source, isik_recipe, pruned_recipe
-from .tables import Entry, Table
-from .training import build, inject
+from .engine.jobs import Job
+from .engine.recipes import Source, isik_recipe, pruned_recipe
+from .engine.tables import Entry, Table
+from .engine.training import build, inject
 
 __all__ = ["Grid", "read_grid"]
 
@@ -64,7 +65,7 @@ class Grid:
         return Study(f"sweep-{self.name}", "a grid of one's own", tables, in_cells=False)
 
     def settings(self, **hardware: Any) -> Settings:
-        """Settings for :func:`noisycells.studies.engine.run_study`.
+        """Settings for :func:`noisycells.studies.engine.study.run_study`.
 
         `hardware` is its ``compute`` and ``precision``.
         """
@@ -114,19 +115,18 @@ class Grid:
         if pruned:
             recipe = pruned_recipe(recipe, pruned)
         common = {"repeats": self.repeats, "seed": seed}
-        measures = "noisycells.studies.measures"
         settings = dict(_part(point, self.kind))
         if self.kind == "noise":
-            return Job(f"{measures}:perturbed", {"noise": settings, **common}, recipe, self.repeats)
+            return Job(measures.perturbed, {"noise": settings, **common}, recipe, self.repeats)
         if self.kind == "codec":
             codec = Codec(devices.cell(point["devices"]), **settings).to_dict()
-            return Job(f"{measures}:stored", {"codec": codec, **common}, recipe, self.repeats)
+            return Job(measures.stored, {"codec": codec, **common}, recipe, self.repeats)
         device, seconds = _device(point["devices"]), settings.pop("seconds")
         if seconds is not None:
             device.aging(seconds)  # refuses times at which it was not measured
         chips = {"device": device.to_dict(), "seconds": seconds}
         spec = CrossbarSpec.from_dict(settings).to_dict()
-        return Job(f"{measures}:computed", {**chips, "spec": spec, **common}, recipe, self.repeats)
+        return Job(measures.computed, {**chips, "spec": spec, **common}, recipe, self.repeats)
 
 
 def _device(name: str) -> devices.Device:
@@ -149,7 +149,7 @@ def read_grid(file: Path) -> Grid:
 
     Keys: ``data``, ``subset``, ``test_subset``, ``name`` (default: of the file), ``seeds``,
     ``repeats``, ``devices`` and ``columns``; the tables ``network`` (``model``, ``epochs``,
-    ``pruned`` and other fields of a :class:`~noisycells.studies.recipes.Recipe`), ``codec``
+    ``pruned`` and other fields of a :class:`~noisycells.studies.engine.recipes.Recipe`), ``codec``
     (arguments of :class:`noisycells.Codec`). In place of codec, ``crossbar`` (fields of
     :class:`noisycells.CrossbarSpec` and ``seconds`` since programming); in place of devices and
     codec, ``noise`` (arguments of :func:`noisycells.torch.inject_noise`). Every list of values in
@@ -175,21 +175,7 @@ def read_grid(file: Path) -> Grid:
     (kind,) = kinds
     if kind == "noise" and "devices" in values:
         raise ValueError(f"{file}: expected noise, or devices and codec, got both")
-    axes = {
-        f"{part}.{name}": value if isinstance(value, list) else [value]
-        for part in ("network", kind)
-        for name, value in values.get(part, {}).items()
-    }
-    if kind == "noise" and "noise.eta" not in axes:
-        raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
-    if kind == "crossbar":
-        axes.setdefault("crossbar.seconds", [None])
-    if kind != "noise":
-        found = values.get("devices", "pcm_array" if kind == "codec" else "pcm_joshi2020")
-        axes["devices"] = found if isinstance(found, list) else [found]
-    empty = [name for name, axis in axes.items() if not axis]
-    if empty:
-        raise ValueError(f"{file}: {empty[0]}: expected at least one value, got none")
+    axes = _axes(file, values, kind)
     varied = [name for name, axis in axes.items() if len(axis) > 1]
     columns = values.get("columns", varied[-1] if varied else [*axes][-1])
     if columns not in axes:
@@ -217,6 +203,26 @@ def read_grid(file: Path) -> Grid:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
     return grid
+
+
+def _axes(file: Path, values: Mapping[str, Any], kind: str) -> dict[str, list[Any]]:
+    """Values of every setting by its dotted name."""
+    axes = {
+        f"{part}.{name}": value if isinstance(value, list) else [value]
+        for part in ("network", kind)
+        for name, value in values.get(part, {}).items()
+    }
+    if kind == "noise" and "noise.eta" not in axes:
+        raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
+    if kind == "crossbar":
+        axes.setdefault("crossbar.seconds", [None])
+    if kind != "noise":
+        found = values.get("devices", "pcm_array" if kind == "codec" else "pcm_joshi2020")
+        axes["devices"] = found if isinstance(found, list) else [found]
+    empty = [name for name, axis in axes.items() if not axis]
+    if empty:
+        raise ValueError(f"{file}: {empty[0]}: expected at least one value, got none")
+    return axes
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -12,17 +12,23 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from .chips import load_chip, save_chip
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
 from .crossbar.convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
+from .crossbar.energy import energy
 from .crossbar.fold import fold_batchnorm
 from .crossbar.layers import CrossbarLayer
+from .crossbar.limits import limit_weights
 from .crossbar.linear import CrossbarLinear, CrossbarTransposedLinear
 from .crossbar.operator import crossbar_linear
 from .crossbar.report import estimate, summary
-from .measure.evaluate import Evaluation, evaluate
+from .crossbar.smoothing import smooth
+from .deploy import deploy
+from .measure.evaluate import evaluate
 from .measure.information import MutualInformation, mutual_information
-from .measure.moments import input_moments
+from .measure.moments import input_moments, token_frequencies
+from .measure.results import DriftCurve, Evaluation
 from .measure.sensitivity import sensitivity
 from .models import (
     MLP,
@@ -43,6 +49,7 @@ from .store import load, store
 from .training.batches import Batches, batches
 from .training.distill import distill, distillation_loss
 from .training.fit import TrainingRecord, accuracy, build, fit, train
+from .training.rate import RateRecord, rate_control, rate_train
 from .training.rivals import (
     clip_weights,
     consistency_loss,
@@ -59,6 +66,7 @@ __all__ = [
     "CrossbarLayer",
     "CrossbarLinear",
     "CrossbarTransposedLinear",
+    "DriftCurve",
     "Evaluation",
     "LeNet",
     "LeNetDeep",
@@ -66,6 +74,7 @@ __all__ = [
     "LeNetWide",
     "MutualInformation",
     "Noise",
+    "RateRecord",
     "ResNet",
     "ResNet18",
     "ResNet20",
@@ -82,9 +91,11 @@ __all__ = [
     "consistency_loss",
     "convert",
     "crossbar_linear",
+    "deploy",
     "dequantize",
     "distill",
     "distillation_loss",
+    "energy",
     "estimate",
     "evaluate",
     "feature_consistency_loss",
@@ -92,16 +103,27 @@ __all__ = [
     "fold_batchnorm",
     "inject_noise",
     "input_moments",
+    "limit_weights",
     "load",
+    "load_chip",
     "magnitude_prune",
     "make_permanent",
     "mutual_information",
     "program",
     "quantize",
+    "rate_control",
+    "rate_train",
     "recalibrate_batchnorm",
     "restore",
+    "save_chip",
     "sensitivity",
+    "smooth",
     "store",
     "summary",
+    "token_frequencies",
     "train",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

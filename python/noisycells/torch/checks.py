@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from .. import _arguments as arguments
+from .. import _arguments
 
-__all__ = ["MAX_COUNT", "check_count", "check_filter", "check_module", "check_patterns"]
-
-MAX_COUNT = 2**31 - 1
-"""Of repeats, epochs and what else is counted; more would never end."""
+__all__ = ["check_filter", "check_module"]
 
 Filter = Callable[[nn.Module, str], bool]
 
@@ -25,31 +21,17 @@ def check_module(model: Any, name: str = "model", *, to_change: bool = False) ->
     before.
     """
     if not isinstance(model, nn.Module) or isinstance(model, type):
-        raise arguments.wrong_type(name, "a torch.nn.Module", model)
+        raise _arguments.wrong_type(name, "a torch.nn.Module", model)
     # By its name: importing the compiler to ask for its class takes seconds.
     if to_change and any(type(module).__name__ == "OptimizedModule" for module in model.modules()):
-        raise arguments.wrong_value(
+        raise _arguments.wrong_value(
             name,
             "a model that is not compiled yet (compile after: torch.compile(model) of the result)",
             "one that torch.compile returned",
         )
 
 
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """An int from ``least`` to ``MAX_COUNT``."""
-    return arguments.integer(name, value, least, MAX_COUNT)
-
-
 def check_filter(filter_fn: Any) -> None:
     """A callable or None."""
     if filter_fn is not None and not callable(filter_fn):
-        raise arguments.wrong_type("filter_fn", "a callable (module, name) or None", filter_fn)
-
-
-def check_patterns(name: str, patterns: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse shell patterns of which one matches none of the known names."""
-    known = list(known)
-    for pattern in patterns:
-        arguments.text(name, pattern)
-        if not any(fnmatchcase(k, pattern) for k in known):
-            arguments.names(name, [pattern], known, f"patterns that match {what}")
+        raise _arguments.wrong_type("filter_fn", "a callable (module, name) or None", filter_fn)

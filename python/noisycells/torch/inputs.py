@@ -10,9 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import _arguments as arguments
+from .. import _arguments
 
-__all__ = ["call", "each_batch", "inputs_of", "logits_of", "moved", "split_batch"]
+__all__ = [
+    "LABELS",
+    "call",
+    "each_batch",
+    "inputs_of",
+    "is_causal",
+    "logits_of",
+    "moved",
+    "split_batch",
+    "tensor_of",
+]
 
 LABELS = ("labels", "label", "targets", "target")
 """Keys under which batches that are dicts have their labels, such as those of transformers."""
@@ -23,7 +33,7 @@ def each_batch(name: str, data: Any) -> Iterator[Any]:
     if isinstance(data, (Tensor, np.ndarray, Mapping)):
         return iter((data,))
     if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
-        raise arguments.wrong_type(name, "a tensor, or an iterable of batches", data)
+        raise _arguments.wrong_type(name, "a tensor, or an iterable of batches", data)
     return iter(data)
 
 
@@ -41,7 +51,7 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
-    """What ``model`` returns; a mapping is keyword arguments, a tuple several arguments."""
+    """What ``model`` returns; a mapping is keyword arguments, a tuple several _arguments."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -51,7 +61,7 @@ def inputs_of(name: str, model: nn.Module, batch: Any) -> Any:
     """The inputs in a batch that may hold labels as well, as :func:`call` takes them.
 
     Of a tuple, as many of the first entries as the model's ``forward`` has to have; the rest are
-    labels where forward takes no more arguments.
+    labels where forward takes no more _arguments.
 
     Raises
     ------
@@ -66,7 +76,7 @@ def inputs_of(name: str, model: nn.Module, batch: Any) -> Any:
         return _without_labels(model, batch[0])
     least, most = _positions(model)
     if len(batch) > 1 and least < len(batch) <= most:
-        raise arguments.wrong_value(
+        raise _arguments.wrong_value(
             name,
             "dicts, or batches of inputs alone, for a model whose forward has optional arguments",
             f"{len(batch)} tensors a batch, of which some may be labels",
@@ -79,26 +89,40 @@ def split_batch(name: str, batch: Any) -> tuple[Any, Tensor]:
     if isinstance(batch, Mapping):
         key = next((key for key in LABELS if key in batch), None)
         if key is None:
-            raise arguments.wrong_value(
+            raise _arguments.wrong_value(
                 name, f"dicts with one of the keys {', '.join(LABELS)}", f"{sorted(batch)}"
             )
         return {k: v for k, v in batch.items() if k != key}, torch.as_tensor(batch[key])
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-        raise arguments.wrong_type(name, "batches (inputs, labels) or dicts", batch)
+        raise _arguments.wrong_type(name, "batches (inputs, labels) or dicts", batch)
     return batch[0], torch.as_tensor(batch[1])
 
 
 def logits_of(output: Any) -> Tensor:
     """The tensor that a model returned, or the ``logits`` of an object or dict that it returned."""
+    return _tensor(output, "logits")
+
+
+def tensor_of(output: Any) -> Tensor:
+    """As :func:`logits_of`; of an encoder's output without logits its ``last_hidden_state``."""
+    return _tensor(output, "logits", "last_hidden_state")
+
+
+def _tensor(output: Any, *names: str) -> Tensor:
     if isinstance(output, Tensor):
         return output
-    found = output.get("logits") if isinstance(output, Mapping) else None
-    found = getattr(output, "logits", None) if found is None else found
-    if not isinstance(found, Tensor):
-        raise arguments.wrong_type(
-            "model", "one that returns a tensor, or an object with logits", output
-        )
-    return found
+    for name in names:
+        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(found, Tensor):
+            return found
+    raise _arguments.wrong_type(
+        "model", f"one that returns a tensor, or an object with {' or '.join(names)}", output
+    )
+
+
+def is_causal(output: Any) -> bool:
+    """Whether transformers has made the output with a model that predicts the next token."""
+    return "CausalLM" in type(output).__name__
 
 
 def _without_labels(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:

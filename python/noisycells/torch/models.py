@@ -8,6 +8,8 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import _arguments
+
 __all__ = [
     "MLP",
     "LeNet",
@@ -57,14 +59,15 @@ class LeNet(nn.Module):
         shape: Shape = (1, 28, 28),
     ) -> None:
         super().__init__()
+        width = _arguments.number("width", width, above=0)
         first, second, hidden = (round(count * width) for count in (20, 50, 500))
         if first < 1:
-            raise ValueError(f"width: expected at least one filter of 20 to be left, got {width}")
-        if depth < 0:
-            raise ValueError(f"depth: expected 0 or more, got {depth}")
-        channels, *sides = shape
+            raise _arguments.wrong_value("width", "at least one filter of 20 to be left", width)
+        depth = _arguments.count("depth", depth, 0)
+        classes = _arguments.count("classes", classes)
+        channels, *sides = (_arguments.count("shape", size) for size in shape)
         if min(sides) < 16:
-            raise ValueError(f"shape: expected images of 16 x 16 or more, got {shape}")
+            raise _arguments.wrong_value("shape", "images of 16 x 16 or more", shape)
         height, breadth = (((side - 4) // 2 - 4) // 2 for side in sides)
         self.conv1 = nn.Conv2d(channels, first, 5)
         self.conv2 = nn.Conv2d(first, second, 5)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
+from .. import _arguments
 from .checks import check_module
 
 __all__ = ["magnitude_prune", "make_permanent"]
@@ -47,23 +48,21 @@ def magnitude_prune(
         already being pruned.
     """
     check_module(model)
-    if not 0 <= quantile < 1:
-        raise ValueError(f"quantile: expected a number in [0, 1), got {quantile}")
+    quantile = _arguments.number("quantile", quantile, 0, below=1)
+    _arguments.choice("scope", scope, ("global", "layer"))
     layers = dict(_prunable(model))
     if not layers:
-        raise ValueError("model: expected at least one linear or convolution layer, got none")
+        raise _arguments.wrong_value("model", "at least one linear or convolution layer", "none")
     if torch_prune.is_pruned(model):
-        raise ValueError(
-            "model: expected one without pruning in progress; use make_permanent first"
+        raise _arguments.wrong_value(
+            "model", "one without pruning in progress", "one with; use make_permanent first"
         )
     weights = [(layer, "weight") for layer in layers.values()]
     if scope == "global":
         torch_prune.global_unstructured(weights, torch_prune.L1Unstructured, amount=quantile)
-    elif scope == "layer":
+    else:
         for layer, name in weights:
             torch_prune.l1_unstructured(layer, name, amount=quantile)
-    else:
-        raise ValueError(f"scope: expected 'global' or 'layer', got {scope!r}")
     return {f"{name}.weight" if name else "weight": _mask(layer) for name, layer in layers.items()}
 
 

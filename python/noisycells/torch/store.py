@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any, overload
 
 import numpy as np
@@ -11,11 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .. import _arguments
 from ..io import widen
 from ..io.dtypes import WITHOUT_NUMPY
 from ..storage import Codec, CodedModel, StoredModel
 from ..storage.modes.mode import Mode
 from ..storage.selection import belongs_in_cells
+from .checks import check_module
 from .crossbar.layers import CrossbarLayer
 
 __all__ = ["load", "store"]
@@ -32,7 +35,7 @@ def store(
     model: nn.Module | Mapping[str, Tensor],
     codec: Codec,
     *,
-    masks: Masks = None,
+    mask: Masks = None,
     sensitivity: Numbers = None,
     moments: Numbers = None,
     overrides: Mapping[str, Codec] | None = None,
@@ -45,7 +48,7 @@ def store(
     model: nn.Module | Mapping[str, Tensor],
     codec: Mode,
     *,
-    masks: Masks = None,
+    mask: Masks = None,
     sensitivity: Numbers = None,
     moments: Numbers = None,
     overrides: Mapping[str, Mode] | None = None,
@@ -57,7 +60,7 @@ def store(
     model: nn.Module | Mapping[str, Tensor],
     codec: Codec | Mode,
     *,
-    masks: Masks = None,
+    mask: Masks = None,
     sensitivity: Numbers = None,
     moments: Numbers = None,
     overrides: Mapping[str, Any] | None = None,
@@ -79,13 +82,14 @@ def store(
         floating-point buffers with two dimensions or more are taken for weights.
     codec : Codec, storage.Coded or storage.Levels
         How the weights are stored.
-    masks : mapping of str to ndarray of bool, "nonzero" or None
+    mask : mapping of str to ndarray of bool, "nonzero" or None
         The weights to store, by parameter name, as :func:`magnitude_prune` returns them; the
         others read back as zero. A parameter without a mask is stored whole. ``"nonzero"``
         stores what is not zero.
     sensitivity : mapping of str to ndarray, optional
         How much a squared error of each weight counts when thresholds and cells are chosen, by
-        parameter name, such as :func:`sensitivity` returns; what is no weight is ignored.
+        parameter name, such as :func:`sensitivity` returns. What it says of parameters that stay
+        digital does not matter; a name of no parameter is refused.
     moments : mapping of str to ndarray, optional
         Second moments of layer inputs, such as :func:`input_moments` returns, with which the
         coded modes feed rounding errors back; :class:`noisycells.Codec` takes none.
@@ -105,18 +109,20 @@ def store(
         device, or of a dtype that numpy and safetensors do
         not have.
     ValueError
-        If the model holds no weights or is still being pruned, a mask names no weight, or a
-        weight is not finite.
+        If the model holds no weights or is still being pruned, a mask names no weight, a
+        sensitivity no parameter, or a weight is not finite.
     """
+    if not isinstance(codec, (Codec, Mode)):
+        raise _arguments.wrong_type("codec", "a Codec, storage.Coded or storage.Levels", codec)
     state, aliases = _untied(_state(model))
     _check_finished(state)
-    names = _names_in_cells(model, state, store_biases)
+    names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
     if not names:
-        raise ValueError("model: expected at least one weight to store, got none")
+        raise _arguments.wrong_value("model", "at least one weight to store", "none")
     if sensitivity is not None:
-        sensitivity = {name: sensitivity[name] for name in names if name in sensitivity}
+        sensitivity = _of_weights("sensitivity", sensitivity, state, aliases, names)
     if moments is not None:
-        moments = {name: moments[name] for name in names if name in moments}
+        moments = _of_weights("moments", moments, state, aliases, names)
     arrays = {name: _to_numpy(name, tensor) for name, tensor in state.items()}
     dtypes = {
         name: _WITHOUT_NUMPY[tensor.dtype]
@@ -128,12 +134,14 @@ def store(
     digital = {name: array.copy() for name, array in arrays.items() if name not in names}
     if isinstance(codec, Mode):
         coded = codec.encode(
-            weights, masks, sensitivity, moments=moments, overrides=overrides, digital=digital
+            weights, mask, sensitivity, moments=moments, overrides=overrides, digital=digital
         )
         return replace(coded.with_dtypes(dtypes), aliases=aliases)
     if moments is not None:
-        raise TypeError("moments: expected none with a Codec, which does not feed errors back")
-    encoded = codec.encode(weights, masks, sensitivity, overrides=overrides)
+        raise _arguments.wrong_kind(
+            "moments", "none with a Codec, which does not feed errors back", "some"
+        )
+    encoded = codec.encode(weights, mask, sensitivity, overrides=overrides)
     return StoredModel(
         {
             name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
@@ -184,6 +192,10 @@ def load(
         apart, or a number is beyond the range of the parameter's dtype; the model is then left
         as it was.
     """
+    if not isinstance(stored, StoredModel):
+        hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""
+        raise _arguments.wrong_kind("stored", "a StoredModel", f"{stored!r:.60}{hint}")
+    check_module(model)
     names = {name: name for name in (*stored, *stored.digital)} | stored.aliases
     target, tied = _untied(_state(model))
     _check_names(names, target, tied)
@@ -207,14 +219,17 @@ def _check_names(
     groups = {name: [name, *_aliases_of(name, tied)] for name in target}
     absent = {name for name, group in groups.items() if not names.keys() & set(group)}
     if missing or absent:
-        raise ValueError(
-            "model: expected the parameters of the stored model; "
-            f"missing {sorted(missing)}, not stored {sorted(absent)}"
+        raise _arguments.wrong_value(
+            "model",
+            "the parameters of the stored model",
+            f"one without {sorted(missing)} and with {sorted(absent)}, which are not stored",
         )
     for group in groups.values():
         apart = {names[name] for name in group if name in names}
         if len(apart) > 1:
-            raise ValueError(f"model: expected {sorted(apart)}, stored apart, not to be tied")
+            raise _arguments.wrong_value(
+                "model", f"{sorted(apart)}, stored apart, not to be tied", "one that ties them"
+            )
 
 
 def _aliases_of(name: str, tied: Mapping[str, str]) -> list[str]:
@@ -224,31 +239,47 @@ def _aliases_of(name: str, tied: Mapping[str, str]) -> list[str]:
 def _converted(name: str, value: npt.NDArray[Any], target: Tensor) -> Tensor:
     """A value in the dtype of the tensor that it is for."""
     if value.shape != target.shape:
-        raise ValueError(
-            f"model: expected shape {value.shape} for {name!r}, got {tuple(target.shape)}"
+        raise _arguments.wrong_value(
+            "model", f"shape {value.shape} for {name!r}", tuple(target.shape)
         )
     converted = torch.from_numpy(value).to(target.dtype)
     if not np.isfinite(value).all() or not target.is_floating_point():
         return converted
     if not converted.float().isfinite().all():
-        raise ValueError(
-            f"model: expected a dtype for {name!r} that holds {np.abs(value).max():g}, "
-            f"got {target.dtype}"
+        raise _arguments.wrong_value(
+            "model", f"a dtype for {name!r} that holds {np.abs(value).max():g}", target.dtype
         )
     return converted
 
 
+def _of_weights(
+    name: str,
+    given: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    aliases: Mapping[str, str],
+    weights: Sequence[str],
+) -> dict[str, Any]:
+    """What is given by parameter names, of the weights by their first names."""
+    if not isinstance(given, Mapping):
+        raise _arguments.wrong_type(name, "a mapping of parameter names", given)
+    _arguments.names(name, given, [*state, *aliases], "names of parameters")
+    first = {aliases.get(key, key): value for key, value in given.items()}
+    return {key: value for key, value in first.items() if key in weights}
+
+
 def _state(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names and tensors, without the chips of crossbar layers."""
+    if not isinstance(model, (nn.Module, Mapping)):
+        raise _arguments.wrong_type("model", "a torch.nn.Module or its state dict", model)
     state = model.state_dict() if isinstance(model, nn.Module) else model
     chips = _chips(model)
     kept = {name: value for name, value in state.items() if name not in chips}
     for name, value in kept.items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"model: expected tensors, got {type(value).__name__} for {name!r}")
+            raise _arguments.wrong_kind("model", "tensors", f"{type(value).__name__} for {name!r}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
             kind = "one on the meta device" if value.is_meta else "one that is sparse or quantized"
-            raise TypeError(f"model: expected dense tensors with numbers, got {kind}: {name!r}")
+            raise _arguments.wrong_kind("model", "dense tensors with numbers", f"{kind}: {name!r}")
     return kept
 
 
@@ -297,9 +328,11 @@ def _untied(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, s
 def _check_finished(state: Mapping[str, Tensor]) -> None:
     for name in state:
         if name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in state:
-            raise ValueError(
-                f"model: expected finished weights, got {name!r} of a pruning in progress; "
-                "call noisycells.torch.make_permanent(model) first"
+            raise _arguments.wrong_value(
+                "model",
+                "finished weights",
+                f"{name!r} of a pruning in progress; call "
+                "noisycells.torch.make_permanent(model) first",
             )
 
 
@@ -330,6 +363,6 @@ def _to_numpy(name: str, tensor: Tensor) -> npt.NDArray[Any]:
     try:
         return tensor.numpy()
     except TypeError:
-        raise TypeError(
-            f"model: expected a dtype of numpy for {name!r}, got {tensor.dtype}"
+        raise _arguments.wrong_kind(
+            "model", f"a dtype of numpy for {name!r}", tensor.dtype
         ) from None

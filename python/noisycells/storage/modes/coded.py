@@ -124,5 +124,7 @@ def unpack_multiples(tensor: CodedTensor, sections: Iterator[bytes]) -> NDArray[
     if step == 0:
         return np.zeros(tensor.shape, np.float32)
     values = entropy.decode(next(sections), tensor.table, tensor.group)
-    scaled: NDArray[np.float32] = (values.astype(np.float64) * step).astype(np.float32)
-    return scaled.reshape(tensor.shape)
+    result: NDArray[np.float32] = (
+        (values.astype(np.float64) * step).astype(np.float32).reshape(tensor.shape)
+    )
+    return result

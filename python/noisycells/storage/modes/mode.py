@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ... import _arguments
+from ..._types import F64
 from ...channel import Channel
 from .. import blocks
 from ..arrays import Source, prepare
@@ -19,7 +20,6 @@ from ..constellation import Constellation
 from .model import CodedModel, CodedTensor
 from .sections import join
 
-F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 SCALES = 8.0
@@ -134,10 +134,10 @@ class Mode(ABC):
         if not isinstance(weights, Mapping):
             raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
         if not weights:
-            raise ValueError("weights: expected at least one tensor, got none")
+            raise _arguments.wrong_value("weights", "at least one tensor", "none")
         kept = {name: np.asarray(value) for name, value in (digital or {}).items()}
         if both := sorted(kept.keys() & weights.keys()):
-            raise ValueError(f"digital: expected names that are not in cells, got {both}")
+            raise _arguments.wrong_value("digital", "names that are not in cells", both)
         matrices = _matrices(weights, mask, sensitivity, moments)
         codecs = self._assign(list(weights), overrides or {})
         sections: list[bytes] = []
@@ -232,7 +232,7 @@ class Mode(ABC):
         made = cls(channel, None if learnt is None else Channel.from_dict(learnt), **options)
         inputs = np.array(values["inputs"], np.float64)
         if inputs.ndim != 1 or len(inputs) not in (2, 4, 8) or not np.isfinite(inputs).all():
-            raise ValueError(f"inputs: expected 2, 4 or 8 numbers, got {inputs.shape}")
+            raise _arguments.wrong_value("inputs", "2, 4 or 8 numbers", inputs.shape)
         made.constellation = Constellation.at(made.assumed, inputs)
         return made
 
@@ -251,7 +251,7 @@ def _matrices(
     masks = dict.fromkeys(weights, mask) if isinstance(mask, str) else mask or {}
     for name, given in (("mask", masks), ("sensitivity", sensitivity), ("moments", moments)):
         if unknown := sorted(set(given or ()) - set(weights)):
-            raise ValueError(f"{name}: expected names of weights, got {unknown}")
+            raise _arguments.wrong_value(name, "names of weights", unknown)
     found = []
     for name, array in weights.items():
         source = prepare(name, array, masks.get(name), (sensitivity or {}).get(name))
@@ -261,7 +261,7 @@ def _matrices(
 
 def _matrix(source: Source, moments: ArrayLike | None) -> Matrix:
     if not np.isfinite(source.weights).all():
-        raise ValueError(f"weights {source.name!r}: expected finite values, got NaN or infinity")
+        raise _arguments.wrong_value(f"weights {source.name!r}", "finite values", "NaN or infinity")
     entry = CodedTensor(source.name, source.shape, source.weights.size, source.dtype)
     weights = source.weights.astype(np.float64).reshape(entry.table)
     kept = None
@@ -275,9 +275,10 @@ def _matrix(source: Source, moments: ArrayLike | None) -> Matrix:
         found = np.asarray(moments, np.float64)
         inputs = entry.table[1]
         if found.shape != (inputs, inputs) or not np.isfinite(found).all():
-            raise ValueError(
-                f"moments {entry.name!r}: expected finite numbers of shape {(inputs, inputs)}, "
-                f"got {found.shape}"
+            raise _arguments.wrong_value(
+                f"moments {entry.name!r}",
+                f"finite numbers of shape {(inputs, inputs)}",
+                found.shape,
             )
     return Matrix(entry, weights, kept, sensitivity, found)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import random
+from ... import _arguments, random
 from ...io.dtypes import WITHOUT_NUMPY
 from .. import blocks, cost
 from ..blocks import Layout
@@ -132,6 +132,7 @@ class CodedModel(Mapping[str, CodedTensor]):
         self,
         seed: int,
         chip: int = 0,
+        *,
         side_errors: bool = False,
         num_threads: int | None = None,
     ) -> dict[str, NDArray[np.float32]]:
@@ -157,7 +158,7 @@ class CodedModel(Mapping[str, CodedTensor]):
             If a block cannot be decoded: where the channel has a ``read_std``, in the mean of
             ``codec.reads`` reads. Its weights are never returned.
         """
-        seed, chip = random.check_seed("seed", seed), random.check_seed("chip", chip)
+        seed, chip = _arguments.seed("seed", seed), _arguments.seed("chip", chip)
         channel, constellation = self.codec.channel, self.codec.constellation
 
         def look(reads: int) -> tuple[NDArray[np.float32], Constellation]:
@@ -175,7 +176,7 @@ class CodedModel(Mapping[str, CodedTensor]):
         # Without read_std nothing says what another read of the same chip would change.
         reads = 1 if channel.read_std is None else self.codec.reads
         name = f"model of {len(self)} tensors in {channel.name!r}"
-        content = blocks.read(self.layout, look, reads, name, num_threads)
+        content = blocks.read(self.layout, look, reads, name, num_threads=num_threads)
         outputs = channel.sample(
             self.codec.plain_inputs[self.plain],
             seed,

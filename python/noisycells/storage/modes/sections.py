@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ... import _arguments
+
 
 def join(sections: Iterable[bytes]) -> bytes:
     """One string of all; lengths are 7 bits a byte, the lowest first, the last below 128."""
@@ -31,7 +33,7 @@ def split(content: bytes) -> Iterator[bytes]:
         length = shift = 0
         while True:
             if at >= len(content):
-                raise ValueError("sections: expected a length, got the end")
+                raise _arguments.wrong_value("sections", "a length", "the end")
             byte = content[at]
             at += 1
             length += byte % 128 << shift
@@ -39,6 +41,6 @@ def split(content: bytes) -> Iterator[bytes]:
             if byte < 128:
                 break
         if at + length > len(content):
-            raise ValueError(f"sections: expected {length} bytes, got {len(content) - at}")
+            raise _arguments.wrong_value("sections", f"{length} bytes", len(content) - at)
         yield content[at : at + length]
         at += length

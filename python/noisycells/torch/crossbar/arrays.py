@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ... import _arguments
 from ...crossbar import CrossbarSpec, Packed, Ranges, mapping
 from ...random import key, stream, unnamed
 from . import fallback
 from .circuit import Circuit
-from .patches import Geometry, blocks, cubic, patches
+from .patches import Geometry, blocks, core_convolution, patches
 
 __all__ = ["forget", "fresh_arrays", "outputs", "programmed_arrays"]
 
@@ -119,7 +120,7 @@ def fresh_arrays(
             for g in range(circuit.groups)
         ]
     if not matrix.isfinite().all():
-        raise ValueError("weight: expected finite values, got NaN or infinity")
+        raise _arguments.wrong_value("weight", "finite values", "NaN or infinity")
     arrays = []
     for g in range(circuit.groups):
         group = matrix[g * n : (g + 1) * n]
@@ -153,15 +154,15 @@ def _stream(circuit: Circuit, group: int, weights: Tensor) -> int:
 def _require_ranges(spec: CrossbarSpec, dac: float | None, adc: Any) -> None:
     for name, found in (("dac_range", dac), ("adc_range", adc)):
         if getattr(spec, name) == "calibrated" and found is None:
-            raise ValueError(
-                f"{name}: expected calibrate() before a product where the range is 'calibrated'"
+            raise _arguments.wrong_value(
+                name, "calibrate() before a product where the range is 'calibrated'", "none"
             )
 
 
 def _fresh_packed(weights: Any, given: Any, circuit: Circuit, group: int, seed: int) -> Packed:
     layer = mapping.Layer.of(weights, circuit.spec)
     if not np.isfinite(layer.scales.output).all():
-        raise ValueError("weight: expected finite values, got NaN or infinity")
+        raise _arguments.wrong_value("weight", "finite values", "NaN or infinity")
     number = _stream(circuit, group, torch.from_numpy(weights))
     conductances = mapping.program(layer, circuit.device, circuit.spec, seed, number)
     ranges = Ranges() if given is None else _ranges(given[group])
@@ -178,7 +179,7 @@ def _core_takes(x: Tensor) -> bool:
 def _planes(array: Packed | fallback.Array) -> Tensor:
     """Noisy weights of each plane, (planes, out, in)."""
     if isinstance(array, fallback.Array):
-        return array.weights()
+        return array.effective_weights()
     scale = array.scales.output[:, None]
     if array.scales.row is not None:
         scale = scale * array.scales.row
@@ -248,10 +249,8 @@ def _core_product(
         values, offset = x.contiguous().numpy(), None
         if bias is not None:
             offset = bias.contiguous().numpy()
-        if geometry is None:
-            packed.product(values, y.numpy(), seed, offset, inside)
-        else:
-            packed.convolve(values, y.numpy(), *cubic(geometry), seed, offset, inside)
+        convolution = None if geometry is None else core_convolution(geometry)
+        packed.product(values, y.numpy(), seed, offset, inside, convolution)
     if geometry is not None:
         y = y.reshape(-1, packed.n)
     return y, None if inside is None else torch.from_numpy(inside)

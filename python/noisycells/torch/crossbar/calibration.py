@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
-from ..checks import check_count, check_module
+from ... import _arguments
+from ...crossbar.calibration import check_quantile
+from ..checks import check_module
 from ..inputs import call, each_batch, inputs_of, moved
 from ..modes import evaluating
 from .layers import CrossbarLayer
 from .selection import required
 
-__all__ = ["calibrate"]
+__all__ = ["Watcher", "calibrate", "watch"]
 
 
 def calibrate(
-    model: nn.Module, batches: Any, quantile: float = 1.0, vectors: int = 4096
+    model: nn.Module, batches: Any, quantile: float | str = 1.0, vectors: int = 4096
 ) -> nn.Module:
     """Set the converter ranges that specs leave to calibration, from example data.
 
@@ -34,8 +35,9 @@ def calibrate(
         Inputs of the model: one tensor or dict; or batches of them, such as a ``DataLoader``. A
         batch is a tensor, a dict of arguments, or a tuple whose first entries are the arguments
         that the model must have; labels behind them are not used.
-    quantile : float
-        Of the magnitudes that a range covers, in (0, 1].
+    quantile : float or "error"
+        Of the magnitudes that a range covers, in (0, 1]; "error" takes the ranges with the least
+        square error of the product.
     vectors : int
         Input vectors (of a convolution: patches) of each layer to look at, at most; at least
         half of them where there are as many.
@@ -53,16 +55,13 @@ def calibrate(
     """
     check_module(model)
     layers = required(model)
-    vectors = check_count("vectors", vectors)
-    quantile = arguments.number("quantile", quantile, most=1, above=0)
+    vectors = _arguments.count("vectors", vectors)
+    quantile = check_quantile(quantile)
     samples = {layer: _Sample(vectors) for layer in layers.values()}
-    with evaluating(model), torch.no_grad(), _recording(samples):
-        for batch in each_batch("batches", batches):
-            inputs = inputs_of("batches", model, batch)
-            call(model, moved(inputs, next(iter(samples)).weight.device))
+    watch(model, batches, samples)
     for name, layer in layers.items():
         if not samples[layer].seen:
-            raise ValueError(f"batches: expected data that reaches {name!r}, got none")
+            raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
     before = {layer: layer.chip_state() for layer in samples}
     try:
         for layer, sample in samples.items():
@@ -100,22 +99,38 @@ class _Sample:
         return torch.cat(self._kept, 1)
 
 
+class Watcher(Protocol):
+    """What is shown the input vectors of a layer, (groups, vectors, in) at a time."""
+
+    def add(self, rows: Tensor) -> None:
+        """``rows``: more of them."""
+
+
+@torch.no_grad()
+def watch(model: nn.Module, batches: Any, watchers: Mapping[CrossbarLayer, Watcher]) -> None:
+    """Run data through a model with digital products, and show layers' inputs to ``watchers``."""
+    with evaluating(model), _recording(watchers):
+        for batch in each_batch("batches", batches):
+            inputs = inputs_of("batches", model, batch)
+            call(model, moved(inputs, next(iter(watchers)).weight.device))
+
+
 @contextmanager
-def _recording(samples: dict[CrossbarLayer, _Sample]) -> Iterator[None]:
-    """Digital products, of whose inputs samples are taken."""
+def _recording(watchers: Mapping[CrossbarLayer, Watcher]) -> Iterator[None]:
+    """Digital products, whose inputs are shown."""
 
     def recorder(layer: CrossbarLayer) -> Callable[..., Tensor]:
         def forward(x: Tensor, key: Tensor | None = None) -> Tensor:
             for part in layer.examples(x):
-                samples[layer].add(part)
+                watchers[layer].add(part)
             return layer.digital(x)
 
         return forward
 
-    for layer in samples:
+    for layer in watchers:
         layer.forward = recorder(layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for layer in samples:
+        for layer in watchers:
             del layer.forward

@@ -7,10 +7,9 @@ from collections import Counter
 
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...crossbar import CrossbarSpec
-from ...devices import Device
-from ...random import check_seed
+from ...devices import Device, DeviceLike, computing
 from ..checks import Filter, check_module
 from . import parts as linear_parts
 from .circuit import describe
@@ -33,7 +32,7 @@ __all__ = ["at", "convert", "program", "restore"]
 
 def convert(
     model: nn.Module,
-    device: Device,
+    device: DeviceLike,
     spec: Specs | None = None,
     filter_fn: Filter | None = None,
 ) -> nn.Module:
@@ -48,7 +47,8 @@ def convert(
     Parameters
     ----------
     model : torch.nn.Module
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, mapping or callable, optional
         One for all layers; or by the first pattern (as of a shell) that the layer's name
         matches, the others having the default (a pattern that matches none is refused); or what
@@ -71,9 +71,10 @@ def convert(
     chosen = chosen_layers(model, filter_fn)
     if not chosen:
         wanted = "" if filter_fn is None else " that filter_fn wants"
-        raise ValueError(f"model: expected at least one layer to convert{wanted}, got none")
+        raise _arguments.wrong_value("model", f"at least one layer to convert{wanted}", "none")
     layers = {candidate.name: candidate.layer for candidate in chosen}
     specs = specs_of(spec, layers)
+    device = computing(device)
     for name, one in specs.items():
         describe(device, one, name)  # checks all three
     _warn_digital(
@@ -168,7 +169,7 @@ def program(model: nn.Module, seed: int) -> nn.Module:
         If the model has no crossbar layers.
     """
     check_module(model)
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     layers = required(model)
     named = Counter(layer.name for layer in layers.values())
     if any(not layer.name or named[layer.name] > 1 for layer in layers.values()):
@@ -202,7 +203,7 @@ def at(model: nn.Module, seconds: float, extrapolate: bool = False) -> nn.Module
         If the model has no crossbar layers, or a device is not known at that time.
     """
     check_module(model)
-    extrapolate = arguments.flag("extrapolate", extrapolate)
+    extrapolate = _arguments.flag("extrapolate", extrapolate)
     layers = required(model).values()
     for layer in layers:
         layer.check_at(seconds, extrapolate)

@@ -7,8 +7,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ... import _arguments
 from ...crossbar import CrossbarSpec
-from ...devices import Device
+from ...devices import DeviceLike
 from .layers import CrossbarLayer
 from .patches import Geometry
 
@@ -29,7 +30,7 @@ class _CrossbarConv(CrossbarLayer):
     def __init__(
         self,
         *arguments: Any,
-        device: Device,
+        device: DeviceLike,
         spec: CrossbarSpec | None = None,
         name: str = "",
         **keywords: Any,
@@ -57,9 +58,9 @@ class _CrossbarConv(CrossbarLayer):
             return super().forward(x.unsqueeze(0), key).squeeze(0)
         channels = self.weight.shape[1] * self.groups
         if x.ndim != sizes + 2 or x.shape[1] != channels:
-            raise ValueError(
-                f"x: expected shape (batch, {channels}, {', '.join(['size'] * sizes)}), "
-                f"got {tuple(x.shape)}"
+            wanted = ", ".join(["size"] * sizes)
+            raise _arguments.wrong_value(
+                "x", f"shape (batch, {channels}, {wanted})", tuple(x.shape)
             )
         return super().forward(x, key)
 
@@ -73,7 +74,7 @@ class _CrossbarConv(CrossbarLayer):
             steps = zip(geometry.dilation, geometry.kernel, strict=True)
             reach = tuple(d * (k - 1) + 1 for d, k in steps)
             padded = tuple(n + 2 * p for n, p in zip(size, geometry.padding, strict=True))
-            raise ValueError(f"x: expected {reach} or more pixels with padding, got {padded}")
+            raise _arguments.wrong_value("x", f"{reach} or more pixels with padding", padded)
         return x
 
 

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ... import _arguments
+from ..._analog import RANGE_SIGMAS
 from ..._types import tiles
 from ...crossbar import CrossbarSpec
 from ...crossbar.mapping import slice_factors
 from ...crossbar.packed import SMALLEST_RANGE
 from ...devices import Device
-from ...reference.crossbar import RANGE_SIGMAS
 from .gradient import input_codes, input_digits, input_slices, pack_mask, vector_scale
 
 __all__ = ["Array", "generator", "product", "programmed"]
@@ -43,7 +44,7 @@ class Array(NamedTuple):
     full_scale: float | None
     ranges: Tensor | None
 
-    def weights(self) -> Tensor:
+    def effective_weights(self) -> Tensor:
         """The planes in the units of the weights, digital factors included."""
         factors = self.values.new_tensor(self.factors)[:, None, None]
         planes = self.values * (factors * self.scale[:, None])
@@ -198,7 +199,7 @@ def product(
     """y = x W^T + bias (batch, out), and bits as :func:`pack_mask` packs them where saved."""
     spec, parts = array.spec, tiles(x.shape[1], array.spec.rows)
     if not x.isfinite().all():
-        raise ValueError("x: expected finite values, got NaN or infinity")
+        raise _arguments.wrong_value("x", "finite values", "NaN or infinity")
     if array.row is not None:
         x = x * array.row
     scale: Tensor | float = vector_scale(x) if array.full_scale is None else array.full_scale

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from ... import _arguments
 from ...crossbar import Crossbar, CrossbarSpec
-from ...devices import Device
+from ...devices import Device, DeviceLike, computing
 from ..checks import check_module
 from .layers import CrossbarLayer
 
@@ -26,7 +27,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 @torch.no_grad()
 def fold_batchnorm(
     model: nn.Module,
-    device: Device,
+    device: DeviceLike,
     spec: CrossbarSpec | None = None,
     pairs: Iterable[tuple[str, str]] | None = None,
     seed: int = 0,
@@ -43,7 +44,8 @@ def fold_batchnorm(
     Parameters
     ----------
     model : torch.nn.Module
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, optional
         That the noise is measured with.
     pairs : iterable of (str, str), optional
@@ -66,6 +68,7 @@ def fold_batchnorm(
         was.
     """
     check_module(model, to_change=True)
+    device = computing(device)
     found = _found_pairs(model) if pairs is None else list(pairs)
     modules = dict(model.named_modules())
     for layer, norm in found:
@@ -83,10 +86,11 @@ class FoldedNorm(nn.Identity):
     def forward(self, input: Tensor) -> Tensor:
         """``input``, (batch, features)."""
         if input.ndim != 2:
-            raise ValueError(
-                "fold_batchnorm: expected (batch, features) behind the linear layer, got shape "
-                f"{tuple(input.shape)}, whose second dimension the folded BatchNorm1d normalized: "
-                "it cannot be folded into the features; leave it out by pairs="
+            raise _arguments.wrong_value(
+                "fold_batchnorm",
+                "(batch, features) behind the linear layer",
+                f"shape {tuple(input.shape)}, whose second dimension the folded BatchNorm1d "
+                "normalized: it cannot be folded into the features; leave it out by pairs=",
             )
         return input
 
@@ -124,9 +128,10 @@ def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
     try:
         graph = fx.Tracer().trace(copy.copy(model))
     except Exception as error:
-        raise ValueError(
-            "model: expected one that torch.fx can trace, or pairs=[(layer, batchnorm), ...]; "
-            f"tracing ended with: {error}"
+        raise _arguments.wrong_value(
+            "model",
+            "one that torch.fx can trace, or pairs=[(layer, batchnorm), ...]",
+            f"one whose tracing ended with: {error}",
         ) from error
     modules = dict(model.named_modules())
     uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
@@ -147,21 +152,22 @@ def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
 
 def _check_pair(name: str, layer: nn.Module | None, norm_name: str, norm: nn.Module | None) -> None:
     if not isinstance(layer, _LAYERS) or isinstance(layer, CrossbarLayer):
-        raise ValueError(
-            f"pairs: expected {name!r} to be a digital linear layer or convolution, "
-            f"got {type(layer).__name__}"
+        raise _arguments.wrong_value(
+            "pairs", f"{name!r} to be a digital linear layer or convolution", type(layer).__name__
         )
     if not isinstance(norm, _NORMS) or norm.running_var is None:
-        raise ValueError(
-            f"pairs: expected {norm_name!r} to be a batch normalization with running statistics, "
-            f"got {type(norm).__name__}"
+        raise _arguments.wrong_value(
+            "pairs",
+            f"{norm_name!r} to be a batch normalization with running statistics",
+            type(norm).__name__,
         )
     outputs = len(layer.weight)
     if norm.num_features != outputs:
-        raise ValueError(
-            f"pairs: expected {norm_name!r} to normalize the {outputs} outputs of {name!r}, got "
-            f"num_features={norm.num_features}: of (batch, tokens, features) it normalizes the "
-            "tokens, which cannot be folded into the features"
+        raise _arguments.wrong_value(
+            "pairs",
+            f"{norm_name!r} to normalize the {outputs} outputs of {name!r}",
+            f"num_features={norm.num_features}: of (batch, tokens, features) it "
+            "normalizes the tokens, which cannot be folded into the features",
         )
 
 
@@ -172,7 +178,10 @@ def _noise(
     weights = layer.weight.detach().flatten(1).float().cpu().numpy()
     groups = getattr(layer, "groups", 1)
     noisy = np.concatenate(
-        [Crossbar(w, device, spec, name).program(seed).weights() for w in np.split(weights, groups)]
+        [
+            Crossbar(w, device, spec, name).program(seed).effective_weights()
+            for w in np.split(weights, groups)
+        ]
     )
     scaled = factor.float().cpu().numpy()[:, None].astype(np.float64)
     signal = np.mean(np.square(weights * scaled))

@@ -19,7 +19,7 @@ from torch import Tensor
 from ... import _core
 from ..._types import tiles
 from ...crossbar import CrossbarSpec
-from .patches import Geometry, blocks, cubic, padded, windows
+from .patches import Geometry, blocks, core_convolution, padded, windows
 
 __all__ = [
     "Product",
@@ -309,16 +309,24 @@ def _weights_by_patches(rows: Tensor, x: Tensor, product: Product, geometry: Geo
     row = None if product.row is None else product.row.contiguous().numpy()
     totals = x.new_zeros(product.planes.shape)
     of_pass = x.new_empty(product.planes.shape[1:])
-    tiles_of_plane = len(tiles(of_pass.shape[1], spec.rows))
+    per_plane = len(tiles(of_pass.shape[1], spec.rows))
+    convolution = core_convolution(geometry)
     passes = [(s, q) for s in range(spec.input_slices) for q in range(len(product.planes))]
     for i, (s, q) in enumerate(passes):
         shift, digit, _ = input_slices(spec)[s]
         _core.weight_gradient(
-            images, gradients, of_pass.numpy(), spec.rows, *cubic(geometry),
-            spec.dac_levels, shift, 0 if spec.input_slice_bits is None else digit,
-            product.full_scale, row,
-            None if inside is None else inside[i * tiles_of_plane : (i + 1) * tiles_of_plane],
-        )  # fmt: skip
+            images,
+            gradients,
+            of_pass.numpy(),
+            convolution,
+            rows=spec.rows,
+            dac_levels=spec.dac_levels,
+            shift=shift,
+            digit=0 if spec.input_slice_bits is None else digit,
+            fixed_range=product.full_scale,
+            row_scale=row,
+            inside=None if inside is None else inside[i * per_plane : (i + 1) * per_plane],
+        )
         totals[q].add_(of_pass, alpha=1 << shift)
     return _shared(totals, product)
 

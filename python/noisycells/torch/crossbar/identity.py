@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...crossbar.array import STATE_VERSION
+from ...crossbar.state import STATE_VERSION
 from ...random import STREAM_VERSION
 
 if TYPE_CHECKING:
@@ -69,7 +69,21 @@ def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
             wrong.append(f"identity: expected {key} {_said(ours[key], theirs[key])}")
     if not wrong:
         wrong = _shapes(layer, given)
+    chip_stays = layer.chip_seed is not None and "chip_seed" not in given
+    if chip_stays and not same_weights(layer, given):
+        wrong.append("smoothing, limits: expected those of the chip that the layer has, got others")
     return wrong
+
+
+def same_weights(layer: CrossbarLayer, given: dict[str, Tensor]) -> bool:
+    """Whether a state smoothes inputs and limits weights as the layer does."""
+    pairs = ((given.get("smoothing"), layer.smoothing), (given.get("limits"), layer.limits))
+    return all(
+        theirs is ours
+        if theirs is None or ours is None
+        else theirs.shape == ours.shape and torch.equal(theirs.to(ours), ours)
+        for theirs, ours in pairs
+    )
 
 
 def _said(ours: dict[str, Any], theirs: Any) -> str:
@@ -99,6 +113,8 @@ def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
         "chip_seed": (1,),
         "chip_seconds": (1,),
         "ranges": (groups, 1 + passes),
+        "smoothing": (groups * matrix.shape[1],),
+        "limits": (n,),
     }
     required = _CHIP if any(name.startswith("chip_") for name in given) else ()
     wrong = [

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ... import _arguments
 from ...crossbar import Crossbar, CrossbarSpec
-from ...crossbar.array import STATE_VERSION
-from ...devices import Device
-from ...random import STREAM_VERSION, check_seed, unnamed
+from ...crossbar.state import STATE_VERSION
+from ...devices import Device, DeviceLike, computing
+from ...random import STREAM_VERSION, unnamed
 from . import identity
 from .arrays import forget
 from .circuit import array_name, describe
@@ -34,7 +35,7 @@ __all__ = ["CrossbarLayer"]
 
 _CHIP = ("chip_conductances", "chip_scale", "chip_ranges", "chip_row")
 _LIFE = ("chip_weight", "chip_programmed", "chip_seed", "chip_seconds")
-_STATE = (*_CHIP, *_LIFE, "ranges", "identity")
+_STATE = (*_CHIP, *_LIFE, "ranges", "smoothing", "limits", "identity")
 _OPTIONAL = ("chip_row", "chip_programmed")  # a chip may be without
 _NONE = -1.0  # in place of a range that there is none of
 _numbers = count()
@@ -70,6 +71,12 @@ class CrossbarLayer(nn.Module):
         the bits of the seed; the time in seconds, NaN right after programming.
     ranges : Tensor or None
         Buffer (groups, 1 + passes): calibrated ranges of the DAC and of the ADCs, -1 for none.
+    smoothing : Tensor or None
+        Buffer (in channels,): what inputs are divided by and weights multiplied with on their way
+        to the arrays; set by :func:`~noisycells.torch.smooth`.
+    limits : Tensor or None
+        Buffer (out,): largest magnitude of the weights of each output on the arrays, smoothed as
+        they are; set by :func:`~noisycells.torch.limit_weights`.
     identity : Tensor or None
         Buffer uint8: JSON text that says which device, spec, name and versions a chip or ranges
         are of. A state of others is refused.
@@ -91,6 +98,8 @@ class CrossbarLayer(nn.Module):
     chip_seed: Tensor | None
     chip_seconds: Tensor | None
     ranges: Tensor | None
+    smoothing: Tensor | None
+    limits: Tensor | None
     identity: Tensor | None
 
     # ----------------------------------------------------------------- what layers differ in
@@ -98,6 +107,26 @@ class CrossbarLayer(nn.Module):
     def matrix(self) -> Tensor:
         """The weights, (out, in) of a linear layer, (out, in / groups, ...) of a convolution."""
         return self.weight
+
+    def mapped(self) -> Tensor:
+        """The weights as the arrays hold them: :meth:`matrix`, smoothed and limited."""
+        matrix = self.matrix()
+        if self.smoothing is not None:
+            each = self.smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
+            factors = each.expand(-1, len(matrix) // self.arrays, -1).reshape(matrix.shape[:2])
+            matrix = matrix * factors.reshape(*factors.shape, *(1,) * (matrix.ndim - 2))
+        if self.limits is not None:
+            limits = self.limits.to(matrix.dtype).reshape(-1, *(1,) * (matrix.ndim - 1))
+            matrix = matrix.clamp(-limits, limits)
+        return matrix
+
+    def smoothed(self, x: Tensor) -> Tensor:
+        """The inputs as the arrays are driven: without what :meth:`mapped` has taken over."""
+        if self.smoothing is None:
+            return x
+        geometry = self.geometry()
+        after = 0 if geometry is None else len(geometry.kernel)
+        return x / self.smoothing.to(x.dtype).reshape(-1, *(1,) * after)
 
     def geometry(self) -> Geometry | None:
         """Of the convolution, or None."""
@@ -109,7 +138,7 @@ class CrossbarLayer(nn.Module):
 
     def examples(self, x: Tensor) -> Iterator[Tensor]:
         """The input vectors of each group, (groups, vectors, in); of images one at a time."""
-        geometry, x = self.geometry(), x.detach()
+        geometry, x = self.geometry(), self.smoothed(x.detach())
         if geometry is None:
             yield x.reshape(1, -1, x.shape[-1])
             return
@@ -129,8 +158,9 @@ class CrossbarLayer(nn.Module):
 
     # ----------------------------------------------------------------- making
 
-    def become(self, analog: Device, spec: CrossbarSpec | None, name: str) -> None:
+    def become(self, device: DeviceLike, spec: CrossbarSpec | None, name: str) -> None:
         """Set up a module of the digital class as a layer of this one."""
+        analog = computing(device)
         describe(analog, CrossbarSpec() if spec is None else spec, name)  # checks the three
         self.analog, self.spec = analog, CrossbarSpec() if spec is None else spec
         self._handle = _Handle()
@@ -163,7 +193,7 @@ class CrossbarLayer(nn.Module):
         :func:`~noisycells.torch.crossbar_linear`; None draws one from torch's generator.
         """
         check_product(x, self.matrix(), self.bias)
-        x = self.prepared(x)
+        x = self.prepared(self.smoothed(x))
         if not self.training and self.chip_conductances is not None:
             chip = [self.chip_conductances, self.chip_scale, self.chip_ranges]
             if self.chip_row is not None:
@@ -183,7 +213,7 @@ class CrossbarLayer(nn.Module):
                 "forward programs fresh arrays, as in train()",
                 stacklevel=2,
             )
-        return fresh_product(x, self.matrix(), self.bias, key, self.ranges, self.circuit)
+        return fresh_product(x, self.mapped(), self.bias, key, self.ranges, self.circuit)
 
     # ----------------------------------------------------------------- life cycle
 
@@ -196,9 +226,9 @@ class CrossbarLayer(nn.Module):
         ----------
         seed : int in [0, 2**64)
         """
-        seed = check_seed("seed", seed)
+        seed = _arguments.seed("seed", seed)
         if not self.name:
-            self.rename(unnamed(self.matrix().detach().cpu().numpy()))
+            self.rename(unnamed(self.mapped().detach().cpu().numpy()))
         self._keep([array.program(seed) for array in self._unprogrammed()])
 
     @torch.inference_mode(False)  # whose tensors could not take part in gradients later
@@ -225,22 +255,24 @@ class CrossbarLayer(nn.Module):
     def check_at(self, seconds: float, extrapolate: bool) -> None:
         """Raise what :meth:`at` would."""
         if self.chip_seed is None:
-            raise RuntimeError(
-                f"at: expected a programmed layer; call program(seed) on {self.name!r} first"
+            raise _arguments.wrong_state(
+                "at",
+                "a programmed layer",
+                f"one that is not; call program(seed) on {self.name!r} first",
             )
         self.analog.aging(seconds, extrapolate)
 
     @torch.inference_mode(False)  # whose tensors could not take part in gradients later
     @torch.no_grad()
-    def calibrate(self, x: list[Tensor], quantile: float = 1.0) -> None:
+    def calibrate(self, x: list[Tensor], quantile: float | str = 1.0) -> None:
         """Set the converter ranges that the spec leaves to calibration.
 
         Parameters
         ----------
         x : list of Tensor, (vectors, in)
             Example input vectors of each group.
-        quantile : float
-            Of the magnitudes that a range covers, in (0, 1].
+        quantile : float or "error"
+            As for :meth:`noisycells.Crossbar.calibrate`.
         """
         found = self.crossbars()
         for array, vectors in zip(found, x, strict=True):
@@ -257,6 +289,15 @@ class CrossbarLayer(nn.Module):
         self.identity = identity.written(self).to(self.weight.device)
         if self.chip_seed is not None:
             self._keep(found)
+
+    def check_unprogrammed(self, name: str) -> None:
+        """Refuse a layer whose weights are on a chip already; ``name`` is that in the model."""
+        if self.chip_seed is not None:
+            raise _arguments.wrong_value(
+                "model",
+                "layers that are not programmed",
+                f"{name!r} with a chip, which stays as it is",
+            )
 
     def crossbars(self) -> list[Crossbar]:
         """The arrays of the layer as they are, for reports; copies, one for each group."""
@@ -306,7 +347,7 @@ class CrossbarLayer(nn.Module):
         return Crossbar.from_state(arrays, json.dumps(config, allow_nan=False))
 
     def _unprogrammed(self) -> list[Crossbar]:
-        matrix = self.matrix().detach().flatten(1).float().cpu().contiguous().numpy()
+        matrix = self.mapped().detach().flatten(1).float().cpu().contiguous().numpy()
         found = []
         for g, weight in enumerate(np.split(matrix, self.arrays)):
             if self.ranges is None:
@@ -366,7 +407,7 @@ class CrossbarLayer(nn.Module):
         """Whether the weights are others than those that were programmed."""
         if self.chip_weight is None:
             return False
-        matrix = self.matrix().detach().flatten(1)
+        matrix = self.mapped().detach().flatten(1)
         return not torch.equal(matrix.to(self.chip_weight), self.chip_weight)
 
     # ----------------------------------------------------------------- as a module
@@ -411,6 +452,8 @@ class CrossbarLayer(nn.Module):
             if "chip_seed" in given:
                 for name in _OPTIONAL:
                     self._buffers[name] = None
+            if not identity.same_weights(self, given):  # ranges are those of others
+                self.smoothing = self.limits = self.ranges = None
             for name, tensor in given.items():
                 before = self._buffers[name]
                 if before is None or before.shape != tensor.shape:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...crossbar import CrossbarSpec
-from ...devices import Device
+from ...devices import DeviceLike
 from .layers import CrossbarLayer
 
 __all__ = ["CrossbarLinear", "CrossbarTransposedLinear"]
@@ -21,8 +21,9 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):  # type: ignore[misc]
     in_features, out_features : int
     bias : bool
         A digital bias.
-    device : Device
-        The kind of analog memory device (the layer is made on torch's default device).
+    device : Device or str
+        The kind of analog memory device, or its name or JSON file (the layer is made on torch's
+        default device).
     spec : CrossbarSpec, optional
         Default: ``CrossbarSpec()``.
     name : str
@@ -39,7 +40,7 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):  # type: ignore[misc]
         out_features: int,
         bias: bool = True,
         *,
-        device: Device,
+        device: DeviceLike,
         spec: CrossbarSpec | None = None,
         name: str = "",
         dtype: torch.dtype | None = None,

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...crossbar import CrossbarSpec, mapping
-from ...devices import Device
+from ...devices import DeviceLike, computing
 from .arrays import fresh_arrays, outputs, programmed_arrays
 from .circuit import describe, parse
 from .gradient import Product, convolution_gradient, linear_gradient
@@ -59,7 +59,7 @@ def crossbar_linear(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    device: Device,
+    device: DeviceLike,
     spec: CrossbarSpec | None = None,
     key: Tensor | None = None,
 ) -> Tensor:
@@ -77,7 +77,8 @@ def crossbar_linear(
     weight : Tensor, shape (out, in)
     bias : Tensor, shape (out,), optional
         Added digitally.
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, optional
         Default: ``CrossbarSpec()``.
     key : Tensor of int64, shape (1,) or (2,), on the CPU, optional
@@ -104,14 +105,14 @@ def crossbar_linear(
     torch.Size([4, 32])
     """
     if weight.ndim != 2:
-        raise ValueError(f"weight: expected shape (out, in), got {tuple(weight.shape)}")
+        raise _arguments.wrong_value("weight", "shape (out, in)", tuple(weight.shape))
     circuit = _described(device, CrossbarSpec() if spec is None else spec)
     return fresh_product(x, weight, bias, key, None, circuit)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
-def _described(device: Device, spec: CrossbarSpec) -> str:
-    return describe(device, spec)
+def _described(device: DeviceLike, spec: CrossbarSpec) -> str:
+    return describe(computing(device), spec)
 
 
 def fresh_product(
@@ -166,24 +167,25 @@ def check_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Refuse what does not fit together, before a product on fresh or programmed arrays."""
     for name, tensor in (("x", x), ("weight", weight)):
         if not isinstance(tensor, Tensor):
-            raise arguments.wrong_type(name, "a Tensor", tensor)
+            raise _arguments.wrong_type(name, "a Tensor", tensor)
         if not tensor.is_floating_point():
-            raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
+            raise _arguments.wrong_kind(name, "a floating-point tensor", tensor.dtype)
     if weight.ndim == 2 and (x.ndim < 1 or x.shape[-1] != weight.shape[1]):
-        raise ValueError(f"x: expected shape (..., {weight.shape[1]}), got {tuple(x.shape)}")
+        raise _arguments.wrong_value("x", f"shape (..., {weight.shape[1]})", tuple(x.shape))
     if not weight.numel():
-        raise ValueError(f"weight: expected at least one weight, got {tuple(weight.shape)}")
+        raise _arguments.wrong_value("weight", "at least one weight", tuple(weight.shape))
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        raise ValueError(f"bias: expected shape ({weight.shape[0]},), got {tuple(bias.shape)}")
+        raise _arguments.wrong_value("bias", f"shape ({weight.shape[0]},)", tuple(bias.shape))
     if (x.dtype is torch.float64) != (weight.dtype is torch.float64):
-        raise TypeError(f"x: expected the dtype of the weight, {weight.dtype}, got {x.dtype}")
+        raise _arguments.wrong_kind("x", f"the dtype of the weight, {weight.dtype}", x.dtype)
 
 
 def _check_key(key: Tensor) -> Tensor:
     if key.dtype is not torch.int64 or key.ndim != 1 or key.shape[0] not in (1, 2):
-        raise ValueError(
-            "key: expected an int64 tensor of shape (1,) or (2,), "
-            f"got {key.dtype} of shape {tuple(key.shape)}"
+        raise _arguments.wrong_value(
+            "key",
+            "an int64 tensor of shape (1,) or (2,)",
+            f"{key.dtype} of shape {tuple(key.shape)}",
         )
     return key
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ... import _arguments
 from .layers import CrossbarLayer
 from .operator import new_key
 
@@ -49,8 +50,10 @@ def check(module: nn.Module) -> None:
     if isinstance(module, nn.MultiheadAttention) and (
         module.bias_k is not None or module.add_zero_attn
     ):
-        raise ValueError(
-            "model: expected nn.MultiheadAttention with add_bias_kv=False and add_zero_attn=False"
+        raise _arguments.wrong_value(
+            "model",
+            "nn.MultiheadAttention with add_bias_kv=False and add_zero_attn=False",
+            "one with one of them",
         )
 
 
@@ -126,7 +129,7 @@ class AttentionOfLinears(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """As :meth:`torch.nn.MultiheadAttention.forward`."""
         if is_causal and attn_mask is None:
-            raise ValueError("attn_mask: expected a mask with is_causal=True, got None")
+            raise _arguments.wrong_value("attn_mask", "a mask with is_causal=True", "None")
         batched = query.ndim == 3
         same, same_value = query is key and key is value, key is value
         axis = 0 if self.batch_first or not batched else 1
@@ -212,15 +215,15 @@ class RecurrenceOfLinears(nn.RNNBase):
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """As :meth:`torch.nn.LSTM.forward`, GRU and RNN; packed sequences are refused."""
         if not isinstance(input, Tensor):
-            raise TypeError(f"input: expected a Tensor, got {type(input).__name__}")
+            raise _arguments.wrong_type("input", "a Tensor", input)
         batched = input.ndim == 3
         if not batched:
             x = input.unsqueeze(1)
         else:
             x = input.transpose(0, 1) if self.batch_first else input
         if not len(x):
-            raise ValueError(
-                f"input: expected a sequence of at least one step, got shape {tuple(input.shape)}"
+            raise _arguments.wrong_value(
+                "input", "a sequence of at least one step", f"shape {tuple(input.shape)}"
             )
         states = self._states(x, hx, batched)
         last = []

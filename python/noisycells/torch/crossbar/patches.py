@@ -10,7 +10,9 @@ from typing import NamedTuple, cast
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Geometry", "blocks", "cubic", "padded", "patches", "windows"]
+from ... import _core
+
+__all__ = ["Geometry", "blocks", "core_convolution", "padded", "patches", "windows"]
 
 BLOCK_ELEMENTS = 1 << 16  # a quarter of a megabyte of float32, which caches hold
 
@@ -39,11 +41,12 @@ class Geometry(NamedTuple):
         )
 
 
-def cubic(geometry: Geometry) -> tuple[Triple, Triple, Triple, Triple]:
+def core_convolution(geometry: Geometry) -> _core.Convolution:
     """The geometry with three dimensions, as the core takes it."""
     missing = 3 - len(geometry.kernel)
-    filled = [(one,) * missing + v for one, v in zip((1, 1, 0, 1), geometry, strict=True)]
-    return cast("tuple[Triple, Triple, Triple, Triple]", tuple(filled))
+    filled = tuple((one,) * missing + v for one, v in zip((1, 1, 0, 1), geometry, strict=True))
+    kernel, stride, padding, dilation = cast("tuple[Triple, Triple, Triple, Triple]", filled)
+    return _core.Convolution(kernel, stride, padding, dilation)
 
 
 def patches(x: Tensor, geometry: Geometry) -> Tensor:

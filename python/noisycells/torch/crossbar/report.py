@@ -11,6 +11,7 @@ from ...crossbar.report import counters
 from ..checks import Filter, check_module
 from .layers import CrossbarLayer
 from .linear import CrossbarTransposedLinear
+from .repeated import repeated
 from .selection import (
     Specs,
     chosen_layers,
@@ -104,34 +105,41 @@ def _array_bytes(weights: int, spec: CrossbarSpec, noisy_reads: bool) -> int:
 
 
 def summary(model: nn.Module, spec: Specs | None = None, filter_fn: Filter | None = None) -> str:
-    """:func:`estimate` as a table, with totals."""
+    """:func:`estimate` as a table, with totals.
+
+    Layers that differ only in a number of their names, as those of repeated blocks, are one line.
+    """
     rows = estimate(model, spec, filter_fn)
-    lines = [("layer", "kind", "arrays", "weights", "tiles", "cells", "memory", "")]
-    for row in rows:
+    lines: list[tuple[str, ...]] = [
+        ("layer", "kind", "layers", "arrays", "weights", "tiles", "cells", "memory", "")
+    ]
+    for name, alike in repeated(rows):
+        row = alike[0]
         if row["tiles"]:
             groups, n, k = row["shape"]
             arrays = f"{n} x {k}" if groups == 1 else f"{groups} of {n} x {k}"
             state = "programmed" if row["programmed"] else ""
         else:
             arrays, state = "", "digital" if row["weights"] else "digital, not initialized"
-        lines.append((
-            row["name"], row["kind"], arrays, f"{100 * row['share']:.1f} %",
-            f"{row['tiles']:,}", f"{row['cells']:,}", _memory(row["bytes"]), state,
-        ))  # fmt: skip
-    totals = {key: sum(row[key] for row in rows) for key in ("tiles", "cells", "bytes")}
-    analog = 100 * sum(row["share"] for row in rows if row["tiles"])
-    lines.append((
-        "total", "", "", f"{analog:.1f} % analog", f"{totals['tiles']:,}", f"{totals['cells']:,}",
-        _memory(totals["bytes"]), "",
-    ))  # fmt: skip
+        lines.append((name, row["kind"], f"{len(alike)}", arrays, *_sums(alike), state))
+    weights, *others = _sums([row for row in rows if row["tiles"]])
+    lines.append(("total", "", f"{len(rows)}", "", f"{weights} analog", *others, ""))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if 2 < i < 7 else cell.ljust(width)
+            cell.rjust(width) if i == 2 or 3 < i < 8 else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
+
+
+def _sums(rows: list[dict[str, Any]]) -> tuple[str, str, str, str]:
+    """Share of the weights, tiles, cells and memory of all rows together."""
+    share, tiles, cells, size = (
+        sum(row[key] for row in rows) for key in ("share", "tiles", "cells", "bytes")
+    )
+    return f"{100 * share:.1f} %", f"{tiles:,}", f"{cells:,}", _memory(size)
 
 
 def _memory(size: int) -> str:

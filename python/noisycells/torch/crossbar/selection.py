@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ...crossbar import CrossbarSpec
-from ..checks import Filter, check_filter, check_patterns
+from ..checks import Filter, check_filter
 from . import parts as linear_parts
 from .convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
 from .layers import CrossbarLayer
@@ -84,7 +84,7 @@ def required(model: nn.Module) -> dict[str, CrossbarLayer]:
     """The crossbar layers of a model that must have some."""
     layers = crossbar_layers(model)
     if not layers:
-        raise ValueError("model: expected crossbar layers, got none; use convert first")
+        raise _arguments.wrong_value("model", "crossbar layers", "none; use convert first")
     return layers
 
 
@@ -137,9 +137,10 @@ def _members(module: nn.Module) -> dict[str, nn.Module]:
 def _check_weight(name: str, module: nn.Module) -> None:
     weight = module._parameters.get("weight")
     if weight is None:
-        raise ValueError(
-            f"model: expected {name or 'the layer'!r} to have an ordinary weight, got one that is "
-            "pruned or parametrized; make it permanent first"
+        raise _arguments.wrong_value(
+            "model",
+            f"{name or 'the layer'!r} to have an ordinary weight",
+            "one that is pruned or parametrized; make it permanent first",
         )
 
 
@@ -152,9 +153,9 @@ def specs_of(spec: Specs | None, layers: Mapping[str, nn.Module]) -> dict[str, C
         If a pattern matches no layer, or a spec is none.
     """
     if isinstance(spec, Mapping):
-        check_patterns("spec", spec, layers, "a layer")
+        _arguments.patterns("spec", spec, layers, "a layer")
     elif not (spec is None or isinstance(spec, CrossbarSpec) or callable(spec)):
-        raise arguments.wrong_type("spec", "a CrossbarSpec, a mapping or a callable", spec)
+        raise _arguments.wrong_type("spec", "a CrossbarSpec, a mapping or a callable", spec)
     found = {}
     for name, layer in layers.items():
         one: Any = spec
@@ -163,7 +164,7 @@ def specs_of(spec: Specs | None, layers: Mapping[str, nn.Module]) -> dict[str, C
         elif callable(spec):
             one = spec(layer, name)
         if not (one is None or isinstance(one, CrossbarSpec)):
-            raise arguments.wrong_type("spec", f"a CrossbarSpec for {name!r}", one)
+            raise _arguments.wrong_type("spec", f"a CrossbarSpec for {name!r}", one)
         found[name] = CrossbarSpec() if one is None else one
     return found
 

@@ -1,108 +1,118 @@
-"""Accuracy over many noisy realizations of a network."""
+"""Scores of a network over many noisy realizations, at one time or over the life of its chips."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
-from ...intervals import mean_and_interval, student_t
-from ...random import check_seed, fold_in
+from ... import _arguments
+from ...intervals import student_t
+from ...random import fold_in
 from ...storage import CodedModel, StoredModel
-from ..checks import check_count, check_module
-from ..crossbar.convert import program
+from ..checks import check_module
+from ..crossbar.convert import at, program
 from ..crossbar.layers import CrossbarLayer
 from ..inputs import split_batch
-from ..metrics import Metric, answers, cross_entropy, metric_named
+from ..metrics import Metric, answers, metric_named
 from ..modes import evaluating
 from ..noise.inject import active_noise
 from ..store import load
 from ..training.batches import channels_last
 from ..training.fit import device_of
+from .labels import OfRealTokens, TokenLabels, with_clean_labels
+from .results import DriftCurve, Evaluation
 
-__all__ = ["Evaluation", "evaluate", "realizations", "without_noise"]
+__all__ = ["evaluate", "realizations", "without_noise"]
 
 Realization = Callable[[int], AbstractContextManager[None]]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What :func:`evaluate` measured, a value for each noisy realization.
+@overload
+def evaluate(
+    model: nn.Module,
+    data: Iterable[Any],
+    repeats: int = 100,
+    *,
+    metric: Metric = "accuracy",
+    against: str = "labels",
+    times: None = None,
+    extrapolate: bool = False,
+    seed: int = 0,
+    confidence: float = 0.95,
+    stored: StoredModel | None = None,
+) -> Evaluation: ...
 
-    Parameters
-    ----------
-    scores : tuple of float
-        By the metric: accuracies in percent, or what else it gives.
-    losses : tuple of float
-        Mean cross entropy, in nats; none with another metric than accuracy.
-    confidence : float
-        Of the interval.
-    """
 
-    scores: tuple[float, ...]
-    losses: tuple[float, ...] = ()
-    confidence: float = 0.95
-
-    @property
-    def mean(self) -> float:
-        """Mean score."""
-        return float(np.mean(self.scores))
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of the score of one realization; NaN of a single one."""
-        return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else math.nan
-
-    @property
-    def half_width(self) -> float:
-        """Half width of the Student-t interval of the mean; NaN of a single realization.
-
-        It covers the noise of this network alone: not other training seeds, not other images.
-        """
-        if len(self.scores) < 2:
-            return math.nan
-        return mean_and_interval(self.scores, self.confidence)[1]
+@overload
+def evaluate(
+    model: nn.Module,
+    data: Iterable[Any],
+    repeats: int = 100,
+    *,
+    metric: Metric = "accuracy",
+    against: str = "labels",
+    times: Sequence[float],
+    extrapolate: bool = False,
+    seed: int = 0,
+    confidence: float = 0.95,
+    stored: StoredModel | None = None,
+) -> DriftCurve: ...
 
 
 def evaluate(
     model: nn.Module,
-    loader: Iterable[Any],
+    data: Iterable[Any],
     repeats: int = 100,
     *,
     metric: Metric = "accuracy",
+    against: str = "labels",
+    times: Sequence[float] | None = None,
+    extrapolate: bool = False,
     seed: int = 0,
     confidence: float = 0.95,
     stored: StoredModel | CodedModel | None = None,
-) -> Evaluation:
+) -> Evaluation | DriftCurve:
     """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
     The noise is that of the model (:func:`inject_noise`, crossbar layers, which are programmed
     anew and aged as they are now) or what comes of reading `stored` weights. Realizations are a
-    pure function of `seed` and the seed of the noise, none that training uses. The model and
-    torch's global generators are left as they were. Images on the CPU are laid out channels last
-    where the model takes them so: the same values, other rounding, less time.
+    pure function of `seed` and the seed of the noise, none that training uses; what is measured
+    at one of `times` does not depend on the others. The model and torch's global generators are
+    left as they were. Images on the CPU are laid out channels last where the model takes them so:
+    the same values, other rounding, less time.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Gives a tensor, or an object with ``logits`` such as models of transformers do.
-    loader : iterable of (inputs, labels) or of dict
+        Gives a tensor, or an object with ``logits`` or a ``last_hidden_state`` such as models of
+        transformers do.
+    data : iterable of (inputs, labels) or of dict
         Batches, passed over once for each realization; what else is in a tuple is ignored. Dicts
         are keyword arguments of the model, and labels. Under torch.distributed every process
         measures the batches that it is given.
     repeats : int
-        Realizations, at least 1.
-    metric : {"accuracy", "mse", "mae", "cosine"} or callable
+        Realizations, at least 1: chips, or draws of the noise.
+    metric : {"accuracy", "mse", "mae", "cosine", "perplexity"} or callable
         Accuracy in percent of logits (n, classes); mean square or absolute error; mean cosine of
-        outputs and labels, (n, ...) each; or ``metric(outputs, labels)`` of a whole pass.
+        outputs and labels, (n, ...) each; perplexity of tokens, e to their mean cross entropy; or
+        ``metric(outputs, labels)`` of a whole pass. Labels of causal language models of
+        transformers are the tokens themselves, shifted here; without labels, perplexity takes the
+        ``input_ids``.
+    against : {"labels", "clean"}
+        "clean" takes for labels what the model gives without noise (as digital products of its
+        present weights), so data need none, and those that there are do not count. Batches are
+        then kept in memory. Of accuracy, the classes that the clean model chooses; of outputs for
+        tokens, each that the ``attention_mask`` does not leave out is one to compare.
+    times : sequence of float, optional
+        Seconds since programming, for a model with crossbar layers: every chip is measured at each.
+    extrapolate : bool
+        Allow times beyond those at which a device was measured.
     seed : int in [0, 2**64)
     confidence : float
         Of the interval of the mean, in (0, 1).
@@ -111,48 +121,88 @@ def evaluate(
 
     Returns
     -------
-    Evaluation
+    Evaluation, or with `times` a DriftCurve of one for each
 
     Raises
     ------
     TypeError, ValueError
-        If the model has no noise, or some beside `stored`; the loader gives no image, or only
+        If the model has no noise, or some beside `stored`; the data give no batch, or only
         one pass; labels are not what the metric takes; or an argument is out of range.
     """
     check_module(model)
-    repeats = check_count("repeats", repeats)
-    score = metric_named(metric)
+    repeats = _arguments.count("repeats", repeats)
+    measure = metric_named(metric)
+    _arguments.choice("against", against, ("labels", "clean"))
     student_t(confidence, 1)  # checks it
-    seed = check_seed("seed", seed)
-    measured = []
+    seed = _arguments.seed("seed", seed)
+    extrapolate = _arguments.flag("extrapolate", extrapolate)
+    moments = _moments(model, times)
+    if metric == "perplexity":
+        _arguments.choice("against", against, ("labels",))
+    reader = model if against == "labels" else OfRealTokens(model)
+    measured: list[list[tuple[float, ...]]] = [[] for _ in moments]
     with realizations(model, stored) as realization:
-        first = _first_batch(loader)
+        first = _first_batch(data)
         with without_noise(model):
-            arrange = _arrangement(model, split_batch("loader", first)[0])
+            if against == "clean":
+                data = with_clean_labels(model, data, classes=metric == "accuracy")
+                first = data[0]
+            elif metric == "perplexity":
+                data = TokenLabels(data)
+                first = next(iter(data))
+            arrange = _arrangement(model, split_batch("data", first)[0])
         for i in range(repeats):
-            with realization(fold_in(seed, i)):
-                outputs, labels = answers(model, loader, arrange)
-                measured.append((score(outputs, labels), *_losses(metric, outputs, labels)))
-    scores, *losses = zip(*measured, strict=True)
-    return Evaluation(scores, losses[0] if losses else (), confidence)
+            key = fold_in(seed, i)
+            with realization(key):
+                for moment, scores in zip(moments, measured, strict=True):
+                    if moment is not None:
+                        at(model, moment, extrapolate)
+                        torch.default_generator.manual_seed(key)
+                    scores.append(measure.of(answers(reader, data, arrange)))
+    found = [
+        Evaluation(*_columns(scores), confidence, measure.name, moment)
+        for moment, scores in zip(moments, measured, strict=True)
+    ]
+    return found[0] if times is None else DriftCurve(tuple(found))
 
 
-def _first_batch(loader: Iterable[Any]) -> Any:
-    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
-        raise arguments.wrong_type("loader", "an iterable of batches", loader)
-    if iter(loader) is loader:
-        raise ValueError(
-            "loader: expected batches that can be passed over again, such as a list, "
-            f"got one pass of a {type(loader).__name__}"
+def _moments(model: nn.Module, times: Any) -> list[float | None]:
+    """The times to measure at; None for the present state."""
+    if times is None:
+        return [None]
+    if isinstance(times, (str, bytes)) or not isinstance(times, Iterable):
+        raise _arguments.wrong_type("times", "a sequence of seconds", times)
+    found: list[float | None] = [_arguments.number("times", t, 0) for t in times]
+    if not found:
+        raise _arguments.wrong_value("times", "at least one", "none")
+    if not any(isinstance(module, CrossbarLayer) for module in model.modules()):
+        raise _arguments.wrong_value(
+            "times",
+            "a model with crossbar layers (convert), whose chips age",
+            "one without",
         )
-    first = next(iter(loader), None)
+    return found
+
+
+def _columns(scores: list[tuple[float, ...]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scores, and losses where there are any."""
+    first, *losses = zip(*scores, strict=True)
+    return first, losses[0] if losses else ()
+
+
+def _first_batch(data: Iterable[Any]) -> Any:
+    if isinstance(data, Tensor) or not isinstance(data, Iterable):
+        raise _arguments.wrong_type("data", "an iterable of batches", data)
+    if iter(data) is data:
+        raise _arguments.wrong_value(
+            "data",
+            "batches that can be passed over again, such as a list",
+            f"one pass of a {type(data).__name__}",
+        )
+    first = next(iter(data), None)
     if first is None:
-        raise ValueError("loader: expected at least one batch, got none")
+        raise _arguments.wrong_value("data", "at least one batch", "none")
     return first
-
-
-def _losses(metric: Metric, outputs: Tensor, labels: Tensor) -> tuple[float, ...]:
-    return (cross_entropy(outputs, labels),) if metric == "accuracy" else ()
 
 
 @contextmanager
@@ -177,12 +227,15 @@ def realizations(
     noise = active_noise(model)
     layers = [module for module in model.modules() if isinstance(module, CrossbarLayer)]
     if stored is None and noise is None and not layers:
-        raise ValueError(
-            "model: expected noise (inject_noise, convert) or stored weights, got neither; "
-            "accuracy() is for models without"
+        raise _arguments.wrong_value(
+            "model",
+            "noise (inject_noise, convert) or stored weights",
+            "neither; accuracy() is for models without",
         )
     if stored is not None and (noise is not None or layers):
-        raise ValueError("stored: expected a model without noise or crossbar layers of its own")
+        raise _arguments.wrong_value(
+            "stored", "a model without noise or crossbar layers of its own", "one with them"
+        )
 
     @contextmanager
     def realization(seed: int) -> Iterator[None]:
@@ -222,9 +275,14 @@ def without_noise(model: nn.Module) -> Iterator[None]:
         if noise is not None:
             stack.enter_context(noise.pause())
         for layer in layers:
-            layer.forward = layer.digital  # type: ignore[method-assign, assignment]
+            layer.forward = _digital(layer)  # type: ignore[method-assign]
             stack.callback(delattr, layer, "forward")
         yield
+
+
+def _digital(layer: CrossbarLayer) -> Callable[..., Tensor]:
+    """Its product without noise; LSTMs call their layers with keys, which are not used."""
+    return lambda x, key=None: layer.digital(x)
 
 
 @contextmanager

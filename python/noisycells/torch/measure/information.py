@@ -9,18 +9,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
-from ...random import check_seed, fold_in
+from ... import _arguments
+from ..._types import F64, I64
+from ...random import fold_in
 from ...storage import CodedModel, StoredModel
-from ..checks import check_count, check_module
+from ..checks import check_module
 from ..inputs import logits_of
 from ..training.fit import device_of
 from .evaluate import realizations, without_noise
 
 __all__ = ["MutualInformation", "count_outputs", "entropy", "information", "mutual_information"]
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -114,11 +112,11 @@ def mutual_information(
     """
     check_module(model)
     if len(images) == 0:
-        raise ValueError("images: expected at least one, got 0")
-    repeats = check_count("repeats", repeats)
-    arguments.choice("output", output, ("class", "softmax"))
-    bins = arguments.integer("bins", bins, 2, 256)
-    seed = check_seed("seed", seed)
+        raise _arguments.wrong_value("images", "at least one", "0")
+    repeats = _arguments.count("repeats", repeats)
+    _arguments.choice("output", output, ("class", "softmax"))
+    bins = _arguments.integer("bins", bins, 2, 256)
+    seed = _arguments.seed("seed", seed)
     x = torch.as_tensor(images, device=device_of(model))
     bins = bins if output == "softmax" else 0
     with without_noise(model):

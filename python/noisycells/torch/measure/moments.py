@@ -1,9 +1,9 @@
-"""Second moments of what layers take in: which errors of their weights add up, and which cancel."""
+"""Second moments of the inputs of a model's layers: how errors of weights act together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,94 +12,166 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_module
+from ... import _arguments
+from ..checks import check_filter, check_module
+from ..crossbar.patches import Geometry, patches
+from ..inputs import call, each_batch, inputs_of, moved
 from ..modes import evaluating
 from ..training.fit import device_of
 
-__all__ = ["input_moments"]
+__all__ = ["input_moments", "token_frequencies"]
 
-BATCH = 50  # images at a time
+DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+ELEMENTS = 1 << 24  # of the patches of a convolution at a time
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Kinds = tuple[type[nn.Module], ...]
 
 
 def input_moments(
-    model: nn.Module, images: npt.NDArray[np.float32] | Tensor
+    model: nn.Module,
+    batches: Any,
+    *,
+    filter_fn: Callable[[nn.Module, str], bool] | None = None,
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Second moments E[a a^T] of the inputs of linear and convolution layers.
+    """Mean products of the inputs of each layer, H = E[x x^T], by the name of its weight.
 
-    An error e of a row of a layer's weights, flattened, changes its output by e^T E[a a^T] e on
-    average, squared. The coded storage feeds rounding errors back with it.
+    Errors E of the rows of a weight, flattened from its second dimension on, move the layer's
+    outputs by a mean square of sum_r E_r H E_r^T. The data runs through the model in ``eval()``,
+    one batch at a time; of no batch anything is kept but these sums.
+
+    Of a linear layer x is the input vector; of a convolution a patch, in the order of
+    ``weight.flatten(1)``, and with groups H is the mean over these. Padded tokens count like
+    others: give batches without.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In ``eval()`` meanwhile, and left as it was.
-    images : ndarray of float32 or Tensor, shape (n, ...)
-        Inputs of the model, for calibration; at least one.
+        Left as it was.
+    batches : Tensor, mapping or iterable
+        Inputs of the model: one tensor or dict; or batches of them, such as a ``DataLoader``, with
+        labels or without.
+    filter_fn : callable, optional
+        ``filter_fn(module, name)``: False for layers to leave out.
 
     Returns
     -------
     dict of str to ndarray of float64, shape (inputs, inputs)
-        By the name of the layer's weight. Inputs of a convolution are those of a filter: channels
-        times taps. Grouped and transposed convolutions and layers that are never called are left
-        out; a layer that is called often counts every call.
+        A layer used several times has the mean over all uses; one that is never used is left out.
 
     Raises
     ------
-    ValueError
-        If there is no image.
+    TypeError, ValueError
+        If no such layer saw data, or one not finite ones.
     """
+    return _means(model, batches, DENSE, filter_fn)
+
+
+def token_frequencies(model: nn.Module, batches: Any) -> dict[str, npt.NDArray[np.float64]]:
+    """How often each row of an embedding is looked up, as a share, by the name of its weight.
+
+    The second moments of the embedding's input, which has a one where the token is: they are
+    diagonal, and this is the diagonal. Errors E of the rows move the outputs by a mean square of
+    sum_t p_t |E_t|^2.
+
+    Parameters
+    ----------
+    model, batches
+        As for :func:`input_moments`.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (num_embeddings,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If no embedding saw data.
+    """
+    return _means(model, batches, (nn.Embedding,), None)
+
+
+def _means(
+    model: nn.Module,
+    batches: Any,
+    kinds: Kinds,
+    filter_fn: Callable[[nn.Module, str], bool] | None,
+) -> dict[str, npt.NDArray[np.float64]]:
     check_module(model)
-    if len(images) == 0:
-        raise ValueError("images: expected at least one, got none")
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-
-    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def add(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            rows = _rows(layer, inputs[0]).double()
-            sums[name] = sums.get(name, 0) + rows.T @ rows
-            counts[name] = counts.get(name, 0) + len(rows)
-
-        return add
-
+    check_filter(filter_fn)
+    sums: dict[nn.Module, _Sum] = {
+        module: _Sum(f"{name}.weight".removeprefix("."))
+        for name, module in model.named_modules()
+        if isinstance(module, kinds) and (filter_fn is None or filter_fn(module, name))
+    }
     device = device_of(model)
-    with ExitStack() as stack, evaluating(model), torch.no_grad():
-        for prefix, layer in model.named_modules():
-            plain = isinstance(layer, nn.Linear) or (
-                isinstance(layer, _CONVOLUTIONS)
-                and layer.groups == 1
-                and layer.padding_mode == "zeros"
+    with evaluating(model), torch.no_grad(), _watching(sums):
+        for batch in each_batch("batches", batches):
+            call(model, moved(inputs_of("batches", model, batch), device))
+    found = {total.name: total.mean() for total in sums.values() if total.count}
+    if not found:
+        what = " or ".join(kind.__name__ for kind in kinds)
+        raise _arguments.wrong_value("batches", f"data that reaches a layer ({what})", "none")
+    return found
+
+
+class _Sum:
+    """The sum of the products of a layer's inputs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count = 0
+        self.total: Tensor | None = None
+
+    def add(self, products: Tensor, count: int) -> None:
+        """Of so many vectors."""
+        added = products.double()
+        self.total = added if self.total is None else self.total + added
+        self.count += count
+
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Over all vectors."""
+        assert self.total is not None
+        found: npt.NDArray[np.float64] = (self.total / self.count).numpy(force=True)
+        if not np.isfinite(found).all():
+            raise _arguments.wrong_value(
+                "batches", f"finite inputs of {self.name!r}", "NaN or infinity"
             )
-            if plain:
-                name = f"{prefix}.weight".removeprefix(".")
-                hook = layer.register_forward_pre_hook(watch(name))
-                stack.callback(hook.remove)
-        for part in torch.as_tensor(images).split(BATCH):
-            model(part.to(device))
-    return {name: (total / counts[name]).numpy(force=True) for name, total in sums.items()}
+        return found
 
 
-def _rows(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a row of the layer's weights is multiplied with, one a row; (n, inputs)."""
-    x = x.detach().float()
-    if isinstance(layer, nn.Linear):
-        return x.flatten(0, -2)
-    assert isinstance(layer, _CONVOLUTIONS)
-    padding: Any = layer.padding
-    if padding == "valid":
-        padding = [0] * len(layer.kernel_size)
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        sides = [(n // 2, n - n // 2) for n in total]
-    else:
-        sides = [(n, n) for n in padding]
-    x = F.pad(x, [n for side in reversed(sides) for n in side])
-    for k, (size, stride, dilation) in enumerate(
-        zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
-    ):
-        x = x.unfold(2 + k, dilation * (size - 1) + 1, stride)[..., ::dilation]
-    dimensions = len(layer.kernel_size)
-    order = [0, *range(2, 2 + dimensions), 1, *range(2 + dimensions, 2 + 2 * dimensions)]
-    return x.permute(order).flatten(dimensions + 1).flatten(0, dimensions)
+@contextmanager
+def _watching(sums: dict[nn.Module, _Sum]) -> Iterator[None]:
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        _add(module, inputs[0].detach(), sums[module])
+
+    handles = [module.register_forward_pre_hook(look) for module in sums]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _add(module: nn.Module, x: Tensor, total: _Sum) -> None:
+    """Add the products of the inputs of one call."""
+    if x.numel() == 0:
+        return
+    if isinstance(module, nn.Embedding):
+        total.add(torch.bincount(x.flatten(), minlength=module.num_embeddings), x.numel())
+        return
+    if isinstance(module, nn.Linear):
+        rows = x.float().reshape(-1, x.shape[-1])
+        total.add(rows.T @ rows, len(rows))
+        return
+    assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    if x.ndim == len(module.kernel_size) + 1:
+        x = x[None]
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    around = F.pad(x.float(), module._reversed_padding_repeated_twice, mode=mode)
+    none = (0,) * len(module.kernel_size)
+    geometry = Geometry(module.kernel_size, module.stride, none, module.dilation)
+    height = around[0].numel() * geometry.taps
+    for part in around.split(max(1, ELEMENTS // max(1, height))):
+        for group in part.chunk(module.groups, 1):
+            rows = patches(group, geometry)
+            total.add(rows.T @ rows, len(rows))

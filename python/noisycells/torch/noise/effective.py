@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from ... import _arguments
 from ...storage.selection import belongs_in_cells
 from ..checks import Filter, check_filter
 from ..crossbar.layers import CrossbarLayer
@@ -57,9 +58,11 @@ class Slot(NamedTuple):
         """
         parameter = self.module._parameters.get(self.attribute)
         if parameter is None:
-            raise RuntimeError(
-                f"model: expected {type(self.module).__name__} to have its parameter "
-                f"{self.name!r} as when noise or quantization began, got none"
+            raise _arguments.wrong_state(
+                "model",
+                f"{type(self.module).__name__} to have its parameter {self.name!r} as when "
+                "noise or quantization began",
+                "none",
             )
         return parameter
 
@@ -139,15 +142,17 @@ def weights_of(model: nn.Module, filter_fn: Filter | None = None) -> Weights:
     }
     if not found:
         wanted = "" if filter_fn is None else " that filter_fn wants"
-        raise ValueError(
-            f"model: expected at least one weight of two dimensions or more{wanted}, got none"
+        raise _arguments.wrong_value(
+            "model", f"at least one weight of two dimensions or more{wanted}", "none"
         )
     for name, held in found.items():
         for slot in held:
             if isinstance(slot.module, (ParametrizationList, CrossbarLayer)):
-                raise ValueError(
-                    f"model: expected ordinary weights, got {name!r} of a "
-                    f"{type(slot.module).__name__}; undo that first, or leave it out by filter_fn"
+                raise _arguments.wrong_value(
+                    "model",
+                    "ordinary weights",
+                    f"{name!r} of a {type(slot.module).__name__}; undo that first, or leave it "
+                    "out by filter_fn",
                 )
     return found
 
@@ -186,9 +191,10 @@ class Effective:
         """
         found = next(_chains(model), None)
         if found is not None and found.model is not model:
-            raise ValueError(
-                f"model: expected the {type(found.model).__name__} that is already noisy or "
-                f"quantized, got {type(model).__name__}, which contains it or is a part of it"
+            raise _arguments.wrong_value(
+                "model",
+                f"the {type(found.model).__name__} that is already noisy or quantized",
+                f"{type(model).__name__}, which contains it or is a part of it",
             )
         chain = cls(model) if found is None else found
         chain._weights |= weights

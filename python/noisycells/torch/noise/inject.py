@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import random
+from ... import _arguments, random
 from ...crossbar import CrossbarSpec
-from ...devices import Device
+from ...devices import DeviceLike
 from ...storage import Codec
 from ..checks import Filter, check_module
 from .effective import Effective, Weights, find_transform, weights_of
@@ -31,7 +31,7 @@ def inject_noise(
     norm: str = "range",
     *,
     codec: Codec | None = None,
-    device: Device | None = None,
+    device: DeviceLike | None = None,
     spec: CrossbarSpec | None = None,
     seconds: float | None = None,
     filter_fn: Filter | None = None,
@@ -49,8 +49,8 @@ def inject_noise(
       "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
       numbers of the same distribution.
     - *Stored* with a `codec`: written and read back, on a new chip each draw,
-      ``codec.transmit(w, chip, w != 0, chip, name)``; zeros (pruned) are not stored. A codec of
-      scope "model" chooses for all of these parameters together.
+      ``codec.transmit(w, chip, w != 0, name=name, chip=chip)``; zeros (pruned) are not stored. A
+      codec of scope "model" chooses for all of these parameters together.
     - *Programmed* on a `device`: what ``Crossbar(w, device, spec, name).program(chip)`` holds, a
       new chip each draw, and ``at(seconds)`` where given. Converters and the noise of reads are
       not in it; :func:`convert` has them.
@@ -74,7 +74,8 @@ def inject_noise(
         W_min (Zhou et al. 2020), max |W| (Joshi et al. 2020), the standard deviation of W, or 1
         (the N(0, s) of Isik et al. 2020 has eta s).
     codec : Codec
-    device : Device
+    device : Device or str
+        A device, or its name or JSON file.
     spec : CrossbarSpec, optional
         With `device`; its mapping, devices for each weight and drift compensation count.
     seconds : float, optional
@@ -103,7 +104,7 @@ def inject_noise(
     check_module(model, to_change=True)
     _check_one_kind(eta, codec, device, spec, seconds)
     if active_noise(model) is not None:
-        raise ValueError("model: expected one without noise, got a noisy one; remove() it first")
+        raise _arguments.wrong_value("model", "one without noise", "a noisy one; remove() it first")
     clip = _check_clip(clip)
     weights = weights_of(model, filter_fn)
     bounds: Bounds = {}
@@ -120,7 +121,7 @@ def inject_noise(
         weights = {name: weights[name] for name in kind.etas}
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()).item())
-    noise = Noise(kind, weights, clip, bounds, random.check_seed("seed", seed))
+    noise = Noise(kind, weights, clip, bounds, _arguments.seed("seed", seed))
     noise._chain = Effective.attach(model, noise, weights)
     return noise
 
@@ -132,6 +133,7 @@ def active_noise(model: nn.Module) -> Noise | None:
     ----------
     model : torch.nn.Module
     """
+    check_module(model)
     found: Noise | None = find_transform(model, Noise)
     return found
 
@@ -182,7 +184,7 @@ class Noise:
             should take other numbers, such as ``fold_in(seed, i)``. None: the next draw.
         """
         before = self._held
-        self._held = [None if key is None else random.check_seed("key", key)]
+        self._held = [None if key is None else _arguments.seed("key", key)]
         try:
             yield self
         finally:
@@ -253,10 +255,10 @@ class Noise:
         """
         bounds = {name: (float(lo), float(hi)) for name, (lo, hi) in state["bounds"].items()}
         if bounds.keys() != self._bounds.keys():
-            raise ValueError(
-                f"state: expected bounds of {sorted(self._bounds)}, got {sorted(bounds)}"
+            raise _arguments.wrong_value(
+                "state", f"bounds of {sorted(self._bounds)}", sorted(bounds)
             )
-        seed, draw = random.check_seed("seed", state["seed"]), operator.index(state["draw"])
+        seed, draw = _arguments.seed("seed", state["seed"]), operator.index(state["draw"])
         self.seed, self.draw = seed, draw
         self._bounds.update(bounds)
         self._forget()
@@ -326,7 +328,7 @@ class Noise:
     def _inputs(self) -> dict[str, Tensor]:
         """Weights as they are before the noise."""
         if self._chain is None:
-            raise RuntimeError("noise: expected one that is in use, got one that was removed")
+            raise _arguments.wrong_state("noise", "one that is in use", "one that was removed")
         return self._chain.values(before=self)
 
     def _forget(self) -> None:
@@ -368,18 +370,17 @@ def _ratio(a: float, b: float) -> float:
 def _check_one_kind(eta: Any, codec: Any, device: Any, spec: Any, seconds: Any) -> None:
     given = [argument for argument in (eta, codec, device) if argument is not None]
     if len(given) != 1:
-        raise TypeError(f"eta, codec, device: expected one of them, got {len(given)}")
+        raise _arguments.wrong_kind("eta, codec, device", "one of them", len(given))
     if device is None and (spec is not None or seconds is not None):
-        raise TypeError("spec, seconds: expected them with device only")
+        raise _arguments.wrong_kind("spec, seconds", "them with device only", "no device")
 
 
 def _check_clip(clip: Any) -> str | float | None:
     if clip is None or clip == "initial":
         found: str | None = clip
         return found
-    if isinstance(clip, str) or not 0 < float(clip) < math.inf:
-        raise ValueError(
-            f"clip: expected 'initial', a positive number of standard deviations or None, "
-            f"got {clip!r}"
+    if isinstance(clip, str):
+        raise _arguments.wrong_value(
+            "clip", "'initial', a positive number of standard deviations or None", repr(clip)
         )
-    return float(clip)
+    return _arguments.number("clip", clip, above=0)

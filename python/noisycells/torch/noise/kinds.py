@@ -12,11 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ... import random
+from ... import _arguments, random
 from ...crossbar import Crossbar, CrossbarSpec
-from ...devices import Device
+from ...devices import DeviceLike, computing
 from ...storage import Codec
-from ..checks import check_patterns
 
 __all__ = ["Bounds", "Eta", "Gaussian", "Kind", "Programmed", "Stored", "extent", "std"]
 
@@ -46,9 +45,7 @@ class Gaussian:
     def __init__(
         self, eta: Eta | Mapping[str, Eta], norm: str, names: Collection[str], bounds: Bounds
     ) -> None:
-        if norm not in _NORMS:
-            raise ValueError(f"norm: expected one of {', '.join(_NORMS)}, got {norm!r}")
-        self.norm = norm
+        self.norm = _arguments.choice("norm", norm, _NORMS)
         self.etas = _etas(eta, names)
         self.bounds = bounds
 
@@ -100,9 +97,7 @@ class Stored(_Measured):
     """Weights written through a storage codec and read back (Isik et al. 2020, section 2.3)."""
 
     def __init__(self, codec: Codec) -> None:
-        if not isinstance(codec, Codec):
-            raise TypeError(f"codec: expected a Codec, got {type(codec).__name__}")
-        self.codec = codec
+        self.codec = _arguments.instance("codec", codec, Codec)
 
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
         """What a new chip gives back of the weights."""
@@ -112,7 +107,7 @@ class Stored(_Measured):
             read = self.codec.encode(arrays, "nonzero").read(chip, chip=chip)
         else:
             read = {
-                name: self.codec.transmit(array, chip, array != 0, chip, name)
+                name: self.codec.transmit(array, chip, array != 0, name=name, chip=chip)
                 for name, array in arrays.items()
             }
         return {name: _like(read[name], weight) for name, weight in weights.items()}
@@ -121,8 +116,10 @@ class Stored(_Measured):
 class Programmed(_Measured):
     """Weights as the differential pairs of a crossbar hold them (Zhou et al. 2020, figure 1)."""
 
-    def __init__(self, device: Device, spec: CrossbarSpec | None, seconds: float | None) -> None:
-        self.device, self.spec, self.seconds = device, spec, seconds
+    def __init__(
+        self, device: DeviceLike, spec: CrossbarSpec | None, seconds: float | None
+    ) -> None:
+        self.device, self.spec, self.seconds = computing(device), spec, seconds
         self._weights("", np.ones((1, 1), np.float32), 0)  # checks all three
 
     def draw(self, weights: dict[str, Tensor], key: int) -> dict[str, Tensor]:
@@ -137,7 +134,7 @@ class Programmed(_Measured):
         crossbar = Crossbar(matrix, self.device, self.spec, name=name).program(seed)
         if self.seconds is not None:
             crossbar.at(self.seconds)
-        return crossbar.weights().reshape(weight.shape)
+        return crossbar.effective_weights().reshape(weight.shape)
 
 
 # --------------------------------------------------------------------------- tensors
@@ -178,7 +175,7 @@ def extent(name: str, weight: Tensor) -> tuple[float, float]:
     """
     low, high = (float(value) for value in torch.aminmax(weight.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"model: expected finite weights, got NaN or infinity in {name!r}")
+        raise _arguments.wrong_value("model", "finite weights", f"NaN or infinity in {name!r}")
     return low, high
 
 
@@ -195,8 +192,8 @@ def _etas(eta: Eta | Mapping[str, Eta], names: Collection[str]) -> dict[str, Eta
     if not isinstance(eta, Mapping):
         return dict.fromkeys(names, _check_eta(eta))
     if not eta:
-        raise ValueError("eta: expected patterns that match a weight, got none")
-    check_patterns("eta", eta, names, "a weight")
+        raise _arguments.wrong_value("eta", "patterns that match a weight", "none")
+    _arguments.patterns("eta", eta, names, "a weight")
     found = {}
     for name in names:
         pattern = next((pattern for pattern in eta if fnmatchcase(name, pattern)), None)
@@ -214,9 +211,10 @@ def _check_eta(eta: Any) -> Eta:
     except (TypeError, ValueError):
         low = high = math.nan
     if not 0 <= low <= high < math.inf:
-        raise ValueError(
-            "eta: expected a number of at least 0, a pair (low, high) of them in ascending order, "
-            f"or a callable, got {eta!r}"
+        raise _arguments.wrong_value(
+            "eta",
+            "a number of at least 0, a pair (low, high) of them in ascending order, or a callable",
+            repr(eta),
         )
     return (low, high) if isinstance(eta, tuple) else low
 

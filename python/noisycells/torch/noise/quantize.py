@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import _arguments as arguments
+from ... import _arguments
 from ..checks import Filter, check_module
 from .effective import Effective, Slot, Weights, find_transform, weights_of
 
@@ -75,9 +75,11 @@ def quantize(
         already; the model is then left as it was.
     """
     check_module(model, to_change=True)
-    arguments.choice("per", per, ("tensor", "channel"))
+    _arguments.choice("per", per, ("tensor", "channel"))
     if find_transform(model, Quantization) is not None:
-        raise ValueError("model: expected one that is not quantized; use dequantize first")
+        raise _arguments.wrong_value(
+            "model", "one that is not quantized", "one that is; use dequantize first"
+        )
     weight_bits = _check_bits("weight_bits", weight_bits)
     if activation_bits is not None:
         activation_bits = _check_bits("activation_bits", activation_bits)
@@ -114,10 +116,10 @@ def dequantize(model: nn.Module, *, rounded: bool = False) -> nn.Module:
         If the model is not quantized.
     """
     check_module(model)
-    rounded = arguments.flag("rounded", rounded)
+    rounded = _arguments.flag("rounded", rounded)
     quantization: Quantization | None = find_transform(model, Quantization)
     if quantization is None:
-        raise ValueError("model: expected a quantized one, got one that is not")
+        raise _arguments.wrong_value("model", "a quantized one", "one that is not")
     quantization.remove(rounded)
     return model
 
@@ -291,4 +293,4 @@ def _follow(range_: Tensor, found: Tensor) -> None:
 
 
 def _check_bits(name: str, bits: Any) -> int:
-    return arguments.integer(name, bits, 2, 16)
+    return _arguments.integer(name, bits, 2, 16)

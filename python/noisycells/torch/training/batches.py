@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from ... import _arguments as arguments
-from ..checks import check_count
+from ... import _arguments
 
 __all__ = ["Batches", "batches", "channels_last", "process"]
 
@@ -48,28 +47,24 @@ class Batches:
     layout: str = "contiguous"
 
     def __post_init__(self) -> None:
-        check_count("batch_size", self.batch_size)
-        arguments.flag("shuffle", self.shuffle)
+        _arguments.count("batch_size", self.batch_size)
+        _arguments.flag("shuffle", self.shuffle)
         if len(self.images) < process()[1]:
-            raise ValueError(
-                f"images: expected at least one a process, got {len(self.images)} "
-                f"for {process()[1]}"
+            raise _arguments.wrong_value(
+                "images", "at least one a process", f"{len(self.images)} for {process()[1]}"
             )
         for target in self.targets:
             if len(target) != len(self.images):
-                raise ValueError(
-                    f"labels: expected one for each of {len(self.images)} images, got {len(target)}"
+                raise _arguments.wrong_value(
+                    "labels", f"one for each of {len(self.images)} images", len(target)
                 )
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(
-                f"augment: expected one of {list(AUGMENTATIONS)}, got {self.augment!r}"
-            )
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"layout: expected one of {list(LAYOUTS)}, got {self.layout!r}")
+        _arguments.choice("augment", self.augment, AUGMENTATIONS)
+        _arguments.choice("layout", self.layout, LAYOUTS)
         if self.layout == "channels_last" and self.images.ndim != 4:
-            raise ValueError(
-                "layout: expected images of shape (n, channels, height, width) for channels_last, "
-                f"got {tuple(self.images.shape)}"
+            raise _arguments.wrong_value(
+                "layout",
+                "images of shape (n, channels, height, width) for channels_last",
+                tuple(self.images.shape),
             )
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ... import _arguments
 from ...io import replacing
 from ..noise.inject import active_noise
 from .batches import process
@@ -93,8 +94,10 @@ class TrainingState:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "drawn": drawn,
         }
+        content = io.BytesIO()  # torch's own writing would hide that the disk is full
+        torch.save(state, content)
         with replacing(path) as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())
 
     def resume(self, path: Path, epochs: int) -> None:
         """Take up the state of the file, if there is one.
@@ -114,18 +117,23 @@ class TrainingState:
             return
         for name, value in self.settings.items():
             if state["settings"].get(name) != value:
-                raise ValueError(
-                    f"checkpoint: expected a training with {name} {value}, "
-                    f"got {state['settings'].get(name)} in {path}"
+                raise _arguments.wrong_value(
+                    "checkpoint",
+                    f"a training with {name} {value}",
+                    f"{state['settings'].get(name)} in {path}",
                 )
         done = len(state["accuracies"])
         if done > epochs:
-            raise ValueError(f"checkpoint: expected at most {epochs} epochs, got {done} in {path}")
+            raise _arguments.wrong_value(
+                "checkpoint", f"at most {epochs} epochs", f"{done} in {path}"
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
+            raise _arguments.wrong_value(
+                "checkpoint", "one of this model", f"{path} of another: {error}"
+            ) from error
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.accuracies, self.losses = state["accuracies"], state["losses"]
@@ -159,7 +167,7 @@ def _read(path: Path) -> dict[str, Any]:
         content.seek(0)
         state = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files fail in every way there is
-        raise ValueError(f"checkpoint: expected {path} to be intact, got: {error}") from error
+        raise _arguments.wrong_value("checkpoint", f"{path} to be intact", error) from error
     if not isinstance(state, dict) or "settings" not in state:
-        raise ValueError(f"checkpoint: expected {path} to hold a training, it does not")
+        raise _arguments.wrong_value("checkpoint", f"{path} to hold a training", "another object")
     return state

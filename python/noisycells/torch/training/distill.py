@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ... import _arguments
 from ..checks import check_module
 from ..modes import evaluating
 from .batches import Batches
@@ -58,9 +60,10 @@ def distillation_loss(
         If an argument is not as above.
     """
     if teacher_logits.shape != student_logits.shape or student_logits.ndim != 2:
-        raise ValueError(
-            f"teacher_logits: expected shape (n, classes), that of the student's, got "
-            f"{tuple(teacher_logits.shape)} and {tuple(student_logits.shape)}"
+        raise _arguments.wrong_value(
+            "teacher_logits",
+            "shape (n, classes), that of the student's",
+            f"{tuple(teacher_logits.shape)} and {tuple(student_logits.shape)}",
         )
     t, weight = _checked(temperature, alpha, form)
     hard = F.cross_entropy(student_logits, labels)
@@ -117,19 +120,31 @@ def distill(
     _checked(temperature, alpha, form)
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor, *known: Tensor) -> Tensor:
-        answers = known[0] if known else _answers(teacher, images)
-        return distillation_loss(model(images), answers, labels, temperature, alpha, form)
+        return distillation_loss(
+            model(images), answers_of(teacher, images, known), labels, temperature, alpha, form
+        )
 
     with evaluating(teacher):
-        if isinstance(loader, Batches) and loader.augment is None:
-            device = device_of(teacher)
-            with mixed_precision(device, options.get("autocast")):
-                answers = [
-                    _answers(teacher, loader.prepare(images).to(device)).to(loader.images.device)
-                    for images in loader.images.split(EVALUATION_BATCH)
-                ]
-            loader = loader.with_target(torch.cat(answers))
+        loader = taught(loader, teacher, options.get("autocast"))
         return fit(student, loader, validation, loss=loss, **options)
+
+
+def taught(loader: Loader, teacher: nn.Module, autocast: torch.dtype | None = None) -> Loader:
+    """The same batches with the answers of the teacher, where these can be had beforehand."""
+    if not isinstance(loader, Batches) or loader.augment is not None:
+        return loader
+    device = device_of(teacher)
+    with mixed_precision(device, autocast):
+        answers = [
+            _answers(teacher, loader.prepare(images).to(device)).to(loader.images.device)
+            for images in loader.images.split(EVALUATION_BATCH)
+        ]
+    return loader.with_target(torch.cat(answers))
+
+
+def answers_of(teacher: nn.Module, images: Tensor, known: tuple[Tensor, ...]) -> Tensor:
+    """What the teacher says of the images of a batch of :func:`taught`."""
+    return known[0] if known else _answers(teacher, images)
 
 
 @torch.no_grad()
@@ -139,14 +154,11 @@ def _answers(teacher: nn.Module, images: Tensor) -> Tensor:
 
 
 def _checked(temperature: float | None, alpha: float | None, form: str) -> tuple[float, float]:
-    if form not in FORMS:
-        raise ValueError(f"form: expected one of {list(FORMS)}, got {form!r}")
-    defaults = FORMS[form]
+    defaults = FORMS[_arguments.choice("form", form, FORMS)]
     t = defaults[0] if temperature is None else temperature
     weight = defaults[1] if alpha is None else alpha
-    if not 0 < t < float("inf"):
-        raise ValueError(f"temperature: expected a number above 0, got {t}")
-    if not (0 <= weight <= 1 if form == "isik" else 0 <= weight < float("inf")):
-        limits = "in [0, 1]" if form == "isik" else "of 0 or more"
-        raise ValueError(f"alpha: expected a number {limits}, got {weight}")
-    return t, weight
+    most = 1 if form == "isik" else math.inf
+    return (
+        _arguments.number("temperature", t, 1e-6, 1e6),
+        _arguments.number("alpha", weight, 0, most),
+    )

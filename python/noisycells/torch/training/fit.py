@@ -21,10 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ... import _arguments
 from ...data import stratified_split
-from ...random import check_seed
-from ..checks import check_count, check_module
-from ..metrics import answers, cross_entropy, percent
+from ..checks import check_module
+from ..metrics import accuracy_and_loss, answers
 from ..modes import evaluating
 from .batches import batches, process
 from .checkpoint import TrainingState
@@ -167,7 +167,7 @@ def fit(
     schedule = None if scheduler is None else scheduler(stepper, steps)
     device = device_of(model)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
-    settings = {"seed": check_seed("seed", seed), "steps": steps, "autocast": str(autocast)}
+    settings = {"seed": _arguments.seed("seed", seed), "steps": steps, "autocast": str(autocast)}
     state = TrainingState(inner, stepper, schedule, device, settings)
     file = None if checkpoint is None else Path(checkpoint)
 
@@ -205,14 +205,16 @@ def _checked(
 ) -> tuple[int, int | None]:
     """Epochs and patience, where all arguments are as they should be."""
     check_module(model)
-    epochs = check_count("epochs", epochs)
-    patience = None if patience is None else check_count("patience", patience)
-    if clip_gradient is not None and not clip_gradient > 0:
-        raise ValueError(f"clip_gradient: expected a number above 0, got {clip_gradient}")
+    epochs = _arguments.count("epochs", epochs)
+    patience = None if patience is None else _arguments.count("patience", patience)
+    if clip_gradient is not None:
+        _arguments.number("clip_gradient", clip_gradient, above=0)
     if scheduler is not None and not hasattr(loader, "__len__"):
-        raise TypeError(f"loader: expected one with a length, for the scheduler, got {loader!r}")
+        raise _arguments.wrong_type("loader", "one with a length, for the scheduler", loader)
     if autocast == torch.float16:
-        raise ValueError("autocast: expected a type whose gradients need no scaling, got float16")
+        raise _arguments.wrong_value(
+            "autocast", "a type whose gradients need no scaling", "float16"
+        )
     return epochs, patience
 
 
@@ -257,7 +259,7 @@ def _epoch(
         if device.type == "cpu" and step % 16 == 0:
             _clear_vanished(model)
     if batch is None:
-        raise ValueError(f"loader: expected batches in every epoch, got none in {epoch}")
+        raise _arguments.wrong_value("loader", "batches in every epoch", f"none in {epoch}")
 
 
 def train(
@@ -310,10 +312,9 @@ def train(
         If `epochs` or `batch_size` is below 1, the lengths of `images` and `labels` differ, or
         the validation split would be empty.
     """
+    check_module(model)
     if len(images) != len(labels):
-        raise ValueError(
-            f"labels: expected one for each of {len(images)} images, got {len(labels)}"
-        )
+        raise _arguments.wrong_value("labels", f"one for each of {len(images)} images", len(labels))
     device = device_of(model)
     rows, others = stratified_split(labels, validation_fraction, seed)
     return fit(
@@ -352,25 +353,27 @@ def accuracy(
     check_module(model)
     loader: Iterable[Any] = images
     if labels is not None:
-        if len(images) == 0 or len(images) != len(labels):  # type: ignore[arg-type]
-            raise ValueError(
-                "images: expected at least one, with one label each, "
-                f"got {len(images)} images and {len(labels)} labels"  # type: ignore[arg-type]
+        found = len(images)  # type: ignore[arg-type]
+        if found == 0 or found != len(labels):
+            raise _arguments.wrong_value(
+                "images",
+                "at least one, with one label each",
+                f"{found} images and {len(labels)} labels",
             )
         loader = batches(
             images,  # type: ignore[arg-type]
             labels, EVALUATION_BATCH, shuffle=False, device=device_of(model),
         )  # fmt: skip
     elif isinstance(images, (np.ndarray, Tensor)):
-        raise TypeError("labels: expected one for each image, got None")
+        raise _arguments.wrong_kind("labels", "one for each image", "None")
     with evaluating(model):
-        return percent(*answers(model, loader))
+        return accuracy_and_loss(answers(model, loader, name="images"))[0]
 
 
 def measure(model: nn.Module, loader: Iterable[Any]) -> tuple[float, float]:
     """Accuracy in percent and mean cross entropy in nats of all images of a loader."""
-    logits, labels = answers(model, loader, name="validation")
-    return percent(logits, labels), cross_entropy(logits, labels)
+    found, loss = accuracy_and_loss(answers(model, loader, name="validation"))
+    return found, loss
 
 
 def mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
@@ -428,7 +431,7 @@ def _mean_over_processes(
 @contextmanager
 def _seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
     """Seed torch's generators of the CPU and of ``device`` for a while; no other is touched."""
-    seed = check_seed("seed", seed)
+    seed = _arguments.seed("seed", seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ... import _arguments as arguments
-from ..checks import Filter, check_count, check_module
+from ... import _arguments
+from ..checks import Filter, check_module
 from ..modes import evaluating
 from ..noise.effective import weights_of
 from ..noise.inject import active_noise
@@ -66,8 +66,8 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     check_module(model)
     layers = _with_statistics(model)
     if not layers:
-        raise ValueError("model: expected batch normalization with running statistics, got none")
-    passes = check_count("passes", passes)
+        raise _arguments.wrong_value("model", "batch normalization with running statistics", "none")
+    passes = _arguments.count("passes", passes)
     device = device_of(model)
     with evaluating(model), torch.no_grad(), _measuring(layers):
         batches = 0
@@ -76,7 +76,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
                 model(images.to(device))
                 batches += 1
         if not batches:
-            raise ValueError("loader: expected at least one batch, got none")
+            raise _arguments.wrong_value("loader", "at least one batch", "none")
     return model
 
 
@@ -143,7 +143,7 @@ def clip_weights(model: nn.Module, k: float, filter_fn: Filter | None = None) ->
         If ``k`` is not positive or nothing is to be clipped.
     """
     check_module(model)
-    k = arguments.number("k", k, above=0)
+    k = _arguments.number("k", k, above=0)
     for slots in weights_of(model, filter_fn).values():
         weight = slots[0].parameter
         bound = k * float(weight.float().std(correction=0))
@@ -183,11 +183,10 @@ def consistency_loss(
         If the shapes of the logits differ or `weight` is negative.
     """
     if logits.shape != logits2.shape:
-        raise ValueError(
-            f"logits2: expected shape {tuple(logits.shape)}, got {tuple(logits2.shape)}"
+        raise _arguments.wrong_value(
+            "logits2", f"shape {tuple(logits.shape)}", tuple(logits2.shape)
         )
-    if not weight >= 0:
-        raise ValueError(f"weight: expected a number of at least 0, got {weight}")
+    weight = _arguments.number("weight", weight, 0)
     log_p, log_q = logits.log_softmax(1), logits2.log_softmax(1)
     apart = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
     classification = F.nll_loss(log_p, labels) + F.nll_loss(log_q, labels)
@@ -237,9 +236,8 @@ def feature_consistency_loss(
     check_module(model)
     noise = active_noise(model)
     if noise is None:
-        raise ValueError("model: expected one with noise (inject_noise), got one without")
-    if not weight >= 0:
-        raise ValueError(f"weight: expected a number of at least 0, got {weight}")
+        raise _arguments.wrong_value("model", "one with noise (inject_noise)", "one without")
+    weight = _arguments.number("weight", weight, 0)
     layers = {slot.module: None for slots in weights_of(model).values() for slot in slots}
     with torch.no_grad(), noise.pause(), _outputs(layers) as clean:
         before = _copies(_with_statistics(model))

@@ -1,0 +1,187 @@
+"""Commands about devices: what they are, and how they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import devices
+from ..channel import Channel
+from ..devices.comparison import describe, plot_comparison
+from ..io import replacing
+from .options import OUT_FILE, AnyDevice, Numbers, force_option, json_option, to_json
+
+times_option = click.option(
+    "--times",
+    type=Numbers(float),
+    metavar="S,S,...",
+    default="1,3600,86400",
+    show_default=True,
+    help="Seconds since programming, besides just programmed.",
+)
+extrapolate_option = click.option(
+    "--extrapolate", is_flag=True, help="Tell of times that were not measured, too; marked *."
+)
+plot_option = click.option("--plot", type=OUT_FILE, help="Draw to this PNG.")
+
+
+@click.group("devices", invoke_without_command=True)
+@json_option
+@click.pass_context
+def group(context: click.Context, as_json: bool) -> None:
+    """List cells and devices; show one, or compare several.
+
+    Cells only store weights; devices compute as well, in crossbars, and have a range of
+    conductances and times that was measured. Without a command, all that come with the package
+    are listed.
+    """
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise click.UsageError("--json: expected behind the command")
+        return
+    rows = devices.table()
+    if as_json:
+        click.echo(to_json(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['name']}: {row['summary']}")
+        kind = "synthetic" if row["synthetic"] else "measured"
+        overall = "any number" if row["capacity"] is None else f"{row['capacity']:.2f}"
+        click.echo(
+            f"    {kind} {row['kind']}, {row['branch_capacity']:.2f} bits a cell where weights "
+            f"are stored, {overall} overall"
+        )
+        if row["conductance_range"] is not None:
+            low, high = row["conductance_range"]
+            times = "any time"
+            if row["time_range"] is not None:
+                times = " to ".join(f"{t:g}" for t in row["time_range"]) + " s after programming"
+            click.echo(f"    valid from {low:g} to {high:g} uS, {times}")
+        click.echo(f"    source: {row['source']}")
+        if row["doi"]:
+            click.echo(f"    DOI: {row['doi']}")
+        click.echo(f"    license: {row['license']}")
+
+
+@group.command()
+@click.argument("device", type=AnyDevice(), metavar="NAME|FILE")
+@times_option
+@extrapolate_option
+@plot_option
+@force_option
+@json_option
+def show(
+    device: Channel | devices.Device,
+    times: tuple[float, ...],
+    extrapolate: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Show capacity, errors by conductance and drift of one device.
+
+    FILE was written by `noisycells fit`.
+    """
+    row = describe(device, (None, *times), extrapolate)
+    if plot is not None:
+        moments = [one["seconds"] for one in row["times"]]
+        figure = device.plot() if isinstance(device, Channel) else device.plot(moments)
+        _write(figure, plot)
+    if as_json:
+        click.echo(to_json(row))
+        return
+    kind = "synthetic" if row["synthetic"] else "measured"
+    click.echo(f"{row['name']}: {kind} {row['kind']}, {_bits(row['capacity'])} bits a cell")
+    for key in ("source", "doi", "license"):
+        if row[key]:
+            click.echo(f"{key:<9}{row[key]}")
+    if row["times"]:
+        low, high = row["conductance_range"]
+        click.echo(f"valid    {low:g} to {high:g} uS, {_span(row['time_range'])}")
+        targets = [f"{e['target']:.3g} uS" for e in row["times"][0]["errors"]]
+        lines = [["time", "bits", "left", "error", *targets]]
+        for one in row["times"]:
+            errors = [f"{e['mean']:.3g} ± {e['std']:.2g}" for e in one["errors"]]
+            lines.append([*_cells(one), *errors])
+        _table(lines)
+        click.echo(_LEGEND)
+
+
+@group.command()
+@click.argument("found", type=AnyDevice(), metavar="NAME|FILE...", nargs=-1, required=True)
+@times_option
+@extrapolate_option
+@plot_option
+@force_option
+@json_option
+def compare(
+    found: tuple[Channel | devices.Device, ...],
+    times: tuple[float, ...],
+    extrapolate: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare devices: capacity, error and drift, a line for each time.
+
+    FILE was written by `noisycells fit`. Cells, which only store, have their capacity alone.
+    """
+    rows = [describe(device, (None, *times), extrapolate) for device in found]
+    if plot is not None:
+        drawn = [device for device in found if isinstance(device, devices.Device)]
+        if not drawn:
+            raise click.UsageError("--plot: expected at least one device, got cells alone")
+        _write(plot_comparison(drawn, (None, *times)), plot)
+    if as_json:
+        click.echo(to_json(rows))
+        return
+    lines = [["", "range, uS", "time", "bits", "left", "error"]]
+    for row in rows:
+        if not row["times"]:
+            lines.append([row["name"], "", "", _bits(row["capacity"]), "", ""])
+        for i, one in enumerate(row["times"]):
+            low, high = row["conductance_range"]
+            lines.append([*((row["name"], f"{low:g} to {high:g}") if not i else ("", "")),
+                          *_cells(one)])  # fmt: skip
+    _table(lines)
+    click.echo(_LEGEND)
+
+
+_LEGEND = (
+    "bits: capacity of a cell; left: of the mean in the middle of the range; error: root mean "
+    "square spread, % of the range"
+)
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    """Time, capacity, drift and error of one time."""
+    time = "programmed" if one["seconds"] is None else f"{one['seconds']:g} s"
+    return [
+        time + "*" * one["extrapolated"],
+        _bits(one["capacity"]),
+        f"{100 * one['left']:.1f} %",
+        f"{one['error']:.2f} %",
+    ]
+
+
+def _bits(capacity: float | None) -> str:
+    return "any" if capacity is None else f"{capacity:.2f}"
+
+
+def _span(times: Sequence[float] | None) -> str:
+    if times is None:
+        return "any time"
+    return " to ".join(f"{t:g}" for t in times) + " s after programming"
+
+
+def _table(lines: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _write(figure: Any, file: Path) -> None:
+    with replacing(file) as picture:
+        figure.savefig(picture, format=file.suffix[1:] or "png")
