@@ -68,7 +68,7 @@ def test_decoding_is_the_definition(arguments: tuple[int, int, int, float], leve
         assert _core.set_simd_level(level)
         expected = [reference.decode(one, code.edges, code.columns, code.lanes, 12) for one in llr]
         for threads in THREADS:
-            decoded, taken = code.decode(llr, 12, threads)
+            decoded, taken = code.decode(llr, 12, num_threads=threads)
             for b, (bits, rounds) in enumerate(expected):
                 assert taken[b] == rounds
                 assert np.array_equal(decoded[b], bits)

@@ -143,6 +143,13 @@ def with_options(options: Sequence[Option], function: Callable[..., None]) -> Ca
     return function
 
 
+def require_packages() -> None:
+    """Import all that a study needs: better missed now than after the training."""
+    import joblib  # type: ignore[import-untyped]  # noqa: F401
+    import matplotlib  # noqa: F401
+    import torch  # noqa: F401
+
+
 def run(
     chosen: Study,
     settings: Settings,
@@ -155,11 +162,6 @@ def run(
     as_json: bool,
 ) -> None:
     """Run a study, write its report and say what came out; or only plan it."""
-    # All that is needed further down: better missed now than after the training.
-    import joblib  # type: ignore[import-untyped]  # noqa: F401
-    import matplotlib  # noqa: F401
-    import torch  # noqa: F401
-
     from ..studies.engine import html, study
 
     workers = Workers(backend, jobs, scheduler)
@@ -216,6 +218,7 @@ def study_command(
         channel: Channel | None = None,
         **others: Any,
     ) -> None:
+        require_packages()
         running = {key: others.pop(key) for key in _NAMES}
         chosen = make(**others) if make is not None else about
         settings = Settings(

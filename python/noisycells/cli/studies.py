@@ -11,7 +11,7 @@ from ..studies.catalogue import STUDIES
 from .crossbar import crossbar
 from .demo import strategies
 from .options import IN_FILE
-from .running import run, running_options, study_command, with_options
+from .running import require_packages, run, running_options, study_command, with_options
 
 
 @click.group(invoke_without_command=True)
@@ -59,6 +59,7 @@ def _sweep(config: Path, compute: str, precision: str, **running: Any) -> None:
     of inject_noise, such as eta and norm) in place of devices and codec, noise acts on the
     weights. Interrupted sweeps go on when run again.
     """
+    require_packages()
     from ..studies.sweep import read_grid
 
     grid = read_grid(config)
