@@ -1,5 +1,6 @@
 """Files: safetensors with checksums, and writing that leaves the old file or the new one."""
 
+from .closing import Closing
 from .dtypes import DTYPES, bytes_of, dtype_of, narrow, usual_name, widen
 from .files import FORMAT, MAJOR, READ, DecodeError, FormatError, Reader, Writer, dumps, parse
 from .shards import Weights, is_weights, weight_files
@@ -10,6 +11,7 @@ __all__ = [
     "FORMAT",
     "MAJOR",
     "READ",
+    "Closing",
     "DecodeError",
     "FormatError",
     "Reader",

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from .closing import Closing
 from .dtypes import DTYPES, dtype_of
 from .writing import PIECE, replacing, scratch
 
@@ -164,7 +165,7 @@ class Writer:
         return header
 
 
-class Reader:
+class Reader(Closing):
     """Reads a safetensors file, tensor by tensor; a context manager.
 
     Every byte is under a checksum: those of the header, its length included, are checked when
@@ -307,17 +308,6 @@ class Reader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _header_checksum(header: bytes, at: int) -> bytes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
 
+from .closing import Closing
 from .files import Entry, FormatError, Reader, parse
 
 __all__ = ["INDEX", "Weights", "is_weights", "weight_files"]
@@ -76,7 +76,7 @@ def _index(path: Path) -> dict[str, str]:
     return files
 
 
-class Weights:
+class Weights(Closing):
     """Tensors of one or more plain safetensors files, read one at a time; a context manager.
 
     Parameters
@@ -128,14 +128,3 @@ class Weights:
     def close(self) -> None:
         """Close all files."""
         self._stack.close()
-
-    def __enter__(self) -> Weights:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io import READ, DecodeError, Reader, widen
+from ..io import READ, Closing, DecodeError, Reader, widen
 from ..io.dtypes import WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .schema import Record, check_content, describe
@@ -32,7 +31,7 @@ def warn_of_streams(path: PathLike, version: str) -> None:
         )
 
 
-class StoredFile:
+class StoredFile(Closing):
     """An open file of a stored model, read tensor by tensor; a context manager.
 
     Parameters
@@ -121,20 +120,8 @@ class StoredFile:
 
     def digital_dtype(self, name: str) -> str:
         """The dtype of a tensor that is kept digital, as safetensors calls it."""
-        result: str = self._reader.entries[f"{name}.digital"].dtype
-        return result
+        return self._reader.entries[f"{name}.digital"].dtype
 
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
-
-    def __enter__(self) -> StoredFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
