@@ -57,6 +57,10 @@ def test_codecs_and_crossbars_take_names(files: tuple[Path, Path]) -> None:
         np.testing.assert_array_equal(
             codec.encode(WEIGHT).read(1), nc.Codec(cell, cell).encode(WEIGHT).read(1)
         )
+        for mode in (nc.storage.Coded, nc.storage.Levels):
+            made = mode(name, name)
+            assert made.channel == cell and made.learnt == cell
+    assert nc.storage.Analog("synthetic_pcm").channel == devices.synthetic_pcm()
     wanted = nc.Crossbar(WEIGHT, PCM).program(1).conductances
     for device in ("pcm_joshi2020", str(files[1]), files[1]):
         np.testing.assert_array_equal(nc.Crossbar(WEIGHT, device).program(1).conductances, wanted)
@@ -81,7 +85,14 @@ def test_what_names_no_cell(
     if given == "BROKEN":
         given = tmp_path / "broken.json"
         given.write_text('{"x": [0, 1]')
-    for ask in (lambda: devices.cell(given, "channel"), lambda: nc.Codec(given)):
+    takes: tuple[Any, ...] = (
+        nc.Codec,
+        nc.storage.Coded,
+        nc.storage.Levels,
+        nc.storage.Analog,
+        lambda given: devices.cell(given, "channel"),
+    )
+    for ask in (lambda take=take: take(given) for take in takes):
         with pytest.raises(error, match=re.escape(message)) as found:
             ask()
         assert error is FileNotFoundError or str(found.value).startswith("channel: expected")
@@ -157,6 +168,9 @@ def test_a_channel_that_the_core_would_bypass_is_refused(kind: type[Channel], me
         TypeError, match=f"^channel: .* go past others, got a {kind.__name__} with its own {method}"
     ):
         nc.Codec(channel)
+    for take in (nc.storage.Coded, nc.storage.Levels, nc.storage.Analog):
+        with pytest.raises(TypeError, match=f"^channel: .* {kind.__name__} with its own {method}"):
+            take(channel)  # type: ignore[operator]
     with pytest.raises(TypeError, match=f"^inverse: .* {kind.__name__} with its own {method}"):
         nc.Codec(CELL, channel)
 

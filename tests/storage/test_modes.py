@@ -45,6 +45,8 @@ def test_read_back(codec: Coded | Levels) -> None:
         assert np.abs(read[name] - weights).mean() < 0.2 * spread if weights.size else True
     assert (read["dense.weight"][~MASKS["dense.weight"]] == 0).all()
     assert (read["zero"] == 0).all()
+    with pytest.raises(ValueError, match="side_errors: expected False"):
+        stored.read(seed=1, side_errors=True)
 
 
 def test_coded_values_are_multiples_of_the_step_and_exact_over_seeds() -> None:
@@ -195,6 +197,9 @@ def test_files_keep_dtypes_and_names(tmp_path: Path) -> None:
     save_file(kept, tmp_path / "model", {"author": "x"})
     cost = encode_file(tmp_path / "model", tmp_path / "stored", Coded(PCM), mask="nonzero")
     assert cost.original_weights == DENSE.size + 288 and cost.digital_bits == 64 * 16
+    with pytest.raises(ValueError, match="side_errors: expected False"):
+        read_file(tmp_path / "stored", tmp_path / "read", seed=1, side_errors=True)
+    assert not (tmp_path / "read").exists()
     read_file(tmp_path / "stored", tmp_path / "read", seed=1)
     read = load_file(tmp_path / "read")
     assert {name: array.dtype for name, array in read.items()} == {
@@ -239,7 +244,7 @@ def test_options_are_checked(options: dict[str, Any], message: str) -> None:
 def test_arguments_are_checked() -> None:
     codec = Coded(PCM)
     with pytest.raises(TypeError, match="channel: expected a Channel"):
-        Coded("pcm")  # type: ignore[arg-type]
+        Coded(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="radices"):
         Levels(PCM, radices=())
     with pytest.raises(TypeError, match="weights: expected a mapping"):

@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn
 from numpy.typing import NDArray
 
 from .. import _arguments
+from .._types import F32
 from ..io import (
     FORMAT,
     Reader,
@@ -295,7 +296,8 @@ def read_file(
             warn_of_streams(source, reader.metadata.get("stream_version", ""))
             model, metadata = read_coded(reader), source_metadata_of(reader)
             with Writer(path, checked=False) as plain:
-                _read_coded_file(plain, model, seed, chip, progress)
+                read = model.read(seed, chip, side_errors=side_errors)
+                _write_read_back(plain, model, read, progress)
                 plain.metadata.update(metadata)
             return
     with StoredFile(source) as file, Writer(path, checked=False) as writer:
@@ -325,11 +327,13 @@ def count_tensors(path: PathLike) -> int:
         return len(stored.names) + len(stored.digital_names)
 
 
-def _read_coded_file(
-    writer: Writer, model: CodedModel, seed: int, chip: int, progress: Progress | None
+def _write_read_back(
+    writer: Writer,
+    model: CodedModel,
+    read: Mapping[str, F32],
+    progress: Progress | None,
 ) -> None:
-    """Write what a coded model reads as, under all names."""
-    read = model.read(seed, chip)
+    """Write what a coded model was read as, under all names."""
     for name, array in model.digital.items():
         dtype = model.digital_dtypes.get(name)
         bits = array if dtype is None else narrow(array, dtype)

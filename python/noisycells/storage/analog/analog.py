@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ... import _arguments
 from ..._types import F64
 from ...channel import Channel
+from ...devices import CellLike, cell
 from .cells import CellArray
 from .loop import Feedback, Programming, feedback, program
 from .maps import CellMap, design, gaussian_source, histogram_source
@@ -139,8 +140,8 @@ class Analog:
 
     Parameters
     ----------
-    channel : Channel
-        With ``read_std``.
+    channel : Channel, Device, str or path-like
+        With ``read_std``; a device or a name stands for its cell.
     reads : int
         Reads of a cell that are averaged at a read-back.
     pulses : int
@@ -175,7 +176,7 @@ class Analog:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: CellLike,
         *,
         reads: int = 1,
         pulses: int = 1,
@@ -185,7 +186,7 @@ class Analog:
         bias: float | None = None,
         damping: float = 0.01,
     ) -> None:
-        self.channel = channel
+        self.channel = cell(channel, "channel")
         self.how = Programming(
             _arguments.integer("pulses", pulses, 1),
             _arguments.integer("verify_reads", verify_reads, 0),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _arguments
-from ...channel import Channel
+from ...devices import CellLike
 from .. import entropy, feedback
 from .mode import U8, Matrix, Mode
 from .model import CodedTensor
@@ -29,9 +29,10 @@ class Coded(Mode):
 
     Parameters
     ----------
-    channel : Channel
-        The true channel: cells are written and read through it.
-    learnt : Channel, optional
+    channel : Channel, Device, str or path-like
+        The true channel: cells are written and read through it. A device or a name stands for
+        its cell, as for :class:`noisycells.Codec`.
+    learnt : Channel, Device, str or path-like, optional
         The channel as it was learnt, which levels, rate and decoder are made for. The true one if
         not given.
     step : float
@@ -67,8 +68,8 @@ class Coded(Mode):
 
     def __init__(
         self,
-        channel: Channel,
-        learnt: Channel | None = None,
+        channel: CellLike,
+        learnt: CellLike | None = None,
         *,
         step: float = 0.25,
         levels: int | str = "auto",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ... import _arguments
 from ..._types import F64
-from ...channel import Channel
+from ...devices import CellLike
 from .. import entropy, feedback
 from ..side import SideLevels, design_levels
 from .coded import pack_multiples, unpack_multiples
@@ -57,8 +57,8 @@ class Levels(Mode):
 
     def __init__(
         self,
-        channel: Channel,
-        learnt: Channel | None = None,
+        channel: CellLike,
+        learnt: CellLike | None = None,
         *,
         radices: Sequence[int] = (4,),
         block: int | None = None,

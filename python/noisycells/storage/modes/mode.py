@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ... import _arguments
 from ..._types import F64
 from ...channel import Channel
+from ...devices import CellLike, cell
 from .. import blocks
 from ..arrays import Source, prepare
 from ..constellation import Constellation
@@ -54,17 +55,15 @@ class Mode(ABC):
 
     def __init__(
         self,
-        channel: Channel,
-        learnt: Channel | None,
+        channel: CellLike,
+        learnt: CellLike | None,
         levels: int | str,
         noise_margin: float,
         failure: float,
         reads: int,
     ) -> None:
-        for name, value in (("channel", channel), ("learnt", learnt)):
-            if not isinstance(value, Channel) and not (name == "learnt" and value is None):
-                raise _arguments.wrong_type(name, "a Channel", value)
-        self.channel, self.learnt = channel, learnt
+        self.channel = cell(channel, "channel")
+        self.learnt = None if learnt is None else cell(learnt, "learnt")
         self.levels = _arguments.choice("levels", levels, ("auto", 2, 4, 8))
         self.noise_margin = _arguments.number("noise_margin", noise_margin, 1)
         self.failure = _arguments.number("failure", failure, 1e-12, 0.5)

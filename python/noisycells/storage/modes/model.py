@@ -143,7 +143,7 @@ class CodedModel(Mapping[str, CodedTensor]):
         seed, chip : int in [0, 2**64)
             Seed of this read and number of the chip, as for :meth:`noisycells.StoredTensor.read`.
         side_errors : bool
-            Without effect: there are no side cells.
+            False: there are no side cells that could be misread.
         num_threads : int, optional
             Threads; None for the package's setting.
 
@@ -154,11 +154,15 @@ class CodedModel(Mapping[str, CodedTensor]):
 
         Raises
         ------
+        TypeError, ValueError
+            If an argument is not as above.
         DecodeError
             If a block cannot be decoded: where the channel has a ``read_std``, in the mean of
             ``codec.reads`` reads. Its weights are never returned.
         """
         seed, chip = _arguments.seed("seed", seed), _arguments.seed("chip", chip)
+        if _arguments.flag("side_errors", side_errors):
+            raise _arguments.wrong_value("side_errors", "False where no cells are side cells", True)
         channel, constellation = self.codec.channel, self.codec.constellation
 
         def look(reads: int) -> tuple[NDArray[np.float32], Constellation]:
