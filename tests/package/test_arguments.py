@@ -64,7 +64,16 @@ def test_types_and_limits_are_defined_once() -> None:
         for node in ast.parse(path.read_text()).body:
             targets = node.targets if isinstance(node, ast.Assign) else []
             names = {t.id for t in targets if isinstance(t, ast.Name)}
-            assert not names & {"F32", "F64", "I32", "I64", "U32", "MAX_CELLS", "MAX_INDEX"}, path
+            assert not names & {
+                "F32",
+                "F64",
+                "I32",
+                "I64",
+                "U8",
+                "U32",
+                "MAX_CELLS",
+                "MAX_INDEX",
+            }, path
     assert (_types.MAX_CELLS, _types.MAX_INDEX, _types.MAX_SEED) == (65_535, 2**46, 2**64 - 1)
 
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._types import F32, F64, I32
-
-U8 = NDArray[np.uint8]
+from .._types import F32, F64, I32, U8
 
 _SLOPE = np.float32(1 / 8.3177662)
 _LOG2 = np.float32(0.69314718)

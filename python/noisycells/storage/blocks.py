@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments, _core, random
+from .._types import U8
 from ..io import DecodeError
 from .constellation import Constellation
 from .ldpc import LANES, MAX_DEGREE, Code, make_code
-
-U8 = NDArray[np.uint8]
 
 CRC_BITS = 32
 LONGEST = 61_440

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _arguments
+from ..._types import U8
 from ...devices import CellLike
 from .. import entropy, feedback
-from .mode import U8, Matrix, Mode
+from .mode import Matrix, Mode
 from .model import CodedTensor
 
 _STEP = struct.Struct("<f")

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _arguments
-from ..._types import F64
+from ..._types import F64, U8
 from ...devices import CellLike
 from .. import entropy, feedback
 from ..side import SideLevels, design_levels
 from .coded import pack_multiples, unpack_multiples
-from .mode import U8, Matrix, Mode
+from .mode import Matrix, Mode
 from .model import CodedTensor
 
 VECTOR_STEP = 0.25

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ... import _arguments
-from ..._types import F64
+from ..._types import F64, U8
 from ...channel import Channel
 from ...devices import CellLike, cell
 from .. import blocks
@@ -20,8 +20,6 @@ from ..arrays import Source, prepare
 from ..constellation import Constellation
 from .model import CodedModel, CodedTensor
 from .sections import join
-
-U8 = NDArray[np.uint8]
 
 SCALES = 8.0
 """Tensors of one dimension, such as biases, have so many times finer steps: they are few."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _arguments, random
+from ..._types import U8
 from ...io.dtypes import WITHOUT_NUMPY
 from .. import blocks, cost
 from ..blocks import Layout
@@ -22,7 +23,6 @@ from .sections import split
 if TYPE_CHECKING:
     from .mode import Mode
 
-U8 = NDArray[np.uint8]
 
 CODED_STREAM, PLAIN_STREAM = "coded cells", "plain cells"
 
