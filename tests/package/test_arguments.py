@@ -56,6 +56,9 @@ def test_the_search_for_sentences_can_fail() -> None:
     assert ["expected" in text for _, text in sentences(ast.parse(bad))] == [True]
 
 
+ONCE = {"F32", "F64", "I32", "I64", "U8", "U32", "MAX_CELLS", "MAX_INDEX"}
+
+
 def test_types_and_limits_are_defined_once() -> None:
     """F64 and the like, 65,535 and 2^46 are assigned in ``_types`` alone."""
     for path in PACKAGE.rglob("*.py"):
@@ -64,16 +67,7 @@ def test_types_and_limits_are_defined_once() -> None:
         for node in ast.parse(path.read_text()).body:
             targets = node.targets if isinstance(node, ast.Assign) else []
             names = {t.id for t in targets if isinstance(t, ast.Name)}
-            assert not names & {
-                "F32",
-                "F64",
-                "I32",
-                "I64",
-                "U8",
-                "U32",
-                "MAX_CELLS",
-                "MAX_INDEX",
-            }, path
+            assert not names & ONCE, path
     assert (_types.MAX_CELLS, _types.MAX_INDEX, _types.MAX_SEED) == (65_535, 2**46, 2**64 - 1)
 
 

@@ -110,6 +110,32 @@ def test_what_is_asked_for_is_done(capsys: pytest.CaptureFixture[str]) -> None:
         model(x)
 
 
+def test_norms_of_tokens_stay_digital(capsys: pytest.CaptureFixture[str]) -> None:
+    """As many tokens as features: only the data tell that it is no norm of the features."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    x = torch.randn(40, 6, 6)
+    model.train()(x)
+    with torch.no_grad():
+        want = model.eval()(x)
+        nct.deploy(model, "ideal", x)
+        found = model(x)
+    assert isinstance(model[1], nn.BatchNorm1d)
+    assert "folded      0 of 1 batch normalizations" in capsys.readouterr().out
+    torch.testing.assert_close(found, want, atol=0.1, rtol=0)
+
+
+def test_weights_beyond_limits_are_counted() -> None:
+    model, x = case("transformer")
+    nct.smooth(nct.convert(model, "rram_wan2022"), x)
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nct.CrossbarLayer)}
+    whole = {name: layer.mapped().detach() for name, layer in layers.items()}
+    nct.limit_weights(model, x)
+    changed = {name: int((layers[name].mapped() != w).sum()) for name, w in whole.items()}
+    assert {name: layer.limited() for name, layer in layers.items()} == changed
+    assert sum(changed.values()) > 0
+
+
 def test_files_are_devices(tmp_path: Path) -> None:
     model, x = case("lstm")
     file = tmp_path / "mine.json"

@@ -231,7 +231,9 @@ class Reader(Closing):
             key: Entry(f["dtype"], tuple(f["shape"]), *f["data_offsets"])
             for key, f in fields.items()
         }
-        self.entries = dict(sorted(entries.items(), key=lambda item: item[1].begin))
+        self.entries: dict[str, Entry] = dict(
+            sorted(entries.items(), key=lambda item: item[1].begin)
+        )
         for key, entry in entries.items():
             try:
                 np.broadcast_to(np.uint8(0), entry.shape)

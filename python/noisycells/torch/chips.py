@@ -18,7 +18,7 @@ from ..io.dtypes import WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .checks import check_module
 from .crossbar.convert import convert, restore
-from .crossbar.fold import FoldedNorm
+from .crossbar.fold import NORMS, FoldedNorm
 from .crossbar.selection import crossbar_layers, required
 
 __all__ = ["load_chip", "save_chip"]
@@ -26,7 +26,6 @@ __all__ = ["load_chip", "save_chip"]
 KIND = "chip"
 _BITS = {getattr(torch, usual): name for name, usual in WITHOUT_NUMPY.items()}
 _INTEGERS = {1: torch.uint8, 2: torch.int16}
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def save_chip(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -155,7 +154,7 @@ def _fold_away(model: nn.Module, folded: dict[str, bool], state: dict[str, Tenso
     """Leave batch normalizations out that the saved model has in the layers before them."""
     modules = dict(model.named_modules())
     for name, linear in folded.items():
-        if isinstance(modules.get(name), _NORMS):
+        if isinstance(modules.get(name), NORMS):
             model.set_submodule(name, FoldedNorm() if linear else nn.Identity())
     for name, module in modules.items():
         bias = state.get(f"{name}.bias")

@@ -17,7 +17,7 @@ from ..devices import Device, DeviceLike
 from .checks import Filter, check_module
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
-from .crossbar.fold import fold_batchnorm
+from .crossbar.fold import NORMS, fold_batchnorm, found_pairs
 from .crossbar.layers import CrossbarLayer
 from .crossbar.limits import limit_weights
 from .crossbar.report import summary
@@ -31,8 +31,6 @@ __all__ = ["deploy"]
 
 SPEC = CrossbarSpec(mapping="column", adc_range="calibrated", drift_compensation="global")
 """What :func:`deploy` takes where it is not told; docs/real-networks.md has the measurements."""
-
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def deploy(
@@ -108,12 +106,12 @@ def deploy(
     seed = _arguments.seed("seed", seed)
     if seconds is not None:
         device.aging(seconds, extrapolate)  # checks both
-    reached = _reached(model, calibration, filter_fn)
+    reached, by_token = _reached(model, calibration, filter_fn)
     chosen = {c.name: c.layer for c in chosen_layers(model, filter_fn) if c.name in reached}
     specs = specs_of(SPEC if spec is None else spec, chosen)
     calibrated = any("calibrated" in (s.dac_range, s.adc_range) for s in specs.values())
     model.eval()
-    folded = _fold(model, device)
+    folded = _fold(model, device, by_token)
     try:
         convert(model, device, lambda _, name: specs[name], lambda _, name: name in specs)
         if strength:
@@ -126,7 +124,8 @@ def deploy(
         if seconds is not None:
             at(model, seconds, extrapolate)
     except BaseException:
-        restore(model) if crossbar_layers(model) else None
+        if crossbar_layers(model):
+            restore(model)
         raise
     if not quiet:
         rows = {
@@ -148,37 +147,53 @@ def deploy(
 
 
 @torch.no_grad()
-def _reached(model: nn.Module, batches: Any, filter_fn: Filter | None) -> set[str]:
-    """Names of the layers to convert that data reach."""
+def _reached(model: nn.Module, batches: Any, filter_fn: Filter | None) -> tuple[set[str], set[str]]:
+    """Names of the layers to convert that data reach, and of norms whose inputs have tokens.
+
+    Of (batch, tokens, features), BatchNorm1d normalizes the tokens.
+    """
     chosen = chosen_layers(model, filter_fn)
     if not chosen:
         raise _arguments.wrong_value("model", "at least one layer to convert", "none")
     reached: set[str] = set()
+    by_token: set[str] = set()
     modules = dict(model.named_modules())
 
     def hook(name: str) -> Callable[..., None]:
         return lambda *_: reached.add(name)
 
+    def look(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda _, inputs: by_token.add(name) if inputs[0].ndim == 3 else None
+
     with ExitStack() as stack:
         for c in chosen:
             seen = modules[c.name] if c.whole is None else c.whole
             stack.callback(seen.register_forward_pre_hook(hook(c.name)).remove)
+        for name, module in modules.items():
+            if isinstance(module, nn.BatchNorm1d):
+                stack.callback(module.register_forward_pre_hook(look(name)).remove)
         stack.enter_context(evaluating(model))
         for batch in each_batch("calibration", batches):
             inputs = inputs_of("calibration", model, batch)
             call(model, moved(inputs, device_of(model)))
     if not reached:
         raise _arguments.wrong_value("calibration", "data that reach a layer to convert", "none")
-    return reached
+    return reached, by_token
 
 
-def _fold(model: nn.Module, device: Device) -> str:
+def _fold(model: nn.Module, device: Device, by_token: set[str]) -> str:
     """Fold what can be folded, and say what was."""
-    norms = [name for name, module in model.named_modules() if isinstance(module, _NORMS)]
+    modules = dict(model.named_modules())
+    norms = [name for name, module in modules.items() if isinstance(module, NORMS)]
     if not norms:
         return "nothing, there is no batch normalization"
     try:
-        folded = {row["batchnorm"] for row in fold_batchnorm(model, device, SPEC)}
+        pairs = [
+            (layer, norm)
+            for layer, norm in found_pairs(model)
+            if not (norm in by_token and isinstance(modules[layer], nn.Linear))
+        ]
+        folded = {row["batchnorm"] for row in fold_batchnorm(model, device, pairs=pairs)}
     except ValueError as error:
         return f"nothing, {len(norms)} batch normalizations stay digital: {error}"
     left = [name for name in norms if name not in folded]
@@ -226,14 +241,9 @@ def _smoothed(model: nn.Module, strength: float) -> str:
 
 
 def _limited(model: nn.Module) -> str:
-    beyond = weights = 0
-    for layer in crossbar_layers(model).values():
-        weights += layer.weight.numel()
-        if layer.limits is not None:
-            limited, layer.limits = layer.limits, None
-            magnitudes = layer.mapped().detach().abs().flatten(1)
-            layer.limits = limited
-            beyond += int((magnitudes > limited.to(magnitudes)[:, None]).sum())
+    layers = crossbar_layers(model).values()
+    beyond = sum(layer.limited() for layer in layers)
+    weights = sum(layer.weight.numel() for layer in layers)
     return f"{beyond:,} of {weights:,} weights, {100 * beyond / weights:.2f} %"
 
 

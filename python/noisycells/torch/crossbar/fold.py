@@ -18,10 +18,11 @@ from ...devices import Device, DeviceLike, computing
 from ..checks import check_module
 from .layers import CrossbarLayer
 
-__all__ = ["fold_batchnorm"]
+__all__ = ["NORMS", "FoldedNorm", "fold_batchnorm", "found_pairs"]
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""What can be folded."""
 
 
 @torch.no_grad()
@@ -69,7 +70,7 @@ def fold_batchnorm(
     """
     check_module(model, to_change=True)
     device = computing(device)
-    found = _found_pairs(model) if pairs is None else list(pairs)
+    found = found_pairs(model) if pairs is None else list(pairs)
     modules = dict(model.named_modules())
     for layer, norm in found:
         _check_pair(layer, modules.get(layer), norm, modules.get(norm))
@@ -124,7 +125,11 @@ def _folded(
     return {"layer": name, "batchnorm": norm_name, "noise_before": before, "noise_after": after}
 
 
-def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
+def found_pairs(model: nn.Module) -> list[tuple[str, str]]:
+    """Names of layers and of the batch normalizations that take their outputs and no others'.
+
+    Raises ValueError where torch.fx cannot trace the model.
+    """
     try:
         graph = fx.Tracer().trace(copy.copy(model))
     except Exception as error:
@@ -137,7 +142,7 @@ def _found_pairs(model: nn.Module) -> list[tuple[str, str]]:
     uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
     pairs = []
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], _NORMS):
+        if node.op != "call_module" or not isinstance(modules[node.target], NORMS):
             continue
         before = node.args[0] if node.args else None
         if (
@@ -155,7 +160,7 @@ def _check_pair(name: str, layer: nn.Module | None, norm_name: str, norm: nn.Mod
         raise _arguments.wrong_value(
             "pairs", f"{name!r} to be a digital linear layer or convolution", type(layer).__name__
         )
-    if not isinstance(norm, _NORMS) or norm.running_var is None:
+    if not isinstance(norm, NORMS) or norm.running_var is None:
         raise _arguments.wrong_value(
             "pairs",
             f"{norm_name!r} to be a batch normalization with running statistics",

@@ -110,15 +110,30 @@ class CrossbarLayer(nn.Module):
 
     def mapped(self) -> Tensor:
         """The weights as the arrays hold them: :meth:`matrix`, smoothed and limited."""
-        matrix = self.matrix()
-        if self.smoothing is not None:
-            each = self.smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
-            factors = each.expand(-1, len(matrix) // self.arrays, -1).reshape(matrix.shape[:2])
-            matrix = matrix * factors.reshape(*factors.shape, *(1,) * (matrix.ndim - 2))
+        matrix = self._smooth_matrix()
         if self.limits is not None:
-            limits = self.limits.to(matrix.dtype).reshape(-1, *(1,) * (matrix.ndim - 1))
+            limits = self._limits_of(matrix)
             matrix = matrix.clamp(-limits, limits)
         return matrix
+
+    def _smooth_matrix(self) -> Tensor:
+        matrix = self.matrix()
+        if self.smoothing is None:
+            return matrix
+        each = self.smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
+        factors = each.expand(-1, len(matrix) // self.arrays, -1).reshape(matrix.shape[:2])
+        return matrix * factors.reshape(*factors.shape, *(1,) * (matrix.ndim - 2))
+
+    def _limits_of(self, matrix: Tensor) -> Tensor:
+        assert self.limits is not None
+        return self.limits.to(matrix.dtype).reshape(-1, *(1,) * (matrix.ndim - 1))
+
+    def limited(self) -> int:
+        """How many weights :meth:`mapped` cuts off."""
+        if self.limits is None:
+            return 0
+        matrix = self._smooth_matrix().detach()
+        return int((matrix.abs() > self._limits_of(matrix)).sum())
 
     def smoothed(self, x: Tensor) -> Tensor:
         """The inputs as the arrays are driven: without what :meth:`mapped` has taken over."""
