@@ -224,11 +224,18 @@ def test_coded_modes(mode: str, tmp_path: Path, model: Path) -> None:
     assert f"mode {mode}, synthetic_pcm" in text and text.endswith(f"{loaded.cost}\n")
     described = json.loads(succeed("inspect", stored, "--json"))
     assert described["mode"] == mode and described["tensors"]["fc.weight"]["shape"] == [40, 30]
-    for wrong in (["--cells", "2"], ["--radices", "4"] if mode == "coded" else ["--step", "1"]):
+    for wrong in (
+        ["--radices", "4"] if mode == "coded" else ["--step", "0.25"],
+        *(["--cells", "1"], ["--mean-cells", "2"], ["--thresholds", "1"], ["--write-bits", "4"]),
+        *(["--no-sign-protection"], ["--adaptive-mapping"], ["--scope", "tensor"]),
+    ):
         result = run("store", model, "-o", stored, "--force", "--mode", mode, *wrong)
         assert result.exit_code == 2 and f"expected none with --mode {mode}" in result.output
     result = run("store", model, "-o", stored, "--force", "--step", 1)
     assert result.exit_code == 2 and "--step: expected none with --mode paper" in result.output
+    result = run("read", stored, "-o", tmp_path / "other", "--side-errors")
+    assert result.exit_code == 2 and "side_errors: expected False" in result.output
+    assert not (tmp_path / "other").exists()
 
 
 def test_store_a_torch_state_dict(tmp_path: Path, stored: Path) -> None:

@@ -16,7 +16,7 @@ from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
-from .coded import coded_codec, inspect_coded, refuse
+from .modes import codec_of, inspect_coded
 from .options import (
     IN_FILE,
     OUT_FILE,
@@ -45,22 +45,26 @@ from .options import (
     "--step",
     type=float,
     metavar="X",
-    help="Mode coded: distance of neighboring values, in units of each tensor's root mean square. "
-    "Default: 0.25.",
+    default=0.25,
+    show_default=True,
+    help="Mode coded: distance of neighboring values, in units of each tensor's root mean square.",
 )
 @click.option(
     "--radices",
     type=Numbers(int),
     metavar="N,N,...",
+    default="4",
+    show_default=True,
     help="Mode levels: levels of the cells that share each weight, the most significant digit "
-    "first. Default: 4.",
+    "first.",
 )
 @click.option(
     "--noise-margin",
     type=float,
     metavar="X",
-    help="Modes coded and levels: how many times the device's noise the code is made for. "
-    "Default: 1.1.",
+    default=1.1,
+    show_default=True,
+    help="Modes coded and levels: how many times the device's noise the code is made for.",
 )
 @click.option(
     "--cells",
@@ -117,19 +121,10 @@ def store(
     output: Path,
     channel: Channel,
     mode: Literal["paper", "coded", "levels"],
-    step: float | None,
-    radices: tuple[int, ...] | None,
-    noise_margin: float | None,
-    cells: tuple[int, ...],
-    mean_cells: float | None,
-    sign_protection: bool,
-    adaptive_mapping: bool,
-    thresholds: tuple[float, ...] | None,
-    scope: Literal["tensor", "model"],
-    write_bits: str | None,
     nonzero: bool,
     store_biases: bool,
     as_json: bool,
+    **of_modes: Any,
 ) -> None:
     """Store the weights of a model in cells, and say what that costs.
 
@@ -138,28 +133,7 @@ def store(
     little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
     normalization layers stay digital. Tied weights are stored once and keep all their names.
     """
-    analog = {
-        "cells": None if cells == (1,) else cells,
-        "mean_cells": mean_cells,
-        "thresholds": thresholds,
-        "write_bits": write_bits,
-    }
-    codec: storage.Codec | storage.Coded | storage.Levels
-    if mode == "paper":
-        refuse(mode, {"step": step, "radices": radices, "noise_margin": noise_margin})
-        codec = storage.Codec(
-            channel,
-            sign_protection=sign_protection,
-            adaptive_mapping=adaptive_mapping,
-            thresholds="auto" if thresholds is None else thresholds,
-            cells=cells[0] if len(cells) == 1 else cells,
-            mean_cells=mean_cells,
-            scope=scope,
-            write_bits=_write_bits(write_bits),
-        )
-    else:
-        refuse(mode, analog)
-        codec = coded_codec(mode, channel, step, radices, noise_margin)
+    codec = codec_of(mode, channel, of_modes)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     if is_weights(model):
         check_output(output, *weight_files(model))
@@ -390,17 +364,6 @@ def _capacity(channel: Channel) -> float | None:
     """Bits a cell; None where they are not bounded."""
     capacity = channel.capacity()
     return capacity if math.isfinite(capacity) else None
-
-
-def _write_bits(text: str | None) -> int | Literal["auto"] | None:
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
-    try:
-        return int(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"expected a number of bits or auto, got {text!r}", param_hint="--write-bits"
-        ) from None
 
 
 def _state_dict(file: Path) -> dict[str, Any]:
