@@ -27,7 +27,14 @@ from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
 from .codec import Codec
-from .coded_files import as_it_came, is_coded, read_coded, source_metadata_of, write_coded
+from .coded_files import (
+    as_it_came,
+    count_coded,
+    is_coded,
+    read_coded,
+    source_metadata_of,
+    write_coded,
+)
 from .cost import Cost, total
 from .cost import digital as digital_cost
 from .modes import CodedModel
@@ -321,8 +328,7 @@ def count_tensors(path: PathLike) -> int:
     """Tensors of a stored model, in cells or digital; errors are those of :func:`load`."""
     with Reader(path) as reader:
         if is_coded(reader):
-            model = read_coded(reader)
-            return len(model) + len(model.digital)
+            return count_coded(reader)
     with StoredFile(path) as stored:
         return len(stored.names) + len(stored.digital_names)
 

@@ -19,6 +19,7 @@ from ..side import SideLevels, design_levels
 from .coded import pack_multiples, unpack_multiples
 from .mode import Matrix, Mode
 from .model import CodedTensor
+from .sections import take
 
 VECTOR_STEP = 0.25
 """Step of tensors of one dimension, in their units."""
@@ -120,13 +121,17 @@ class Levels(Mode):
         """The nearest digits of the outputs, times the scales."""
         if not self.plain_cells(tensor):
             return unpack_multiples(tensor, sections)
-        (base,) = _BASE.unpack(next(sections))
+        (base,) = _BASE.unpack(take(sections, _BASE.size))
+        if not 0 <= base < math.inf:
+            raise _arguments.wrong_value("scale", "a finite number >= 0", base)
         rows, columns = tensor.table
         width = columns if self.block is None else self.block
-        steps = entropy.decode(next(sections), (rows, -(-columns // max(1, width))))
+        steps = entropy.decode(take(sections), (rows, -(-columns // max(1, width))))
         mask = None
         if tensor.stored < tensor.size:
-            mask = entropy.decode(next(sections), tensor.table, tensor.group) != 0
+            mask = entropy.decode(take(sections), tensor.table, tensor.group) != 0
+            if (kept := int(mask.sum())) != tensor.stored:
+                raise _arguments.wrong_value("mask", f"{tensor.stored} weights", kept)
         if base == 0:
             return np.zeros(tensor.shape, np.float32)
         y = outputs.reshape(tensor.stored, len(self.radices))

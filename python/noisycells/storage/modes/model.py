@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ... import _arguments, random
 from ..._types import U8
+from ...io import DecodeError
 from ...io.dtypes import WITHOUT_NUMPY
 from .. import blocks, cost
 from ..blocks import Layout
@@ -188,14 +189,32 @@ class CodedModel(Mapping[str, CodedTensor]):
             stream=random.stream(PLAIN_STREAM),
             num_threads=num_threads,
         )
+        read = self.decoded(content, outputs)
+        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
+
+    def decoded(
+        self, content: bytes, outputs: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The tensors of a content behind the code, and of outputs of the plain cells.
+
+        Raises DecodeError where a content is not that of these tensors.
+        """
         sections = split(content)
         read, start = {}, 0
         for key, tensor in self.items():
             count = tensor.stored * self.codec.plain_cells(tensor)
             part = outputs[start : start + count]
-            read[key] = self.codec.decode_tensor(tensor, sections, part)
+            try:
+                with np.errstate(all="ignore"):  # refused below
+                    read[key] = self.codec.decode_tensor(tensor, sections, part)
+            except ValueError as error:
+                raise DecodeError(f"tensor {key!r}: {error}") from None
+            if not np.isfinite(read[key]).all():
+                raise DecodeError(f"tensor {key!r}: expected finite weights, got others")
             start += count
-        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
+        if next(sections, None) is not None:
+            raise DecodeError("sections: expected those of the tensors, got more")
+        return read
 
     def __repr__(self) -> str:
         total = self.cost
