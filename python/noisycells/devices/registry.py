@@ -61,7 +61,7 @@ def from_dict(data: Mapping[str, Any]) -> Device:
             "data", "the keys device and arguments (a dict)", ", ".join(map(str, data))
         )
     name = data["device"]
-    if name not in _MAKERS:
+    if not isinstance(name, str) or name not in _MAKERS:
         raise _arguments.wrong_value(
             "device",
             f"one of {', '.join(_MAKERS)}",

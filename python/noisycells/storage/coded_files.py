@@ -129,7 +129,8 @@ def _naming(reader: Reader) -> Iterator[None]:
 def _describe(reader: Reader) -> _Described:
     own = {"format", "format_version", "header_crc32", "crc32"}
     needed = {"kind", "stream_version", "codec", "layout", "tensors", "digital", "aliases"}
-    fields = Field("metadata", dict(reader.metadata)).members(needed | own, {"source_metadata"})
+    more = set(reader.metadata) if reader.newer else {"source_metadata"}
+    fields = Field("metadata", dict(reader.metadata)).members(needed | own, more)
     stream_version(fields["stream_version"])
     codec = _codec(json_field(fields["codec"]))
     layout = _layout(json_field(fields["layout"]))
@@ -152,8 +153,9 @@ def _read(reader: Reader) -> CodedModel:
     plain = sum(tensor.stored * codec.plain_cells(tensor) for tensor in tensors.values())
     sizes = {"cells": -(-count * bits // 8), "plain": plain}
     expected = {*sizes, *(f"{name}.digital" for name in digital)}
-    if expected != reader.entries.keys():
-        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(reader.entries))
+    found = reader.entries.keys()
+    if not expected <= found or (expected < found and not reader.newer):
+        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(found))
     for key, size in sizes.items():
         entry = reader.entries[key]
         if entry.dtype != "U8" or entry.shape != (size,):
@@ -163,12 +165,14 @@ def _read(reader: Reader) -> CodedModel:
                 f"{entry.dtype} of {entry.shape}",
             )
     levels = reader.read("plain")
-    if levels.size and levels.max() >= len(codec.plain_inputs):
-        raise _arguments.wrong_value(
-            "plain",
-            f"levels below {len(codec.plain_inputs)}",
-            levels.max(),
-        )
+    for k, digit in enumerate(codec.plain_digits):
+        part = levels[k :: len(codec.plain_digits)]
+        if part.size and not (digit[0] <= part.min() and part.max() <= digit[-1]):
+            raise _arguments.wrong_value(
+                "plain",
+                f"levels {digit[0]} to {digit[-1]} of digit {k}",
+                f"{part.min()} to {part.max()}",
+            )
     arrays, dtypes = {}, {}
     for name in digital:
         arrays[name], dtype = _digital(reader, f"{name}.digital")

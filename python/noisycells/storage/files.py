@@ -116,8 +116,9 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | C
         )
     with Reader(path) as reader:
         if is_coded(reader):
-            warn_of_streams(path, reader.metadata.get("stream_version", ""))
-            return read_coded(reader)
+            model = read_coded(reader)
+            warn_of_streams(path, reader.metadata["stream_version"])
+            return model
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -300,8 +301,8 @@ def read_file(
     check_output(path, source)
     with Reader(source) as reader:
         if is_coded(reader):
-            warn_of_streams(source, reader.metadata.get("stream_version", ""))
             model, metadata = read_coded(reader), source_metadata_of(reader)
+            warn_of_streams(source, reader.metadata["stream_version"])
             with Writer(path, checked=False) as plain:
                 read = model.read(seed, chip, side_errors=side_errors)
                 _write_read_back(plain, model, read, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,11 @@ class Coded(Mode):
     def plain_inputs(self) -> NDArray[np.float32]:
         """No cell is without a code."""
         return np.zeros(1, np.float32)
+
+    @property
+    def plain_digits(self) -> Sequence[range]:
+        """None."""
+        return ()
 
     def plain_cells(self, tensor: CodedTensor) -> int:
         """None."""

@@ -68,7 +68,7 @@ def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
         if theirs[key] != json.loads(json.dumps(ours[key])):
             wrong.append(f"identity: expected {key} {_said(ours[key], theirs[key])}")
     if not wrong:
-        wrong = _shapes(layer, given)
+        wrong = _tensors(layer, given)
     chip_stays = layer.chip_seed is not None and "chip_seed" not in given
     if chip_stays and not same_weights(layer, given):
         wrong.append("smoothing, limits: expected those of the chip that the layer has, got others")
@@ -97,7 +97,7 @@ def _said(ours: dict[str, Any], theirs: Any) -> str:
     return "; ".join(f"with {k} {ours.get(k)!r}, got {theirs.get(k)!r}" for k in keys)
 
 
-def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
+def _tensors(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
     """Parts that are missing, and tensors that are no chip of weights such as the layer's."""
     groups, matrix = layer.arrays, layer.matrix()
     n, k = len(matrix), matrix[0].numel()
@@ -125,4 +125,16 @@ def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
     for name, shape in expected.items():
         if name in given and tuple(given[name].shape) != shape:
             wrong.append(f"{name}: expected shape {shape}, got {tuple(given[name].shape)}")
+        elif name in given and (found := _values(name, given[name])):
+            wrong.append(f"{name}: expected {found}")
     return wrong
+
+
+def _values(name: str, tensor: Tensor) -> str:
+    """What is wrong with the numbers of a tensor, in words; empty where nothing is."""
+    dtype = {"chip_seed": torch.int64, "chip_seconds": torch.float64}.get(name, torch.float32)
+    if tensor.dtype is not dtype:
+        return f"{dtype}, got {tensor.dtype}"
+    if name == "chip_seconds":  # NaN: just programmed
+        return f"a time, got {tensor.item():g}" if tensor.lt(0) | tensor.isinf() else ""
+    return "" if tensor.isfinite().all() else "finite numbers, got NaN or infinity"
