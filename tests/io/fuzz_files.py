@@ -28,7 +28,8 @@ with atheris.instrument_imports(include=["noisycells"]):
     from noisycells.io import DecodeError, FormatError, Weights, files
 
 from golden_files import CODED, LEVELS, MODEL, TENSOR
-from test_schema import any_content, any_tree, check
+from json_trees import any_tree
+from test_schema import any_content, check
 
 GOLDEN = {"model": MODEL, "tensor": TENSOR, "coded": CODED, "levels": LEVELS}
 Run = Callable[[bytes], object]

@@ -47,7 +47,7 @@ def read(tensor: Tensor) -> dict[str, Any]:
     """What :func:`written` wrote; empty where it is not that."""
     try:
         found = json.loads(bytes(tensor.tolist()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     known = isinstance(found, dict) and set(_KEYS) <= set(found) and isinstance(found["name"], str)
     return found if known else {}
