@@ -714,7 +714,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: devices.ideal().read([1.0], 1, offset=-1), ValueError, "offset: expected"),
     (lambda: devices.gaussian(-1.0), ValueError, "std: expected a finite number >= 0"),
     (lambda: devices.gaussian(math.nan), ValueError, "std: expected a finite number"),
-    (lambda: devices.gaussian(object()), TypeError, "std: expected numbers"),
+    (lambda: devices.gaussian(object()), TypeError, "std: expected a number"),
     (lambda: devices.gaussian(1.0, stuck=(0.7, 0.6)), ValueError, "stuck: expected prob"),
     (lambda: devices.gaussian(1.0, stuck=(0.1, 0.1, 0.1)), ValueError, "stuck: expected a prob"),
     (lambda: devices.gaussian(1.0, reset=(1.0,)), ValueError, "reset: expected a pair"),
