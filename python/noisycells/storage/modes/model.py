@@ -173,7 +173,7 @@ class CodedModel(Mapping[str, CodedTensor]):
                     constellation.inputs[self.cells],
                     random.key(seed, "read again", k) if k else seed,
                     chip=chip,
-                    stream=random.stream(CODED_STREAM),
+                    stream=random.stream(*self, CODED_STREAM),
                     num_threads=num_threads,
                 )
             return total / np.float32(reads), self.codec.seen(constellation, reads)
@@ -186,7 +186,7 @@ class CodedModel(Mapping[str, CodedTensor]):
             self.codec.plain_inputs[self.plain],
             seed,
             chip=chip,
-            stream=random.stream(PLAIN_STREAM),
+            stream=random.stream(*self, PLAIN_STREAM),
             num_threads=num_threads,
         )
         read = self.decoded(content, outputs)
