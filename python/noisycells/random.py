@@ -67,6 +67,7 @@ def unnamed(array: NDArray[Any]) -> str:
 
 def content(array: NDArray[Any]) -> int:
     """A 64-bit digest of an array's shape, dtype and bytes: equal arrays have equal ones."""
+    array = _arguments.array("array", array, "biufc", "numbers")
     digest = hashlib.blake2b(f"{array.shape} {array.dtype.str}".encode(), digest_size=8)
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return int.from_bytes(digest.digest(), "little")

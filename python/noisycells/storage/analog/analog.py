@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ... import _arguments
-from ..._types import F64
+from ..._types import F64, MAX_CELLS
 from ...channel import Channel
 from ...devices import CellLike, cell
+from ..arrays import prepare
+from ..feedback import checked_moments
+from ..histogram import extent
 from .cells import CellArray
 from .loop import Feedback, Programming, feedback, program
 from .maps import CellMap, design, gaussian_source, histogram_source
@@ -188,15 +190,15 @@ class Analog:
     ) -> None:
         self.channel = cell(channel, "channel")
         self.how = Programming(
-            _arguments.integer("pulses", pulses, 1),
-            _arguments.integer("verify_reads", verify_reads, 0),
+            _arguments.integer("pulses", pulses, 1, MAX_CELLS),
+            _arguments.integer("verify_reads", verify_reads, 0, MAX_CELLS),
             _arguments.number("tolerance", tolerance, 0),
-            _arguments.integer("reads", reads, 1),
+            _arguments.integer("reads", reads, 1, MAX_CELLS),
         )
         if self.how.verify_reads == 0 and self.how.pulses > 1:
             raise _arguments.wrong_value("pulses", "1 where nothing is verified", pulses)
         self.rotate = _arguments.flag("rotate", rotate)
-        self.bias = None if bias is None else _arguments.number("bias", bias, above=0)
+        self.bias = None if bias is None else _arguments.number("bias", bias, most=1e6, above=0)
         self.damping = _arguments.number("damping", damping, 0)
 
     def program(
@@ -224,7 +226,11 @@ class Analog:
             If weights are not finite, or moments are of another shape, of no tensor, not
             symmetric or not finite.
         """
-        given = {} if moments is None else moments
+        if not isinstance(weights, Mapping):
+            raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
+        if not weights:
+            raise _arguments.wrong_value("weights", "at least one tensor", "none")
+        given = _arguments.mapping("moments", moments, "names to arrays")
         _arguments.names("moments", given, weights, "names of weights")
         chip = _arguments.seed("chip", chip)
         return ProgrammedModel(
@@ -237,8 +243,9 @@ class Analog:
         array = _arguments.array32(name, weights)
         if array.ndim < 2 or array.size == 0:
             raise _arguments.wrong_value(name, "two dimensions or more, not empty", array.shape)
+        extent([prepare(name, array)])  # checks it
         values = array.reshape(len(array), -1).astype(np.float64)
-        inputs = None if moments is None else _moments(name, moments, values.shape[1])
+        inputs = None if moments is None else checked_moments(name, moments, values.shape[1])
         rotation = Rotation(values.shape[1]) if self.rotate else None
         if rotation is not None:
             values = rotation.apply(values)
@@ -291,21 +298,10 @@ def bias_weight(bias: ArrayLike, moments: ArrayLike) -> float:
         Mean error of each weight.
     moments : array_like, shape (n, n)
     """
-    b, h = np.asarray(bias, np.float64), np.asarray(moments, np.float64)
+    b = np.asarray(_arguments.real("bias", bias), np.float64)
+    h = np.asarray(_arguments.real("moments", moments), np.float64)
     alone = float(np.sum(b**2 * np.diag(h)))
     if alone == 0:
         return 1.0
     together = float(np.sum((b @ h) * b))
     return min(max(together / alone, 1.0), LARGEST_BIAS_WEIGHT)
-
-
-def _moments(name: str, moments: ArrayLike, n: int) -> F64:
-    array = np.asarray(_arguments.real("moments", moments), np.float64)
-    if array.shape != (n, n):
-        raise _arguments.wrong_value("moments", f"shape {(n, n)} for {name!r}", array.shape)
-    largest = float(np.abs(array).max())
-    if not math.isfinite(largest):
-        raise _arguments.wrong_value("moments", f"finite values for {name!r}", "NaN or infinity")
-    if np.abs(array - array.T).max() > 1e-5 * largest:
-        raise _arguments.wrong_value("moments", f"a symmetric matrix for {name!r}", "another")
-    return np.asarray((array + array.T) / 2)

@@ -19,6 +19,8 @@ from .model import CodedTensor
 from .sections import take
 
 _STEP = struct.Struct("<f")
+LEAST_STEP, MOST_STEP = 1e-6, 1e3
+"""Limits of a step, in root mean squares: all weights are then 0, or beyond what is coded."""
 
 
 class Coded(Mode):
@@ -81,7 +83,7 @@ class Coded(Mode):
         reads: int = 8,
     ) -> None:
         super().__init__(channel, learnt, levels, noise_margin, failure, reads)
-        self.step = _arguments.number("step", step, above=0)
+        self.step = _arguments.number("step", step, LEAST_STEP, MOST_STEP)
 
     @property
     def plain_inputs(self) -> NDArray[np.float32]:
