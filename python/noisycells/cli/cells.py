@@ -21,6 +21,7 @@ from .options import (
     IN_FILE,
     OUT_FILE,
     Numbers,
+    check_unread,
     device_option,
     force_option,
     json_option,
@@ -133,6 +134,7 @@ def store(
     little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
     normalization layers stay digital. Tied weights are stored once and keep all their names.
     """
+    check_unread(output)
     codec = codec_of(mode, channel, of_modes)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     if is_weights(model):
@@ -289,6 +291,10 @@ def fit(
     """
     from ..channel import measurements
 
+    for file in (output, plot):
+        check_unread(file, csv)
+    if output is not None and output == plot:
+        raise click.UsageError(f"--plot: expected another file than --output, got {plot}")
     columns = (_column(column) for column in (x_column, y_column, time_column))
     read = measurements.read(csv, kind, *columns, empty=empty, decimal=decimal)
     source = f"fitted to {csv.name}"

@@ -12,7 +12,15 @@ from .. import devices
 from ..channel import Channel
 from ..devices.comparison import describe, plot_comparison
 from ..io import replacing
-from .options import OUT_FILE, AnyDevice, Numbers, force_option, json_option, to_json
+from .options import (
+    OUT_FILE,
+    AnyDevice,
+    Numbers,
+    check_unread,
+    force_option,
+    json_option,
+    to_json,
+)
 
 times_option = click.option(
     "--times",
@@ -84,6 +92,7 @@ def show(
 
     FILE was written by `noisycells fit`.
     """
+    check_unread(plot)
     row = describe(device, (None, *times), extrapolate)
     if plot is not None:
         moments = [one["seconds"] for one in row["times"]]
@@ -127,6 +136,7 @@ def compare(
 
     FILE was written by `noisycells fit`. Cells, which only store, have their capacity alone.
     """
+    check_unread(plot)
     rows = [describe(device, (None, *times), extrapolate) for device in found]
     if plot is not None:
         drawn = [device for device in found if isinstance(device, devices.Device)]
