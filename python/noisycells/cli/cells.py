@@ -318,11 +318,11 @@ def fit(
     for warning in caught:
         click.echo(f"warning: {warning.message}", err=True)
     if plot is not None:
-        with replacing(plot) as file:
-            picture().savefig(file, format=plot.suffix[1:] or "png")
+        with replacing(plot) as picture_file:
+            picture().savefig(picture_file, format=plot.suffix[1:] or "png")
     if output is not None:
-        with replacing(output) as file:
-            file.write(f"{text}\n".encode())
+        with replacing(output) as text_file:
+            text_file.write(f"{text}\n".encode())
     if as_json:
         click.echo(to_json({"read": read.summary(), **figures}))
         return
