@@ -39,6 +39,7 @@ SPECS = {
     "weight slices": nc.CrossbarSpec(rows=16, weight_slice_bits=(4, 4), adc_range=0.7),
     "input slices": nc.CrossbarSpec(rows=16, input_slice_bits=2, adc_range=0.8, dac_range=1.5),
     "wires": nc.CrossbarSpec(rows=16, wire_resistance_ohm=5.0, devices_per_polarity=2),
+    "exact wires": nc.CrossbarSpec(rows=16, wire_resistance_ohm=900.0, ir_drop="exact"),
     "all": nc.CrossbarSpec(
         rows=16, adc_per="polarity", weight_slice_bits=(3, 2), input_slice_bits=3, mapping="row",
         read_noise="both", output_noise=0.02, adc_range=0.6, kernel="float32",

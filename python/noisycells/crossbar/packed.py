@@ -160,8 +160,7 @@ class Packed:
             pair = devices[0] if len(devices) == 1 else devices.sum(axis=0)
             share = None
             if spec.wire_resistance_ohm:
-                share = irdrop.effective_share(pair, spec.rows, spec.cols, spec.wire_resistance_ohm)
-                pair = pair * share
+                pair, share = irdrop.wired(pair, spec)
             if spec.adc_per == "polarity":
                 yield pair[0], None, self._variance(devices, (0,), share)
                 yield None, pair[1], self._variance(devices, (1,), share)
