@@ -76,7 +76,8 @@ def wired(pair: NDArray[_Real], spec: CrossbarSpec) -> tuple[NDArray[_Real], NDA
 
 def _pairs(cells: F64) -> F64:
     """(2 outputs, rows) -> (2, outputs, rows)."""
-    return cells.reshape(-1, 2, cells.shape[1]).transpose(1, 0, 2)
+    pairs: F64 = cells.reshape(-1, 2, cells.shape[1]).transpose(1, 0, 2)
+    return pairs
 
 
 def _first_order(cells: F64, resistance: float) -> F64:
