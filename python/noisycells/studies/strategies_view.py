@@ -42,7 +42,7 @@ def format_strategies(report: Mapping[str, Any]) -> str:
     def block(title: str, text: Callable[[str, int], str]) -> list[str]:
         heads = itertools.zip_longest(("", "cells"), *headings, fillvalue="")
         lines = [[str(number), *(text(name, number) for name in strategies)] for number in cells]
-        return ["", title, *table([*heads, *lines], ">")]
+        return ["", *paragraphs([title]), *table([*heads, *lines], ">")]
 
     def accuracy(name: str, number: int) -> str:
         entry = entries[name, number]
