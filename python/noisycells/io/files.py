@@ -302,6 +302,12 @@ class Reader(Closing):
         tensor: NDArray[Any] = out.reshape(shape)
         return tensor
 
+    @property
+    def newer(self) -> bool:
+        """Whether a checked file is of a newer minor version, and may hold more, to ignore."""
+        major, minor = self.version
+        return minor > READ[major]
+
     def _damaged(self, how: str) -> DecodeError | FormatError:
         if self._checked:
             return DecodeError(f"{self.path}: {how}")

@@ -26,6 +26,8 @@ from .ldpc import LANES, MAX_DEGREE, Code, make_code
 CRC_BITS = 32
 LONGEST = 61_440
 """Bits of information in a block at most, about."""
+MAX_ROWS = 32
+"""Rows of the table of a code at most."""
 AT_ONCE = 64
 """Blocks decoded together, for memory's sake."""
 HEADER_BITS = 96
@@ -112,7 +114,7 @@ def plan(size: int, information: float, failure: float) -> Layout:
     # A row of the table has at most so many entries, 4 in a column.
     parity = max(used * (1 - rate) / rate, used * 4 / (0.8 * MAX_DEGREE))
     found = []
-    for rows in range(min(12, max(6, math.ceil(parity / LANES))), 33):
+    for rows in range(min(12, max(6, math.ceil(parity / LANES))), MAX_ROWS + 1):
         lanes = LANES * max(1, math.ceil(parity / rows / LANES))
         layout = Layout(size, blocks, rows, -(-used // lanes), lanes)
         found.append((rows * lanes, abs(rows - 16), layout))
@@ -133,6 +135,27 @@ def write(content: bytes, layout: Layout, constellation: Constellation) -> U8:
     padded[:, : layout.sent] = sent[:, _order(layout.sent)] ^ _scramble(layout)
     levels = constellation.write(padded.reshape(-1, bits))
     return np.ascontiguousarray(levels.reshape(layout.blocks, -1).T).reshape(-1)
+
+
+def content(cells: U8, layout: Layout, constellation: Constellation) -> bytes:
+    """What :func:`write` put into cells, from their levels as they were written, without noise.
+
+    Raises ValueError where these are not what it would write.
+    """
+    code = layout.code()
+    labels = constellation.labels[cells.reshape(-1, layout.blocks).T]
+    bits = labels[..., None] >> np.arange(constellation.bits, dtype=np.uint8) & 1
+    mixed = bits.reshape(layout.blocks, -1)
+    sent = np.empty((layout.blocks, layout.sent), np.uint8)
+    sent[:, _order(layout.sent)] = mixed[:, : layout.sent] ^ _scramble(layout)
+    information = np.zeros((layout.blocks, code.information), np.uint8)
+    information[:, : layout.used] = sent[:, : layout.used]
+    pieces = [_checked(word) for word in information[:, : layout.used]]
+    found = b"".join(piece or b"" for piece in pieces)
+    same = np.array_equal(_sent(code.encode(information), layout, code), sent)
+    if None in pieces or not same or mixed[:, layout.sent :].any() or any(found[layout.size :]):
+        raise _arguments.wrong_value("cells", "words of the code with their checksums", "others")
+    return found[: layout.size]
 
 
 Read = Callable[[int], tuple[NDArray[np.float32], Constellation]]

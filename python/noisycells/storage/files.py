@@ -27,7 +27,14 @@ from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
 from .codec import Codec
-from .coded_files import as_it_came, is_coded, read_coded, source_metadata_of, write_coded
+from .coded_files import (
+    as_it_came,
+    count_coded,
+    is_coded,
+    read_coded,
+    source_metadata_of,
+    write_coded,
+)
 from .cost import Cost, total
 from .cost import digital as digital_cost
 from .modes import CodedModel
@@ -109,8 +116,9 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | C
         )
     with Reader(path) as reader:
         if is_coded(reader):
-            warn_of_streams(path, reader.metadata.get("stream_version", ""))
-            return read_coded(reader)
+            model = read_coded(reader)
+            warn_of_streams(path, reader.metadata["stream_version"])
+            return model
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -293,8 +301,8 @@ def read_file(
     check_output(path, source)
     with Reader(source) as reader:
         if is_coded(reader):
-            warn_of_streams(source, reader.metadata.get("stream_version", ""))
             model, metadata = read_coded(reader), source_metadata_of(reader)
+            warn_of_streams(source, reader.metadata["stream_version"])
             with Writer(path, checked=False) as plain:
                 read = model.read(seed, chip, side_errors=side_errors)
                 _write_read_back(plain, model, read, progress)
@@ -321,8 +329,7 @@ def count_tensors(path: PathLike) -> int:
     """Tensors of a stored model, in cells or digital; errors are those of :func:`load`."""
     with Reader(path) as reader:
         if is_coded(reader):
-            model = read_coded(reader)
-            return len(model) + len(model.digital)
+            return count_coded(reader)
     with StoredFile(path) as stored:
         return len(stored.names) + len(stored.digital_names)
 

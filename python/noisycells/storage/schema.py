@@ -290,8 +290,8 @@ def _codec(field: Field) -> Codec:
             "cells", "mean_cells", "scope", "write_bits", "literal",
         }
     )  # fmt: skip
-    _channel(fields["channel"])
-    fields["inverse"].or_null(_channel)
+    check_channel(fields["channel"])
+    fields["inverse"].or_null(check_channel)
     for name in ("sign_protection", "adaptive_mapping"):
         fields[name].boolean()
     fields["literal"].or_null(Field.boolean)
@@ -320,7 +320,8 @@ def _arguments(fields: Mapping[str, Field]) -> dict[str, Any]:
     return values
 
 
-def _channel(field: Field) -> None:
+def check_channel(field: Field) -> None:
+    """Check that a field is a channel as :meth:`Channel.to_dict` gives it."""
     lists = {"x", "mean", "std"}
     texts = {"name", "source", "license"}
     numbers = {"branch", "stuck", "d2d_std"}

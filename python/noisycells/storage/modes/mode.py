@@ -178,6 +178,11 @@ class Mode(ABC):
     def plain_inputs(self) -> NDArray[np.float32]:
         """Inputs of the levels of cells without a code."""
 
+    @property
+    @abstractmethod
+    def plain_digits(self) -> Sequence[range]:
+        """Which of these levels each of the cells of a weight may have."""
+
     @abstractmethod
     def plain_cells(self, tensor: CodedTensor) -> int:
         """Cells without a code of each stored weight."""
