@@ -130,7 +130,7 @@ def test_plan_quick_and_resume(tmp_path: Path, images: Path) -> None:
         (["--mapping", "tile"], r"'--mapping': 'tile' is not one of"),
         (["--read-noise", "pink"], r"'--read-noise': 'pink' is not one of"),
         (["--output-noise", "-1"], r"output_noise: expected a number in .*, got -1"),
-        (["--reset-noise", "-1"], r"reset_noise: expected a number in [0, 100], got -1"),
+        (["--reset-noise", "-1"], r"reset_noise: expected a number in \[0, 100\], got -1"),
         (["--data", "cifar"], r"data: expected 'digits', .* got 'cifar'"),
     ],
 )
