@@ -21,7 +21,8 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   pybind11::register_local_exception_translator([](std::exception_ptr error) {
     try {
       std::rethrow_exception(error);
-    } catch (const noisycells::Interrupted&) {  // the signal's handler has raised
+    } catch (const noisycells::Interrupted&) {
+      if (!PyErr_Occurred()) throw;  // else the signal's handler has raised
     }
   });
   register_runtime(m);
