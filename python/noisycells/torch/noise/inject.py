@@ -46,7 +46,7 @@ def inject_noise(
     one of three:
 
     - *Gaussian*, of strength ``eta``: ``w + sigma * standard_normal(w.shape, key, stream(name,
-      "noise"))```, of :mod:``noisycells.random``, for the parameter ````name```; off the CPU other
+      "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
       numbers of the same distribution.
     - *Stored* with a ``codec``: written and read back, on a new chip each draw,
       ``codec.transmit(w, chip, w != 0, name=name, chip=chip)``; zeros (pruned) are not stored. A
