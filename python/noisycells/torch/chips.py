@@ -35,8 +35,8 @@ def save_chip(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a converted model to a safetensors file, with its chips, ranges, devices and specs.
 
     All of the ``state_dict`` is in it, weights and digital parameters too, under its names, and
-    a checksum of each tensor. The file is at `path` when it is complete; until then what was there
-    stays.
+    a checksum of each tensor. The file is at ``path`` when it is complete; until then what was
+    there stays.
 
     Parameters
     ----------

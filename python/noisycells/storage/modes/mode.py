@@ -189,7 +189,7 @@ class Mode(ABC):
 
     @abstractmethod
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
-        """Sections of the content, and levels of plain cells; `scale` is the unit of steps."""
+        """Sections of the content, and levels of plain cells; ``scale`` is the unit of steps."""
 
     @abstractmethod
     def decode_tensor(
@@ -202,7 +202,7 @@ class Mode(ABC):
         """The arguments besides the channels, as JSON knows them."""
 
     def can_read(self, other: Any) -> bool:
-        """Whether this codec reads what `other`, of its class, has encoded."""
+        """Whether this codec reads what ``other``, of its class, has encoded."""
         return True
 
     def code_options(self) -> dict[str, Any]:
