@@ -143,7 +143,7 @@ def _values(name: str, tensor: Tensor) -> list[ValueError]:
     """What is wrong with the numbers of a tensor."""
     dtype = {"chip_seed": torch.int64, "chip_seconds": torch.float64}.get(name, torch.float32)
     if tensor.dtype is not dtype:
-        return [wrong_value(name, dtype, tensor.dtype)]
+        return [wrong_value(name, f"{dtype}", tensor.dtype)]
     if name == "chip_seconds":  # NaN: just programmed
         wrong = tensor.lt(0) | tensor.isinf()
         return [wrong_value(name, "a time", f"{tensor.item():g}")] if wrong else []
