@@ -69,7 +69,7 @@ class Layout(NamedTuple):
         return self.used + self.rows * self.lanes
 
     def cells(self, bits: int) -> int:
-        """Cells of all blocks, of `bits` bits each."""
+        """Cells of all blocks, of ``bits`` bits each."""
         return self.blocks * -(-self.sent // bits)
 
     def code(self) -> Code:
@@ -81,12 +81,12 @@ class Layout(NamedTuple):
 
 
 def best_rate(information: float, length: int, failure: float) -> float:
-    """The share of information that a word of `length` bits may have.
+    """The share of information that a word of ``length`` bits may have.
 
-    `information` is what each bit carries over the channel, 0 to 1. Below it lie what belief
+    ``information`` is what each bit carries over the channel, 0 to 1. Below it lie what belief
     propagation on these codes does not reach, measured, and the normal approximation of a finite
     length (Y. Polyanskiy, H. V. Poor, S. Verdu, IEEE Trans. Inf. Theory 56, 2010) for a share of
-    `failure` of blocks that fail.
+    ``failure`` of blocks that fail.
     """
     spread = math.sqrt(information * (1 - information) / length)
     margin = -NormalDist().inv_cdf(failure) * spread
@@ -94,9 +94,9 @@ def best_rate(information: float, length: int, failure: float) -> float:
 
 
 def plan(size: int, information: float, failure: float) -> Layout:
-    """The layout of `size` bytes in bits that carry `information` each.
+    """The layout of ``size`` bytes in bits that carry ``information`` each.
 
-    `failure` is the probability that any block of a read fails. Raises ValueError where the
+    ``failure`` is the probability that any block of a read fails. Raises ValueError where the
     channel is too noisy for that.
     """
     bits = 8 * max(size, 1)
@@ -122,7 +122,7 @@ def plan(size: int, information: float, failure: float) -> Layout:
 
 
 def write(content: bytes, layout: Layout, constellation: Constellation) -> U8:
-    """Levels of the cells that hold `content`."""
+    """Levels of the cells that hold ``content``."""
     code, share = layout.code(), layout.share
     information = np.zeros((layout.blocks, code.information), np.uint8)
     for b in range(layout.blocks):
@@ -165,7 +165,7 @@ Read = Callable[[int], tuple[NDArray[np.float32], Constellation]]
 def read(
     layout: Layout, look: Read, reads: int, name: str, *, num_threads: int | None = None
 ) -> bytes:
-    """The content, after up to `reads` reads of the cells.
+    """The content, after up to ``reads`` reads of the cells.
 
     Blocks that one read leaves in doubt are tried again with means and spreads of the levels as
     the read itself shows them; then in the mean of two reads, of four, and more.

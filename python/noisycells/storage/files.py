@@ -49,16 +49,16 @@ Progress = Callable[[str], object]
 def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> None:
     """Write a stored tensor or model to a file; equal bytes for equal content.
 
-    The file is at `path` when it is complete; until then what was there stays. Links are
+    The file is at ``path`` when it is complete; until then what was there stays. Links are
     followed, modes kept (see ``docs/format.md``).
 
     Raises
     ------
     TypeError
-        If `stored` is none of these.
+        If ``stored`` is none of these.
     ValueError
         If safetensors has no dtype for a digital tensor, an alias is of no tensor or one more
-        tensor, or `path` is not a regular file.
+        tensor, or ``path`` is not a regular file.
     OSError
         If the file cannot be written.
     """
@@ -158,7 +158,7 @@ def encode_file(
         of transformers with one or the other. Weights in float8, float16, bfloat16, float32 or
         float64.
     path : path-like
-        File to write, as :func:`save` does; another one than `source`.
+        File to write, as :func:`save` does; another one than ``source``.
     codec, mask, overrides
         As for :meth:`Codec.encode`.
     digital : sequence of str
@@ -176,10 +176,10 @@ def encode_file(
     Raises
     ------
     FormatError
-        If `source` is not a safetensors file of supported dtypes.
+        If ``source`` is not a safetensors file of supported dtypes.
     ValueError
-        If a weight is NaN or infinite, no tensor is to be stored, `source` is encoded already or
-        is `path`, or a pattern of `overrides` matches none.
+        If a weight is NaN or infinite, no tensor is to be stored, ``source`` is encoded already or
+        is ``path``, or a pattern of ``overrides`` matches none.
     OSError
         If a file cannot be read or written.
     """
@@ -284,7 +284,7 @@ def read_file(
     source : path-like
         What :func:`encode_file` or :func:`save` wrote.
     path : path-like
-        File to write; another one than `source`.
+        File to write; another one than ``source``.
     seed, chip, side_errors
         As for :meth:`StoredTensor.read`.
     progress : callable, optional
@@ -295,7 +295,7 @@ def read_file(
     FormatError, DecodeError, OSError
         As :func:`load`.
     TypeError, ValueError
-        As :meth:`StoredTensor.read`; also if `path` is `source`, or a weight read is beyond the
+        As :meth:`StoredTensor.read`; also if ``path`` is ``source``, or a weight read is beyond the
         range of its dtype.
     """
     check_output(path, source)
@@ -392,7 +392,7 @@ class _StoredWriter(Writer):
         self.cost = total([self.cost, tensor.cost])
 
     def keep(self, name: str, array: NDArray[Any], dtype: str | None = None) -> None:
-        """Append a digital tensor; `dtype` says what it is where numpy cannot."""
+        """Append a digital tensor; ``dtype`` says what it is where numpy cannot."""
         self.add(f"{name}.digital", array, dtype)
         self._digital.append(name)
         self.cost = total([self.cost, digital_cost(array, dtype)])

@@ -35,8 +35,8 @@ def save_chip(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a converted model to a safetensors file, with its chips, ranges, devices and specs.
 
     All of the ``state_dict`` is in it, weights and digital parameters too, under its names, and
-    a checksum of each tensor. The file is at `path` when it is complete; until then what was there
-    stays.
+    a checksum of each tensor. The file is at ``path`` when it is complete; until then what was
+    there stays.
 
     Parameters
     ----------
@@ -105,7 +105,8 @@ def load_chip(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     check_module(model, to_change=True)
     with Reader(path) as reader:
         if reader.metadata.get("kind") != KIND:
-            raise FormatError(f"{path}: expected a model on a chip (save_chip), got another file")
+            said = _arguments.expectation("a model on a chip (save_chip)", "another file")
+            raise FormatError(f"{path}: {said}")
         try:
             made, folded = _described(reader)
         except ValueError as error:

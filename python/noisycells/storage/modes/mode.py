@@ -192,7 +192,7 @@ class Mode(ABC):
 
     @abstractmethod
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
-        """Sections of the content, and levels of plain cells; `scale` is the unit of steps."""
+        """Sections of the content, and levels of plain cells; ``scale`` is the unit of steps."""
 
     @abstractmethod
     def decode_tensor(
@@ -205,7 +205,7 @@ class Mode(ABC):
         """The arguments besides the channels, as JSON knows them."""
 
     def can_read(self, other: Any) -> bool:
-        """Whether this codec reads what `other`, of its class, has encoded.
+        """Whether this codec reads what ``other``, of its class, has encoded.
 
         Cells and code are those of one codec, so another one would not have its way with them.
         """

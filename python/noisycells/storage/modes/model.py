@@ -210,10 +210,12 @@ class CodedModel(Mapping[str, CodedTensor]):
             except ValueError as error:
                 raise DecodeError(f"tensor {key!r}: {error}") from None
             if not np.isfinite(read[key]).all():
-                raise DecodeError(f"tensor {key!r}: expected finite weights, got others")
+                raise DecodeError(
+                    f"tensor {key!r}: {_arguments.expectation('finite weights', 'others')}"
+                )
             start += count
         if next(sections, None) is not None:
-            raise DecodeError("sections: expected those of the tensors, got more")
+            raise DecodeError(f"sections: {_arguments.expectation('those of the tensors', 'more')}")
         return read
 
     def __repr__(self) -> str:
