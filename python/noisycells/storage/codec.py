@@ -16,8 +16,8 @@ from ..channel import Channel
 from ..devices import CellLike, cell
 from ..runtime import threads_argument
 from .arrays import Source, Sources, prepare
+from .mapping import choose_ranges
 from .noise import NoiseCurve
-from .plan import plan
 from .ranges import Range
 from .side import SideLevels, design_levels
 from .stored import StoredModel, StoredTensor
@@ -257,7 +257,7 @@ class Codec:
         """
         groups = self._assign(names, overrides or {})
         shared = {
-            codec: plan(codec, Sources(load, group))
+            codec: choose_ranges(codec, Sources(load, group))
             for codec, group in groups.items()
             if codec.scope == "model"
         }
@@ -290,7 +290,7 @@ class Codec:
             source.weights,
             source.mask,
             out.reshape(-1),
-            self.tables(plan(self, [source])),
+            self.tables(choose_ranges(self, [source])),
             self.channel.tables,
             *self.channel.keys(seed, chip),
             random.stream(source.name),
@@ -318,9 +318,9 @@ class Codec:
     def encode_source(
         self, source: Source, ranges: tuple[Range, ...] | None = None
     ) -> StoredTensor:
-        """Encode one tensor with ranges from :func:`plan`, or with a plan of its own."""
+        """Encode one tensor with ranges from :func:`choose_ranges`, or with a plan of its own."""
         if ranges is None:
-            ranges = plan(self, [source])
+            ranges = choose_ranges(self, [source])
         tables = self.tables(ranges)
         stored = source.weights.size
         if source.mask is not None:

@@ -147,7 +147,7 @@ class Mode(ABC):
         constellation = self.constellation
         bits = constellation.bits
         each = self.seen(constellation, 1, self.noise_margin).information / bits
-        layout = blocks.plan(len(content), each, self.failure)
+        layout = blocks.layout_for(len(content), each, self.failure)
         return CodedModel(
             {matrix.entry.name: matrix.entry for matrix in matrices},
             self,
