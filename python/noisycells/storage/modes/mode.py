@@ -87,6 +87,11 @@ class Mode(ABC):
         each = self.seen(constellation, 1, self.noise_margin).information / bits
         return bits * blocks.best_rate(each, blocks.LONGEST, self.failure)
 
+    def layout_for(self, size: int) -> blocks.Layout:
+        """How so many bytes lie in cells behind the code."""
+        each = self.seen(self.constellation, 1, self.noise_margin).information
+        return blocks.layout_for(size, each / self.constellation.bits, self.failure)
+
     def seen(self, constellation: Constellation, reads: int, noise: float = 1.0) -> Constellation:
         """What the levels are expected to read as, in the mean of some reads."""
         inputs = constellation.inputs.astype(np.float64)
@@ -146,15 +151,12 @@ class Mode(ABC):
             sections += made
             plain.append(levels)
         content = join(sections)
-        constellation = self.constellation
-        bits = constellation.bits
-        each = self.seen(constellation, 1, self.noise_margin).information / bits
-        layout = blocks.layout_for(len(content), each, self.failure)
+        layout = self.layout_for(len(content))
         return CodedModel(
             {matrix.entry.name: matrix.entry for matrix in matrices},
             self,
             layout,
-            blocks.write(content, layout, constellation),
+            blocks.write(content, layout, self.constellation),
             np.concatenate(plain),
             kept,
         )
@@ -259,11 +261,12 @@ def _matrices(
     found = []
     for name, array in weights.items():
         source = prepare(name, array, masks.get(name), (sensitivity or {}).get(name))
-        found.append(_matrix(source, (moments or {}).get(name)))
+        found.append(matrix_of(source, (moments or {}).get(name)))
     return found
 
 
-def _matrix(source: Source, moments: ArrayLike | None) -> Matrix:
+def matrix_of(source: Source, moments: ArrayLike | None) -> Matrix:
+    """A tensor as a matrix, with the second moments of its inputs; checks both."""
     if not np.isfinite(source.weights).all():
         raise _arguments.wrong_value(f"weights {source.name!r}", "finite values", "NaN or infinity")
     entry = CodedTensor(source.name, source.shape, source.weights.size, source.dtype)
