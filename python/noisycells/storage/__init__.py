@@ -5,6 +5,7 @@ from .codec import Codec
 from .cost import Cost
 from .files import count_tensors, encode_file, load, read_file, save
 from .modes import Coded, CodedModel, CodedTensor, Levels
+from .planning import Plan, Setting, plan
 from .ranges import Range
 from .redundancy import Redundancy
 from .selection import belongs_in_cells
@@ -20,10 +21,12 @@ __all__ = [
     "CodedTensor",
     "Cost",
     "Levels",
+    "Plan",
     "ProgrammedModel",
     "ProgrammedTensor",
     "Range",
     "Redundancy",
+    "Setting",
     "StoredFile",
     "StoredModel",
     "StoredTensor",
@@ -31,6 +34,7 @@ __all__ = [
     "count_tensors",
     "encode_file",
     "load",
+    "plan",
     "read_file",
     "save",
 ]

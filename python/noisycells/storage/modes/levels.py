@@ -24,6 +24,8 @@ VECTOR_STEP = 0.25
 """Step of tensors of one dimension, in their units."""
 OCTAVE = 8
 """Scales of one octave."""
+MOST_VALUES = 4096
+"""Values of a weight."""
 SPREADS = np.exp2(np.arange(-24, 25) / OCTAVE)
 """Scales tried, in units of the one that puts the outermost level at two root mean squares."""
 _BASE = struct.Struct("<f")
@@ -228,7 +230,9 @@ class Levels(Mode):
 
 def _checked(name: str, radices: Any) -> tuple[int, ...]:
     if not isinstance(radices, Sequence) or isinstance(radices, (str, bytes)):
-        raise _arguments.wrong_type(name, "1 to 4 numbers", radices)
-    if not 1 <= len(radices) <= 4:
-        raise _arguments.wrong_value(name, "1 to 4 numbers", radices)
-    return tuple(_arguments.integer(name, radix, 2, 8) for radix in radices)
+        raise _arguments.wrong_type(name, "a sequence of numbers", radices)
+    found = tuple(_arguments.integer(name, radix, 2, 8) for radix in radices)
+    if not found or math.prod(found) > MOST_VALUES:
+        expected = f"at least one number, their product at most {MOST_VALUES}"
+        raise _arguments.wrong_value(name, expected, found)
+    return found
