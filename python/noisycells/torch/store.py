@@ -115,10 +115,7 @@ def store(
     if not isinstance(codec, (Codec, Mode)):
         raise _arguments.wrong_type("codec", "a Codec, storage.Coded or storage.Levels", codec)
     state, aliases = _untied(_state(model))
-    _check_finished(state)
-    names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
-    if not names:
-        raise _arguments.wrong_value("model", "at least one weight to store", "none")
+    names = _checked_names(model, state, store_biases)
     if sensitivity is not None:
         sensitivity = _of_weights("sensitivity", sensitivity, state, aliases, names)
     if moments is not None:
@@ -209,6 +206,34 @@ def load(
         for name, converted in values.items():
             target[name].copy_(converted)
     return model
+
+
+def to_store(
+    model: nn.Module, store_biases: bool, mask: Masks, sensitivity: Numbers, moments: Numbers
+) -> dict[str, Any]:
+    """What :func:`store` hands to a codec, by the arguments' names."""
+    state, aliases = _untied(_state(model))
+    names = _checked_names(model, state, store_biases)
+    given = {"sensitivity": sensitivity, "moments": moments}
+    return {
+        "weights": {name: _to_numpy(name, state[name]) for name in names},
+        "mask": mask,
+        **{
+            key: None if value is None else _of_weights(key, value, state, aliases, names)
+            for key, value in given.items()
+        },
+    }
+
+
+def _checked_names(
+    model: nn.Module | Mapping[str, Tensor], state: Mapping[str, Tensor], store_biases: bool
+) -> list[str]:
+    """The weights to store; refused where there are none, or the model is being pruned."""
+    _check_finished(state)
+    names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
+    if not names:
+        raise _arguments.wrong_value("model", "at least one weight to store", "none")
+    return names
 
 
 def _check_names(

@@ -1,15 +1,15 @@
 """The settings of each mode, from those of fewest cells to those of most.
 
-Where a setting has a choice for each tensor, the choices are allotted to all tensors together: cells
-go where a cell saves most loss (Shoham & Gersho, "Efficient bit allocation for an arbitrary set of
-quantizers", 1988).
+Where each tensor has a choice, the choices are made for all tensors together: cells go where a cell
+saves most loss (Shoham & Gersho, "Efficient bit allocation for an arbitrary set of quantizers",
+1988).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ MEAN_CELLS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 PROGRAMMINGS: tuple[dict[str, int], ...] = ({}, {"pulses": 4, "verify_reads": 2})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Setting:
     """A way of storing a model, and what is expected of it.
 
@@ -76,7 +76,7 @@ class Setting:
     cells: int
     loss: float
     error: float
-    drop: float | None = field(default=None)
+    drop: float | None = None
 
     @property
     def per_original(self) -> float:
@@ -87,10 +87,6 @@ class Setting:
     def per_stored(self) -> float:
         """Cells a weight that is not pruned."""
         return self.cells / max(1, self.stored)
-
-    def measured(self, drop: float) -> Setting:
-        """The same with what was measured."""
-        return replace(self, drop=drop)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as JSON types, the codec without the tables of its channels."""
@@ -169,7 +165,9 @@ def _units(samples: Sequence[Sample], channel: Channel) -> list[float]:
 
 def levels(samples: Sequence[Sample], channel: Channel, noise_margin: float) -> Ladder:
     """More and larger digits, where these save most."""
-    radices = [r for r in RADICES if channel.write_bits is None or max(r) <= 1 << channel.write_bits]
+    radices = [
+        r for r in RADICES if channel.write_bits is None or max(r) <= 1 << channel.write_bits
+    ]
     trials = [Levels(channel, radices=r, noise_margin=noise_margin) for r in radices]
 
     def codec(chosen: Sequence[int]) -> tuple[Levels, dict[str, Codec], str]:
@@ -243,7 +241,9 @@ def _allotted(
     codec: Callable[[Sequence[int]], tuple[Any, dict[str, Codec], str]],
 ) -> Ladder:
     table = [[predict(trial, sample) for trial in trials] for sample in samples]
-    losses = [_losses([sample] * len(trials), row) for sample, row in zip(samples, table, strict=True)]
+    losses = [
+        _losses([sample] * len(trials), row) for sample, row in zip(samples, table, strict=True)
+    ]
     first = trials[0]
     # Cells of a byte behind the code, which is the same one for all trials.
     each = _code_cells(first, 1 << 16) / (1 << 16) if isinstance(first, Mode) else 0.0

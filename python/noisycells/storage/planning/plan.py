@@ -15,11 +15,16 @@ from ...devices import cell as cell_of
 from .ladders import LADDERS, Ladder, Setting
 from .samples import Sample, samples_of
 
-__all__ = ["MODES", "Plan", "fewest", "ladder_of", "most", "plan", "quantity_of"]
+__all__ = ["MODES", "Plan", "Refused", "below", "fewest", "most", "plan", "search"]
 
 MODES = tuple(LADDERS)
 """In the order in which they are planned."""
 
+TARGETS = {
+    "budget": "cells an original weight: at most",
+    "max_loss": "loss: at most",
+    "max_drop": "drop: at most",
+}
 Progress = Callable[[str], None]
 
 
@@ -161,47 +166,56 @@ def plan(
     """
     if (budget is None) == (max_loss is None):
         raise _arguments.wrong_value("budget, max_loss", "one of the two", "both or none")
-    if budget is not None:
-        budget = _arguments.number("budget", budget, above=0)
-    if max_loss is not None:
-        max_loss = _arguments.number("max_loss", max_loss, above=0)
     samples = samples_of(weights, mask, sensitivity, moments)
+    if budget is not None:
+        limit = _arguments.number("budget", budget, above=0)
+        return search(
+            samples, cell, lambda ladder: most(ladder, limit), "budget", limit,
+            mode, noise_margin, progress,
+        )  # fmt: skip
+    limit = _arguments.number("max_loss", max_loss, above=0)
+    return search(
+        samples, cell, lambda ladder: below(ladder, limit), "max_loss", limit,
+        mode, noise_margin, progress,
+    )  # fmt: skip
+
+
+def search(
+    samples: Sequence[Sample],
+    cell: CellLike,
+    choose: Callable[[Ladder], Setting],
+    asked: str,
+    limit: float,
+    mode: str | None,
+    noise_margin: float,
+    progress: Progress | None,
+) -> Plan:
+    """What is chosen of each mode, sorted by loss where a budget was asked for, else by cells."""
+    modes = MODES if mode is None else (_arguments.choice("mode", mode, MODES),)
     found, refused = [], {}
-    for name in modes_of(mode):
+    for name in modes:
         try:
-            ladder = ladder_of(name, samples, cell, noise_margin)
-            found.append(
-                most(ladder, budget) if budget is not None else _below(ladder, max_loss or 0.0)
-            )
+            found.append(choose(_ladder(name, samples, cell, noise_margin)))
         except Refused as reason:
             refused[name] = str(reason)
         if progress is not None:
             progress(name)
-    by_loss = budget is not None
-    found.sort(key=lambda s: (s.loss, s.cells) if by_loss else (s.cells, s.loss))
-    target = f"at most {budget:g} cells an original weight" if by_loss else f"loss {max_loss:g}"
-    return Plan(quantity_of(samples), target, tuple(found), refused)
+    found.sort(key=lambda s: (s.loss, s.cells) if asked == "budget" else (s.cells, s.loss))
+    return Plan(_quantity(samples), f"{TARGETS[asked]} {limit:g}", tuple(found), refused)
 
 
 class Refused(Exception):
     """A mode that cannot do what is asked for, and why."""
 
 
-def modes_of(mode: str | None) -> tuple[str, ...]:
-    """The modes to plan."""
-    return MODES if mode is None else (_arguments.choice("mode", mode, MODES),)
-
-
-def quantity_of(samples: Sequence[Sample]) -> str:
+def _quantity(samples: Sequence[Sample]) -> str:
     """What the loss of a plan is."""
     if any(sample.source.sensitivity is not None for sample in samples):
         return "rise of the task's loss by the Fisher information, nats"
     return "mean square error of outputs, a share of their mean square"
 
 
-def ladder_of(
-    mode: str, samples: Sequence[Sample], cell: CellLike, noise_margin: float
-) -> Ladder:
+def _ladder(mode: str, samples: Sequence[Sample], cell: CellLike, noise_margin: float) -> Ladder:
     """The settings of a mode; Refused where it does not suit the model or the cells."""
     channel = cell_of(cell, "cell")
     if mode == "analog":
@@ -225,13 +239,14 @@ def most(ladder: Ladder, budget: float) -> Setting:
 
 
 def fewest(ladder: Ladder, enough: Callable[[Setting], bool], least: str) -> Setting:
-    """The first setting that is enough; `least` says of what the last one has not enough."""
+    """The first setting that is enough; `least` is why there is none."""
     first = bisect_left(range(len(ladder)), True, key=lambda number: enough(ladder[number]))
     if first == len(ladder):
         raise Refused(least)
     return ladder[first]
 
 
-def _below(ladder: Ladder, max_loss: float) -> Setting:
+def below(ladder: Ladder, max_loss: float) -> Setting:
+    """The first setting with no more loss."""
     least = f"has a loss of {ladder[len(ladder) - 1].loss:.3g} at least"
     return fewest(ladder, lambda setting: setting.loss <= max_loss, least)

@@ -1,6 +1,7 @@
 """What a tensor takes in a way of storing it, and what its errors come to, from some of its rows.
 
-The rows are rounded, written and read as all would be: with the codec itself and noise that is drawn.
+The rows are rounded, written and read as all would be: by the codec itself, with noise that is
+drawn.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Prediction(NamedTuple):
 
 
 def predict(codec: Codec | Mode | Analog, sample: Sample, feedback: bool = True) -> Prediction:
-    """What the tensor of a sample takes and loses; `feedback` False rounds each weight for itself."""
+    """What the tensor of a sample takes and loses; with or without feedback of rounding errors."""
     if not sample.stored:
         return Prediction(0.0, 1.0 if isinstance(codec, Mode) else 0.0, 0.0, 0.0)
     if isinstance(codec, Mode):
