@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from .. import _arguments, devices, storage
+from .. import devices, storage
 from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
@@ -27,6 +27,8 @@ from .options import (
     progress,
     to_json,
 )
+from .planning import planned, planning_options
+from .weights import state_dict
 
 
 @click.command()
@@ -114,6 +116,7 @@ from .options import (
     "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
 )
 @click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@planning_options
 @force_option
 @json_option
 def store(
@@ -132,10 +135,15 @@ def store(
     directory of transformers that holds one or the other, which are stored tensor by tensor in
     little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
     normalization layers stay digital. Tied weights are stored once and keep all their names.
+
+    With --budget, --max-loss or --max-drop, mode and settings are those that `noisycells plan`
+    finds best, or the settings of --mode.
     """
-    codec = codec_of(mode, channel, of_modes)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
-    if is_weights(model):
+    chosen = planned(model, channel, mode, nonzero, store_biases, of_modes)
+    codec = codec_of(mode, channel, of_modes) if chosen is None else chosen.codec
+    overrides = None if chosen is None else chosen.overrides
+    if is_weights(model) and (chosen is None or chosen.network is None):
         check_output(output, *weight_files(model))
         with Weights(model) as weights:
             tensors = len(weights.entries)
@@ -145,6 +153,7 @@ def store(
                 output,
                 codec,
                 mask=mask,
+                overrides=overrides,
                 store_biases=store_biases,
                 progress=lambda name: advance(),
             )
@@ -152,13 +161,24 @@ def store(
         from .. import torch as nct
 
         check_output(output, model)
-        state = _state_dict(model)
+        network = None if chosen is None else chosen.network
+        state = state_dict(model) if network is None else network.model
+        moments = None if chosen is None else chosen.moments
         try:
-            stored = nct.store(state, codec, mask=mask, store_biases=store_biases)
+            stored = nct.store(
+                state,
+                codec,
+                mask=mask,
+                moments=moments,
+                overrides=overrides,
+                store_biases=store_biases,
+            )
         except TypeError as error:  # of a tensor in the file, so no programming error
             raise ValueError(f"{model}: {error}") from error
         storage.save(output, stored)
         cost = stored.cost
+    if chosen is not None and not as_json:
+        click.echo(f"mode {chosen.mode}, {chosen.settings}")
     click.echo(to_json(cost.to_dict()) if as_json else cost)
 
 
@@ -364,27 +384,6 @@ def _capacity(channel: Channel) -> float | None:
     """Bits a cell; None where they are not bounded."""
     capacity = channel.capacity()
     return capacity if math.isfinite(capacity) else None
-
-
-def _state_dict(file: Path) -> dict[str, Any]:
-    """A torch state dict, loaded without running any code it may contain."""
-    import pickle
-
-    import torch
-
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise _arguments.wrong_value(file, "safetensors or a torch state dict", reason) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
-        for key, value in state.items()
-    ):
-        raise _arguments.wrong_value(
-            file, "a torch state dict (names and tensors)", "another object"
-        )
-    return state
 
 
 def _description(model: storage.StoredModel) -> dict[str, Any]:

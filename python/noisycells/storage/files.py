@@ -223,6 +223,16 @@ def _encode_coded(
     return model.with_dtypes(dtypes)
 
 
+def read_weights(source: PathLike, store_biases: bool = False) -> dict[str, NDArray[Any]]:
+    """The weights of safetensors files that :func:`encode_file` puts into cells, by name."""
+    with Weights(source) as reader:
+        found = {}
+        for name in _names_in_cells(reader, (), store_biases):
+            array, dtype = reader.read(name), reader.entries[name].dtype
+            found[name] = widen(array, dtype) if dtype in WITHOUT_NUMPY else array
+        return found
+
+
 def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool) -> list[str]:
     if reader.metadata.get("format") == FORMAT:
         raise _arguments.wrong_value(reader.path, "the weights of a model", "one in cells")

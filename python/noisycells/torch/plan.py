@@ -117,9 +117,11 @@ def plan(
             return drop(most(ladder, limit))
         if max_loss is not None:
             return drop(below(ladder, limit))
-        last = drop(ladder[len(ladder) - 1])
-        least = f"drops by {last.drop:.3g} at least"
-        return fewest(ladder, lambda setting: (drop(setting).drop or 0.0) <= limit, least)
+        return fewest(
+            ladder,
+            lambda setting: (drop(setting).drop or 0.0) <= limit,
+            lambda setting: f"drops by {setting.drop:.3g} at least",
+        )
 
     return search(samples, cell, choose, asked, limit, mode, noise_margin, progress)
 

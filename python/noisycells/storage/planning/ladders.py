@@ -27,7 +27,7 @@ __all__ = ["LADDERS", "Ladder", "Setting"]
 
 OCTAVE = 32
 """Steps of the mode coded to an octave."""
-COARSEST, OCTAVES = 4.0, 12
+COARSEST, OCTAVES = 64.0, 16
 """The largest step, in root mean squares of the weights, and octaves down to the smallest."""
 RADICES = ((2,), (3,), (4,), (2, 3), (3, 3), (3, 4), (4, 4), (3, 3, 4), (3, 4, 4), (4, 4, 4))
 INTEGERS = tuple((radix,) * (bits // per)

@@ -238,15 +238,18 @@ def most(ladder: Ladder, budget: float) -> Setting:
     return ladder[count - 1]
 
 
-def fewest(ladder: Ladder, enough: Callable[[Setting], bool], least: str) -> Setting:
-    """The first setting that is enough; `least` is why there is none."""
+def fewest(
+    ladder: Ladder, enough: Callable[[Setting], bool], why: Callable[[Setting], str]
+) -> Setting:
+    """The first setting that is enough; `why` says of the last one why it is not."""
     first = bisect_left(range(len(ladder)), True, key=lambda number: enough(ladder[number]))
     if first == len(ladder):
-        raise Refused(least)
+        raise Refused(why(ladder[first - 1]))
     return ladder[first]
 
 
 def below(ladder: Ladder, max_loss: float) -> Setting:
     """The first setting with no more loss."""
-    least = f"has a loss of {ladder[len(ladder) - 1].loss:.3g} at least"
-    return fewest(ladder, lambda setting: setting.loss <= max_loss, least)
+    return fewest(
+        ladder, lambda s: s.loss <= max_loss, lambda s: f"has a loss of {s.loss:.3g} at least"
+    )
