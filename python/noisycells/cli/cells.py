@@ -11,11 +11,12 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from .. import devices, storage
+from .. import _arguments, devices, storage
 from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
+from .auditing import audit_of
 from .modes import codec_of, inspect_coded
 from .options import (
     IN_FILE,
@@ -212,10 +213,28 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
 
 @click.command()
 @click.argument("file", type=IN_FILE)
+@click.option(
+    "--audit",
+    "audited",
+    is_flag=True,
+    help="Read it some times: variance and bias of each tensor, and the distance from Shannon's "
+    "limits.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, path_type=Path),
+    help="With --audit: the file that was stored, which errors are measured against.",
+)
 @json_option
-def inspect(file: Path, as_json: bool) -> None:
+def inspect(file: Path, audited: bool, weights: Path | None, as_json: bool) -> None:
     """Show what a file of `noisycells store` holds, and every cell it takes."""
     loaded = storage.load(file)
+    if audited:
+        found = audit_of(loaded, weights)
+        click.echo(to_json(found.to_dict()) if as_json else found)
+        return
+    if weights is not None:
+        raise _arguments.wrong_value("--weights", "none without --audit", weights)
     if isinstance(loaded, storage.CodedModel):
         inspect_coded(loaded, as_json)
         return

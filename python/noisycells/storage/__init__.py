@@ -1,6 +1,7 @@
 """Storage of weights and models in noisy cells."""
 
 from .analog import Analog, AnalogCost, ProgrammedModel, ProgrammedTensor
+from .audit import Audit, TensorAudit
 from .codec import Codec
 from .cost import Cost
 from .files import count_tensors, encode_file, load, read_file, save
@@ -15,6 +16,7 @@ from .stored_file import StoredFile
 __all__ = [
     "Analog",
     "AnalogCost",
+    "Audit",
     "Codec",
     "Coded",
     "CodedModel",
@@ -30,6 +32,7 @@ __all__ = [
     "StoredFile",
     "StoredModel",
     "StoredTensor",
+    "TensorAudit",
     "belongs_in_cells",
     "count_tensors",
     "encode_file",

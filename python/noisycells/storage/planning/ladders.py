@@ -17,6 +17,7 @@ import numpy as np
 from ..._types import F64
 from ...channel import Channel
 from ..analog import Analog
+from ..blocks import HEADER_BITS
 from ..codec import Codec
 from ..modes import Coded, Levels
 from ..modes.mode import SCALES, Mode
@@ -288,7 +289,7 @@ def allocations(cells: Sequence[F64], losses: Sequence[F64]) -> list[tuple[int, 
 
 def _code_cells(codec: Mode, size: int) -> int:
     """Cells of so many bytes behind the code."""
-    return codec.layout_for(size).cells(codec.constellation.bits)
+    return codec.layout_for(size).cells(codec.constellation.bits) + HEADER_BITS
 
 
 def _ends(used: Sequence[Any]) -> list[Any]:
