@@ -142,7 +142,7 @@ def store(
     """
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     chosen = planned(model, channel, mode, nonzero, store_biases, of_modes)
-    codec = codec_of(mode, channel, of_modes) if chosen is None else chosen.codec
+    codec: Any = codec_of(mode, channel, of_modes) if chosen is None else chosen.codec
     overrides = None if chosen is None else chosen.overrides
     if is_weights(model) and (chosen is None or chosen.network is None):
         check_output(output, *weight_files(model))

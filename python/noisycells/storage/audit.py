@@ -121,7 +121,9 @@ class Audit:
         }
 
     def __str__(self) -> str:
-        rows = [("tensor", "stored", "variance", "bias^2", "dB", "Gaussian", "source")]
+        rows: list[tuple[str, ...]] = [
+            ("tensor", "stored", "variance", "bias^2", "dB", "Gaussian", "source")
+        ]
         for t in self.tensors:
             figures = (_shown(t.decibels, ".2f"), *(_shown(b) for b in _bits(t)))
             row = (t.name, f"{t.stored:,}", f"{t.variance:.3g}", _shown(t.bias, ".3g"), *figures)

@@ -100,9 +100,10 @@ def plan(
 
     def drop(setting: Setting) -> Setting:
         if setting.drop is None and reader is not None:
+            codec: Any = setting.codec
             stored = store(
                 model,
-                setting.codec,  # type: ignore[arg-type]
+                codec,
                 mask=mask,
                 sensitivity=sensitivity if setting.mode == "paper" else None,
                 moments=moments if setting.feedback else None,

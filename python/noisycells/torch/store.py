@@ -209,7 +209,11 @@ def load(
 
 
 def to_store(
-    model: nn.Module, store_biases: bool, mask: Masks, sensitivity: Numbers, moments: Numbers
+    model: nn.Module | Mapping[str, Tensor],
+    store_biases: bool,
+    mask: Masks,
+    sensitivity: Numbers,
+    moments: Numbers,
 ) -> dict[str, Any]:
     """What :func:`store` hands to a codec, by the arguments' names."""
     state, aliases = _untied(_state(model))

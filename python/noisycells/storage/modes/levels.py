@@ -48,7 +48,8 @@ class _Digits(NamedTuple):
         """Levels of the cells, one weight's after the other's."""
         digits = np.stack(np.unravel_index(index, self.radices), axis=1)
         start = self.first + np.cumsum((0, *self.radices[:-1]))
-        return (digits + start).astype(np.uint8).reshape(-1)
+        levels: U8 = (digits + start).astype(np.uint8).reshape(-1)
+        return levels
 
     def decide(self, outputs: NDArray[np.float32]) -> F64:
         """The value whose levels are nearest to each weight's outputs."""

@@ -35,7 +35,7 @@ INTEGERS = tuple((radix,) * (bits // per)
     for radix, per in ((4, 2), (2, 1)) for bits in (4, 6, 8))  # fmt: skip
 """Integers of 4, 6 and 8 bits, two bits or one a cell."""
 MEAN_CELLS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-PROGRAMMINGS: tuple[dict[str, int], ...] = ({}, {"pulses": 4, "verify_reads": 2})
+PROGRAMMINGS: tuple[dict[str, Any], ...] = ({}, {"pulses": 4, "verify_reads": 2})
 
 
 @dataclass(eq=False)
@@ -214,7 +214,7 @@ def integers(samples: Sequence[Sample], channel: Channel, noise_margin: float) -
 def analog(samples: Sequence[Sample], channel: Channel, noise_margin: float) -> Ladder:
     """One cell a weight, in a closed loop."""
 
-    def make(options: dict[str, int]) -> Setting:
+    def make(options: dict[str, Any]) -> Setting:
         codec = Analog(channel, **options)
         found = [predict(codec, sample) for sample in samples]
         return _setting("analog", codec, samples, found, f"at most {codec.how.pulses} pulses")
