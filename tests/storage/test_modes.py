@@ -28,6 +28,7 @@ MASKS = {"dense.weight": WEIGHTS["dense.weight"] != 0}
 MODES = [
     Coded(PCM, step=0.3),
     Coded(PCM, step=0.05, levels=4),
+    Coded(PCM, step=dict.fromkeys(WEIGHTS, 0.01)),
     Levels(PCM),
     Levels(PCM, radices=(3, 4), block=16),
 ]
@@ -211,7 +212,7 @@ def test_files_keep_dtypes_and_names(tmp_path: Path) -> None:
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    save(path, MODES[2].encode({"w": DENSE}))
+    save(path, Levels(PCM).encode({"w": DENSE}))
     raw = path.read_bytes()
     for at in np.linspace(0, len(raw) - 1, 60).astype(int):
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 4]) + raw[at + 1 :])
@@ -229,6 +230,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"step": 0}, "step"),
+        ({"step": {"w": -1.0}}, "step 'w'"),
         ({"levels": 5}, "levels"),
         ({"noise_margin": 0.9}, "noise_margin"),
         ({"failure": 0}, "failure"),

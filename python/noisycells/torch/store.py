@@ -192,9 +192,9 @@ def load(
         apart, or a number is beyond the range of the parameter's dtype; the model is then left
         as it was.
     """
-    if not isinstance(stored, StoredModel):
+    if not isinstance(stored, (StoredModel, CodedModel)):
         hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""
-        raise _arguments.wrong_kind("stored", "a StoredModel", f"{stored!r:.60}{hint}")
+        raise _arguments.wrong_kind("stored", "a stored model", f"{stored!r:.60}{hint}")
     check_module(model)
     names = {name: name for name in (*stored, *stored.digital)} | stored.aliases
     target, tied = _untied(_state(model))

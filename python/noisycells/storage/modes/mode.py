@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -136,6 +136,8 @@ class Mode(ABC):
         if both := sorted(kept.keys() & weights.keys()):
             raise _arguments.wrong_value("digital", "names that are not in cells", both)
         matrices = _matrices(weights, mask, sensitivity, moments)
+        for option, names in self.by_name.items():
+            _arguments.names(option, names, weights, "names of weights to store")
         codecs = self._assign(list(weights), overrides or {})
         sections: list[bytes] = []
         plain = []
@@ -172,6 +174,11 @@ class Mode(ABC):
             expected = "patterns that match a tensor"
             raise _arguments.wrong_value("overrides", expected, sorted(unused))
         return found
+
+    @property
+    def by_name(self) -> Mapping[str, Collection[str]]:
+        """Options that have a value for each of some tensors, and the names of these."""
+        return {}
 
     @property
     @abstractmethod
