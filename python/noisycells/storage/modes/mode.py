@@ -81,8 +81,12 @@ class Mode(ABC):
         counts = [count for count in (2, 4, 8) if count <= most]
         return max((Constellation.design(self.assumed, n) for n in counts), key=self._rate)
 
+    @property
+    def bits_per_cell(self) -> float:
+        """Bits of content that a cell of a long block carries, about."""
+        return self._rate(self.constellation)
+
     def _rate(self, constellation: Constellation) -> float:
-        """Bits a cell of a long block."""
         bits = constellation.bits
         each = self.seen(constellation, 1, self.noise_margin).information / bits
         return bits * blocks.best_rate(each, blocks.LONGEST, self.failure)
