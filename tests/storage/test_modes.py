@@ -142,7 +142,7 @@ def test_overrides() -> None:
     read = stored.read(seed=1)
     errors = [float(((read[name] - DENSE) ** 2).mean()) for name in weights]
     assert 20 < errors[0] / errors[1] < 30
-    with pytest.raises(TypeError, match="overrides: expected Coded"):
+    with pytest.raises(TypeError, match="overrides: expected a Coded"):
         Coded(PCM).encode(weights, overrides={"b.*": Levels(PCM)})
     with pytest.raises(ValueError, match="overrides: expected patterns"):
         Coded(PCM).encode(weights, overrides={"c.*": Coded(PCM)})

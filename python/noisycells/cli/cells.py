@@ -16,7 +16,7 @@ from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
-from .modes import codec_of, inspect_coded
+from .modes import MODES, codec_of, inspect_whole
 from .options import (
     IN_FILE,
     OUT_FILE,
@@ -35,11 +35,11 @@ from .options import (
 @device_option
 @click.option(
     "--mode",
-    type=click.Choice(["paper", "coded", "levels"]),
+    type=click.Choice(MODES),
     default="paper",
     show_default=True,
-    help="Analog values, as in the paper; or quantized: entropy-coded behind an error-correcting "
-    "code, or straight in cells of a few levels.",
+    help="Analog values, as in the paper; quantized: entropy-coded behind an error-correcting "
+    "code, or straight in cells of a few levels; or one analog cell a weight, in a closed loop.",
 )
 @click.option(
     "--step",
@@ -65,6 +65,30 @@ from .options import (
     default=1.1,
     show_default=True,
     help="Modes coded and levels: how many times the device's noise the code is made for.",
+)
+@click.option(
+    "--averaged-reads",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: reads of a cell whose mean is taken.",
+)
+@click.option(
+    "--pulses",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: most pulses of a cell.",
+)
+@click.option(
+    "--verify-reads",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: reads that verify each pulse; 0: an open loop.",
 )
 @click.option(
     "--cells",
@@ -120,7 +144,7 @@ def store(
     model: Path,
     output: Path,
     channel: Channel,
-    mode: Literal["paper", "coded", "levels"],
+    mode: str,
     nonzero: bool,
     store_biases: bool,
     as_json: bool,
@@ -196,8 +220,8 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
 def inspect(file: Path, as_json: bool) -> None:
     """Show what a file of `noisycells store` holds, and every cell it takes."""
     loaded = storage.load(file)
-    if isinstance(loaded, storage.CodedModel):
-        inspect_coded(loaded, as_json)
+    if isinstance(loaded, (storage.CodedModel, storage.AnalogModel)):
+        inspect_whole(loaded, as_json)
         return
     model = (
         storage.StoredModel({loaded.name: loaded})

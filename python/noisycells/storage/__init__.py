@@ -1,6 +1,13 @@
 """Storage of weights and models in noisy cells."""
 
-from .analog import Analog, AnalogCost, ProgrammedModel, ProgrammedTensor
+from .analog import (
+    Analog,
+    AnalogCost,
+    AnalogModel,
+    AnalogTensor,
+    ProgrammedModel,
+    ProgrammedTensor,
+)
 from .codec import Codec
 from .cost import Cost
 from .files import count_tensors, encode_file, load, read_file, save
@@ -14,6 +21,8 @@ from .stored_file import StoredFile
 __all__ = [
     "Analog",
     "AnalogCost",
+    "AnalogModel",
+    "AnalogTensor",
     "Codec",
     "Coded",
     "CodedModel",

@@ -38,6 +38,8 @@ MEAN_CELLS = (1.1, 2.1, 3.1)
 BITS = (8, 6, 5, 4)
 BLOCK = 32
 RADICES = ((4,), (3, 4), (4, 4), (3, 3))
+ANALOG = ((1, 1, 1), (1, 4, 2), (4, 4, 2))
+"""Reads, most pulses and verifying reads of each."""
 STEPS = (0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4)
 MARGINS = (1.0, 1.1)
 RATES = (0.15, 0.3, 0.6)
@@ -192,6 +194,20 @@ class _Plan:
         names = [" x ".join(map(str, r)) for r in radices]
         return self.way("levels", stored, names, self.pruned, settings=chosen)
 
+    def analog(self) -> list[Way]:
+        """One cell a weight in a closed loop, where the device's reads are known apart."""
+        if self.settings.channel.read_std is None:
+            return []
+        chosen = [
+            {"mode": "analog", "reads": reads, "pulses": pulses, "verify_reads": verified}
+            for reads, pulses, verified in self.settings.pick(ANALOG, ANALOG[:1])
+        ]
+        names = [
+            f"{c['reads']} reads, {c['pulses']} pulses, {c['verify_reads']} verifying"
+            for c in chosen
+        ]
+        return [self.way("analog, 1 cell", stored, names, self.dense, settings=chosen)]
+
     def coded(self) -> list[Way]:
         """Behind a code made for the nominal noise, and for a tenth more."""
         steps = self.settings.pick(STEPS, STEPS[::4])
@@ -260,9 +276,10 @@ def tables(settings: Settings) -> list[Table]:
     """Accuracy against all cells of an original weight, for every way to store a network.
 
     One network, 80 % pruned: the strategies of Isik et al. (2020) with side cells that are read
-    without and with errors, plain integers, levels, coded, and what Shannon's limit asks for;
-    networks trained for few bits, coded, beside one trained as long for accuracy alone. Everything
-    is counted in cells: mask, signs, scales, biases, checksums.
+    without and with errors, plain integers, levels, coded, and what Shannon's limit asks for. The
+    dense network: one analog cell a weight, and trained for few bits, then coded, beside a copy
+    trained as long for accuracy alone. Everything is counted in cells: mask, signs, scales,
+    biases, checksums.
     """
     epochs = settings.epochs or settings.pick(30, QUICK_EPOCHS)
     dense = tuple(
@@ -271,14 +288,15 @@ def tables(settings: Settings) -> list[Table]:
     )
     plan = _Plan(settings, dense, tuple(map(pruned_recipe, dense)))
     ways = [
-        *plan.papers(), *plan.integers(), plan.levels(), *plan.coded(), *plan.trained_for_bits(),
+        *plan.papers(), *plan.integers(), *plan.analog(), plan.levels(), *plan.coded(),
+        *plan.trained_for_bits(),
     ]  # fmt: skip
     chosen = [entry for way in ways for most in DROPS for entry in way.chosen(most)]
     note = (
         "The setting of fewest cells whose validation accuracy is at most so many points below "
         "that without noise; where there is none, the one of the best validation accuracy. Drops "
         "are points of test accuracy below the pruned network, or the dense one where it was "
-        "trained for few bits."
+        "trained for few bits or is in analog cells."
     )
     return [
         plan.noise_free(),

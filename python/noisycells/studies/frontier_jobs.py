@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .. import random
 from ..channel import Channel
 from ..io import DecodeError
-from ..storage import Codec, Coded, Cost, Levels, entropy
+from ..storage import Analog, Codec, Coded, Cost, Levels, entropy
 from ..storage.cost import index_cost
 from ..storage.side import design_levels
 from .engine import Trained, job
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["integers", "limit", "noise_free", "stored"]
 
 MOMENTS, SENSITIVITIES = 2000, 1000  # training images for each
-MODES: dict[str, Callable[..., Any]] = {"paper": Codec, "coded": Coded, "levels": Levels}
+MODES: dict[str, Callable[..., Any]] = {
+    "paper": Codec, "coded": Coded, "levels": Levels, "analog": Analog,
+}  # fmt: skip
 SCALE_BITS = 16  # of a row's or block's scale of integers
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -63,8 +65,7 @@ def stored(
 
     cell, measure = Channel.from_dict(channel), _Measure(trained)
     train = measure.images["train"][0]
-    mask = dict(trained.masks) or None
-    known: dict[str, Any] = {}
+    known: dict[str, Any] = {"mask": dict(trained.masks) or None}
     if any(s["mode"] != "paper" and s.get("step") != "learnt" for s in settings):
         known["moments"] = nct.input_moments(trained.model, train[:MOMENTS])
     if any(s["mode"] == "coded" and s["step"] != "learnt" for s in settings):
@@ -75,11 +76,10 @@ def stored(
         mode, side_errors = options.pop("mode"), options.pop("side_errors", False)
         given = {name: known.get(name) for name in NEEDS[mode]}
         if options.get("step") == "learnt":
-            options["step"], given = trained.record["steps"], {}
+            options["step"] = trained.record["steps"]
         model = nct.store(
-            trained.model, MODES[mode](cell, **options), mask=mask,
-            store_biases=mode in BIASES, **given,
-        )  # fmt: skip
+            trained.model, MODES[mode](cell, **options), store_biases=mode in BIASES, **given
+        )
         point = _counted(model.cost, cell)
         if mode == "coded":
             point["at_capacity"] = 8 * model.layout.size / cell.capacity() / point["weights"]
@@ -90,9 +90,12 @@ def stored(
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
-    "paper": (), "coded": ("moments", "sensitivity"), "levels": ("moments",),
-}  # fmt: skip
-"""What a mode takes of the training images."""
+    "paper": ("mask",),
+    "coded": ("mask", "moments", "sensitivity"),
+    "levels": ("mask", "moments"),
+    "analog": ("moments",),
+}
+"""What a mode takes besides the weights."""
 BIASES = ("coded", "levels")
 """Modes that have biases in cells."""
 
@@ -186,7 +189,7 @@ def _read_integers(
         back += np.searchsorted(digits.thresholds, y) * levels**place
     columns = weights.size // len(weights)
     read = ((back - largest) * scale).astype(np.float32).reshape(len(weights), -1)[:, :columns]
-    return read.reshape(weights.shape)
+    return np.asarray(read.reshape(weights.shape))
 
 
 @job

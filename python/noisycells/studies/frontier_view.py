@@ -59,10 +59,9 @@ def plot_frontier(report: Mapping[str, Any]) -> Figure:
             )  # fmt: skip
     without = next(table for table in report["tables"] if table["title"] == NOISE_FREE)
     rows, _, entries = grid(without)
-    for row, style in zip(rows[:3], ("-", "--", "-."), strict=False):
-        axes.axhline(
-            entries[row, "test accuracy"]["mean"], color="gray", lw=0.8, ls=style, label=row
-        )
+    for row, dashes in zip(rows[:3], ("-", "--", "-."), strict=False):
+        accuracy = entries[row, "test accuracy"]["mean"]
+        axes.axhline(accuracy, color="gray", lw=0.8, ls=dashes, label=row)
     axes.set_ylim(best - SHOWN, best + 0.05 * SHOWN)
     axes.set_xscale("log")
     axes.set_xticks([0.1, 0.2, 0.3, 0.5, 1, 2, 3, 4, 6, 8], minor=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -18,6 +17,7 @@ from ...devices import CellLike, cell
 from .. import blocks
 from ..arrays import Source, prepare
 from ..constellation import Constellation
+from ..selection import assigned
 from .model import CodedModel, CodedTensor
 from .sections import join
 
@@ -142,7 +142,10 @@ class Mode(ABC):
         matrices = _matrices(weights, mask, sensitivity, moments)
         for option, names in self.by_name.items():
             _arguments.names(option, names, weights, "names of weights to store")
-        codecs = self._assign(list(weights), overrides or {})
+        codecs = assigned(weights, overrides or {}, self)
+        for codec in codecs.values():
+            if not self.can_read(codec):
+                raise _arguments.wrong_value("overrides", "cells as of this codec", codec)
         sections: list[bytes] = []
         plain = []
         for matrix, scale in zip(matrices, _scales(matrices), strict=True):
@@ -162,22 +165,6 @@ class Mode(ABC):
             np.concatenate(plain),
             kept,
         )
-
-    def _assign(self: _Self, names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-        unused = set(overrides)
-        found: dict[str, Any] = {}
-        for name in names:
-            matching = [pattern for pattern in overrides if fnmatchcase(name, pattern)]
-            unused -= set(matching)
-            found[name] = overrides[matching[0]] if matching else self
-            if type(found[name]) is not type(self):
-                raise _arguments.wrong_type("overrides", type(self).__name__, found[name])
-            if not self.can_read(found[name]):
-                raise _arguments.wrong_value("overrides", "cells as of this codec", found[name])
-        if unused:
-            expected = "patterns that match a tensor"
-            raise _arguments.wrong_value("overrides", expected, sorted(unused))
-        return found
 
     @property
     def by_name(self) -> Mapping[str, Collection[str]]:
