@@ -103,6 +103,8 @@ def test_rate_of_a_large_tensor_is_its_entropy() -> None:
     share = np.unique(values, return_counts=True)[1] / values.size
     entropy = -(share * np.log2(share)).sum() * values.size
     assert entropy < 8 * stored.layout.size < 1.02 * entropy
+    bits = 8 * stored.layout.size / len(stored.cells)
+    assert bits == pytest.approx(stored.codec.bits_per_cell, rel=0.01)
 
 
 def test_levels_degrade_gracefully() -> None:
