@@ -84,8 +84,8 @@ def test_control_is_the_same_training_without(cache: Cache, dense: Trained) -> N
 
 
 def test_rate_training_has_steps_enough(dense: Trained) -> None:
-    """15 epochs of many images, 2000 steps of few."""
-    assert rate_recipe(dense.recipe, 0.3).epochs == math.ceil(2000 / 6)
+    """15 epochs of many images, 800 steps of few."""
+    assert rate_recipe(dense.recipe, 0.3).epochs == math.ceil(800 / 6)
     with pytest.raises(ValueError, match="rate: expected a finite number >= 0"):
         rate_recipe(dense.recipe, -1.0)
 
