@@ -153,22 +153,12 @@ def _train(
         "checkpoint": checkpoint,
         "progress": None if progress is None else lambda epoch, accuracy: progress(),
     }
-    extra: dict[str, Any] = {}
     with ExitStack() as stack:
         if recipe.pruned:
             nct.magnitude_prune(model, recipe.pruned)
         if recipe.noise is not None:
             stack.enter_context(inject(model, recipe.noise, recipe.seed))
-        if recipe.rate is not None:
-            training, extra = _rate_train(recipe, model, loader, validation, arguments)
-        elif recipe.teacher is not None:
-            teacher = network(recipe.teacher, cache, progress).model.to(recipe.compute)
-            training = nct.distill(
-                model, teacher, loader, validation, **(recipe.distillation or {}), **arguments
-            )
-        else:
-            loss = None if recipe.consistency is None else _consistency(**recipe.consistency)
-            training = nct.fit(model, loader, validation, loss=loss, **arguments)
+        training, extra = _fit(recipe, model, loader, validation, arguments, cache, progress)
     if recipe.pruned:
         nct.make_permanent(model)
     checkpoint.unlink(missing_ok=True)
@@ -210,18 +200,26 @@ def _loaders(recipe: Recipe, dataset: Dataset) -> tuple[Any, Any]:
     )
 
 
-def _rate_train(
-    recipe: Recipe, model: nn.Module, loader: Any, validation: Any, arguments: dict[str, Any]
-) -> tuple[Any, dict[str, Any]]:
-    """Train for few bits, or without; the record, and what else a report says of the network."""
+def _fit(
+    recipe: Recipe, model: nn.Module, loader: Any, validation: Any, arguments: dict[str, Any],
+    cache: Cache, progress: Callable[[], None] | None,
+) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+    """Train as the recipe says; the record, and what else a report says of the network."""
     from ... import torch as nct
 
-    own = {name: value for name, value in arguments.items() if name not in RATE_OWN}
-    own["learning_rate"] = recipe.learning_rate
-    if not recipe.rate:
-        return nct.rate_control(model, loader, validation, **own), {}
-    record = nct.rate_train(model, loader, validation, rate_weight=recipe.rate, **own)
-    return record.training, {"steps": record.steps, "bits_per_weight": record.bits_per_weight}
+    if recipe.rate is not None:
+        own = {name: value for name, value in arguments.items() if name not in RATE_OWN}
+        own["learning_rate"] = recipe.learning_rate
+        if recipe.rate == 0:
+            return nct.rate_control(model, loader, validation, **own), {}
+        record = nct.rate_train(model, loader, validation, rate_weight=recipe.rate, **own)
+        return record.training, {"steps": record.steps, "bits_per_weight": record.bits_per_weight}
+    if recipe.teacher is not None:
+        teacher = network(recipe.teacher, cache, progress).model.to(recipe.compute)
+        options = {**(recipe.distillation or {}), **arguments}
+        return nct.distill(model, teacher, loader, validation, **options), {}
+    loss = None if recipe.consistency is None else _consistency(**recipe.consistency)
+    return nct.fit(model, loader, validation, loss=loss, **arguments), {}
 
 
 def _consistency(form: str, weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
