@@ -99,8 +99,8 @@ class Source:
     def _load(self) -> data.Dataset:
         dataset, digest = _load(self.name)
         if digest != self.digest:
-            raise ValueError(
-                f"data: expected {self.name} with the digest {self.digest}, got one with {digest}"
+            raise _arguments.wrong_value(
+                "data", f"{self.name} with the digest {self.digest}", f"one with {digest}"
             )
         if self.subset is not None:
             dataset = dataset.subset(self.subset, seed=0)
@@ -210,14 +210,11 @@ class Recipe:
             ("compute", self.compute, ("cpu", "cuda")),
             ("precision", self.precision, ("float32", "bfloat16")),
         ):
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-        if self.epochs < 1:
-            raise ValueError(f"epochs: expected at least 1, got {self.epochs}")
+            _arguments.choice(name, value, known)
+        _arguments.count("epochs", self.epochs)
+        _arguments.number("pruned", self.pruned, 0, below=1)
         if self.rate is not None:
             _arguments.number("rate", self.rate, 0)
-        if not 0 <= self.pruned < 1:
-            raise ValueError(f"pruned: expected a number in [0, 1), got {self.pruned}")
 
     def parents(self) -> Iterator[Recipe]:
         """The networks this one needs."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import devices
+from ..._arguments import wrong_value
 from ...data import Dataset, stratified_split
 from ...storage import Codec
 from .cache import Cache
@@ -131,10 +132,8 @@ def _train(
 
     begin = time.perf_counter()
     if recipe.compute == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"compute: expected a cache with this {recipe.model} or a GPU to train it on, got "
-            "neither"
-        )
+        needed = f"a cache with this {recipe.model} or a GPU to train it on"
+        raise wrong_value("compute", needed, "neither")
     model = build(recipe, dataset)
     if recipe.start is not None:
         start = network(recipe.start, cache, progress).model
