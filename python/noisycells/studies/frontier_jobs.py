@@ -10,6 +10,7 @@ counts as an accuracy of 0.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -251,7 +252,7 @@ def mutual_information(weights: npt.NDArray[np.float32], std: float) -> float:
     kernel = np.exp(-(np.arange(-36, 37) ** 2) / 72.0)
     density = np.convolve(shares, kernel / kernel.sum(), "same") / step
     of_sum = -float((density * np.log2(np.maximum(density, 1e-300))).sum()) * step
-    return max(0.0, of_sum - 0.5 * float(np.log2(2 * np.pi * np.e * std**2)))
+    return max(0.0, of_sum - 0.5 * math.log2(2 * math.pi * math.e * std**2))
 
 
 # --------------------------------------------------------------------------- measuring
