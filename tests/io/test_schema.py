@@ -156,8 +156,8 @@ def test_any_content_is_an_error_or_a_model(golden: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected JSON: "),
-        ("[1", "expected JSON: "),
+        ("", "expected JSON, got another text: "),
+        ("[1", "expected JSON, got another text: "),
         ("[" * 100_000, "nests too deeply"),
         ('{"a":' * 100_000, "nests too deeply"),
         ("NaN", "expected finite numbers, got NaN"),
@@ -165,7 +165,7 @@ def test_any_content_is_an_error_or_a_model(golden: Path, tmp_path: Path) -> Non
         ("1e999", "expected finite numbers, got 1e999"),
         ('{"a":1,"b":2,"a":1}', "expected each member once, got 'a' again"),
         ('[{"a":{"b":1,"b":1}}]', "expected each member once, got 'b' again"),
-        ("9" * 5000, "expected JSON: |integer string conversion"),
+        ("9" * 5000, "expected JSON, got another text: |integer string conversion"),
     ],
 )
 def test_text_that_is_no_json(text: str, message: str) -> None:

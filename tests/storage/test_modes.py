@@ -103,6 +103,8 @@ def test_rate_of_a_large_tensor_is_its_entropy() -> None:
     share = np.unique(values, return_counts=True)[1] / values.size
     entropy = -(share * np.log2(share)).sum() * values.size
     assert entropy < 8 * stored.layout.size < 1.02 * entropy
+    bits = 8 * stored.layout.size / len(stored.cells)
+    assert bits == pytest.approx(stored.codec.bits_per_cell, rel=0.01)
 
 
 def test_levels_degrade_gracefully() -> None:
@@ -142,7 +144,7 @@ def test_overrides() -> None:
     read = stored.read(seed=1)
     errors = [float(((read[name] - DENSE) ** 2).mean()) for name in weights]
     assert 20 < errors[0] / errors[1] < 30
-    with pytest.raises(TypeError, match="overrides: expected Coded"):
+    with pytest.raises(TypeError, match="overrides: expected a Coded"):
         Coded(PCM).encode(weights, overrides={"b.*": Levels(PCM)})
     with pytest.raises(ValueError, match="overrides: expected patterns"):
         Coded(PCM).encode(weights, overrides={"c.*": Coded(PCM)})

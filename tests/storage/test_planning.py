@@ -51,8 +51,8 @@ def stored_and_lost(setting: Setting, **options: Any) -> tuple[int, float, float
         read = stored.read(11, side_errors=True)
         cells = stored.cost.total_cells
     elif isinstance(codec, Analog):
-        stored = codec.program(WEIGHTS, moments, chip=11)
-        read, cells = stored.read(12), stored.cost.cells
+        stored = codec.encode(WEIGHTS, moments=moments)
+        read, cells = stored.read(12, chip=11), stored.cost.total_cells
     else:
         stored = codec.encode(WEIGHTS, given["mask"], moments=moments)
         read, cells = stored.read(11), stored.cost.total_cells
@@ -179,7 +179,9 @@ def test_a_plan_is_text_and_json() -> None:
     found = plan({"w": DENSE}, PCM, max_loss=0.02, progress=called.append)
     assert called == [*LADDERS]
     assert found.best.mode == "coded" and f"{found.best.cells:,}" in str(found)
-    assert all(mode in str(found) for mode in LADDERS) and "share of their mean square" in str(found)
+    assert all(mode in str(found) for mode in LADDERS) and "share of their mean square" in str(
+        found
+    )
     back = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert back["settings"][0]["options"]["step"] == found.best.codec.step
     assert back["settings"][0]["per_original"] == found.best.per_original

@@ -51,7 +51,7 @@ def test_recipe_key_is_of_all_that_decides(source: Source) -> None:
         {"learning_rate": 0.1}, {"weight_decay": 0.0}, {"schedule": "cosine"}, {"batch": 50},
         {"augment": "flip"}, {"start": recipe}, {"pruned": 0.5}, {"teacher": recipe},
         {"distillation": {"form": "zhou"}}, {"noise": {"eta": 0.1}}, {"quantize": {}},
-        {"consistency": {"form": "outputs"}}, {"compute": "cuda"},
+        {"consistency": {"form": "outputs"}}, {"rate": 0.0}, {"compute": "cuda"},
         {"precision": "bfloat16"}, {"source": Source.of("digits", 90, 60)},
         {"source": dataclasses.replace(source, digest="0")},
     ]  # fmt: skip
@@ -85,10 +85,10 @@ def test_source_refuses_other_images(source: Source) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "VGG"}, "model: expected one of LeNet, .* got 'VGG'"),
-        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
+        ({"model": "VGG"}, "model: expected one of 'LeNet', .* got 'VGG'"),
+        ({"epochs": 0}, r"epochs: expected an int in \[1, \d+\], got 0"),
         ({"seed": -1}, "seed: expected"),
-        ({"schedule": "steps"}, "schedule: expected one of constant, cosine, got 'steps'"),
+        ({"schedule": "steps"}, "schedule: expected one of 'constant', 'cosine', got 'steps'"),
     ],
 )
 def test_recipe_is_checked(source: Source, change: dict[str, Any], message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,13 @@ import click
 import numpy as np
 
 from .. import _arguments, devices, storage
+from .._text import labelled
 from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
 from .auditing import audit_of
-from .modes import codec_of, inspect_coded
+from .modes import MODES, codec_of, inspect_whole
 from .options import (
     IN_FILE,
     OUT_FILE,
@@ -38,11 +39,11 @@ from .weights import state_dict
 @device_option
 @click.option(
     "--mode",
-    type=click.Choice(["paper", "coded", "levels"]),
+    type=click.Choice(MODES),
     default="paper",
     show_default=True,
-    help="Analog values, as in the paper; or quantized: entropy-coded behind an error-correcting "
-    "code, or straight in cells of a few levels.",
+    help="Analog values, as in the paper; quantized: entropy-coded behind an error-correcting "
+    "code, or straight in cells of a few levels; or one analog cell a weight, in a closed loop.",
 )
 @click.option(
     "--step",
@@ -68,6 +69,30 @@ from .weights import state_dict
     default=1.1,
     show_default=True,
     help="Modes coded and levels: how many times the device's noise the code is made for.",
+)
+@click.option(
+    "--averaged-reads",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: reads of a cell whose mean is taken.",
+)
+@click.option(
+    "--pulses",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: most pulses of a cell.",
+)
+@click.option(
+    "--verify-reads",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: reads that verify each pulse; 0: an open loop.",
 )
 @click.option(
     "--cells",
@@ -124,7 +149,7 @@ def store(
     model: Path,
     output: Path,
     channel: Channel,
-    mode: Literal["paper", "coded", "levels"],
+    mode: str,
     nonzero: bool,
     store_biases: bool,
     as_json: bool,
@@ -235,8 +260,8 @@ def inspect(file: Path, audited: bool, weights: Path | None, as_json: bool) -> N
         return
     if weights is not None:
         raise _arguments.wrong_value("--weights", "none without --audit", weights)
-    if isinstance(loaded, storage.CodedModel):
-        inspect_coded(loaded, as_json)
+    if isinstance(loaded, (storage.CodedModel, storage.AnalogModel)):
+        inspect_whole(loaded, as_json)
         return
     model = (
         storage.StoredModel({loaded.name: loaded})
@@ -359,13 +384,18 @@ def fit(
     if as_json:
         click.echo(to_json({"read": read.summary(), **figures}))
         return
-    for key, said in read.summary().items():
-        click.echo(f"{key:<16}{said}")
-    for part in figures.get("times", [figures]):
-        for key, value in part.items():
-            values = value if isinstance(value, list) else [value]
-            shown = " to ".join("any number" if v is None else f"{v:.5g}" for v in values)
-            click.echo(f"{key.replace('_', ' '):<16}" + shown)
+    for part in (read.summary(), *map(_shown, figures.get("times", [figures]))):
+        click.echo("\n".join(labelled(part, 16)))
+
+
+def _shown(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Figures of a cell, or of a device at some time, as text."""
+    found = {}
+    for key, value in figures.items():
+        values = value if isinstance(value, list) else [value]
+        numbers = ("any number" if v is None else f"{v:.5g}" for v in values)
+        found[key.replace("_", " ")] = " to ".join(numbers)
+    return found
 
 
 def _column(given: str | None) -> str | int | None:

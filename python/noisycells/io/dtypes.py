@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arguments import expectation
+
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
     "U8": np.dtype("u1"),
@@ -82,9 +84,8 @@ def narrow(values: NDArray[Any], dtype: str) -> NDArray[Any]:
         again = widen(rounded, dtype) if dtype in WITHOUT_NUMPY else rounded
         lost = np.isfinite(chunk) & ~np.isfinite(again)
         if lost.any():
-            raise ValueError(
-                f"expected numbers within the range of {dtype}, got {chunk[lost][0]:g}"
-            )
+            inside = f"numbers within the range of {dtype}"
+            raise ValueError(expectation(inside, f"{chunk[lost][0]:g}"))
         out[start : start + _CHUNK] = rounded
     return out.reshape(values.shape)
 

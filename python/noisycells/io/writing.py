@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from .._arguments import wrong_value
+
 PathLike = str | os.PathLike[str]
 
 PIECE = 1 << 20  # bytes copied at a time
@@ -58,13 +60,15 @@ def check_output(path: PathLike, *sources: PathLike) -> Path:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise ValueError(f"{path}: expected a regular file to write, got {kind}")
+        raise wrong_value(path, "a regular file to write", kind)
     for source in sources:
         if os.path.samefile(source, path):
-            raise ValueError(f"{path}: expected another file to write than {source}, which is read")
+            raise wrong_value(
+                path, f"another file to write than {source}, which is read", "the same"
+            )
     target = Path(os.path.realpath(path))
     if not target.exists():
-        raise ValueError(f"{path}: expected a regular file to write, got one without a name")
+        raise wrong_value(path, "a regular file to write", "one without a name")
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return target

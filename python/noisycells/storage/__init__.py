@@ -1,6 +1,13 @@
 """Storage of weights and models in noisy cells."""
 
-from .analog import Analog, AnalogCost, ProgrammedModel, ProgrammedTensor
+from .analog import (
+    Analog,
+    AnalogCost,
+    AnalogModel,
+    AnalogTensor,
+    ProgrammedModel,
+    ProgrammedTensor,
+)
 from .audit import Audit, TensorAudit
 from .codec import Codec
 from .cost import Cost
@@ -16,6 +23,8 @@ from .stored_file import StoredFile
 __all__ = [
     "Analog",
     "AnalogCost",
+    "AnalogModel",
+    "AnalogTensor",
     "Audit",
     "Codec",
     "Coded",

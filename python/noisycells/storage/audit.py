@@ -170,7 +170,7 @@ class Readable(Protocol):
 
 def audit(
     stored: Readable,
-    channel: Channel,
+    channels: set[Channel],
     carried: float | None,
     weights: Mapping[str, ArrayLike] | None,
     reads: int,
@@ -181,8 +181,8 @@ def audit(
     Parameters
     ----------
     stored : stored model
-    channel : Channel
-        Of its cells.
+    channels : set of Channel
+        Of its cells: one.
     carried : float or None
         Bits a cell behind its code, if it has one.
     weights : mapping of str to array_like, optional
@@ -193,6 +193,9 @@ def audit(
     seed : int
         Of these reads.
     """
+    if len(channels) != 1:
+        raise _arguments.wrong_value("model", "cells of one kind", f"{len(channels)} kinds")
+    (channel,) = channels
     reads = _arguments.count("reads", reads, 2)
     key = _arguments.seed("seed", seed)
     first = {name: read.astype(np.float64) for name, read in stored.read(key, chip=key).items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Literal, overload
 
@@ -19,6 +18,7 @@ from .arrays import Source, Sources, prepare
 from .mapping import choose_ranges
 from .noise import NoiseCurve
 from .ranges import Range
+from .selection import assigned
 from .side import SideLevels, design_levels
 from .stored import StoredModel, StoredTensor
 
@@ -303,11 +303,8 @@ class Codec:
         self, names: Sequence[str], overrides: Mapping[str, Codec]
     ) -> dict[Codec, list[str]]:
         """Each codec's tensors: of the first override whose pattern matches, or of this one."""
-        _arguments.patterns("overrides", overrides, names, "a tensor")
         groups: dict[Codec, list[str]] = {}
-        for name in names:
-            matching = [codec for p, codec in overrides.items() if fnmatchcase(name, p)]
-            codec = _arguments.instance("overrides", matching[0], Codec) if matching else self
+        for name, codec in assigned(names, overrides, self).items():
             groups.setdefault(codec, []).append(name)
         return groups
 

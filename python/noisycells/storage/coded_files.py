@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import _arguments
 from ..bits import pack_bits, unpack_bits
-from ..io import DTYPES, DecodeError, Reader, Writer, dumps, narrow, widen
-from ..io.dtypes import FLOATS, WITHOUT_NUMPY
+from ..io import Reader, Writer, dumps, narrow
+from ..io.dtypes import FLOATS
 from ..random import STREAM_VERSION
 from .blocks import Layout
 from .fields import (
@@ -21,14 +19,13 @@ from .fields import (
     computed,
     described_aliases,
     described_digital,
-    described_texts,
     json_field,
     stream_version,
 )
 from .ldpc import LANES, MAX_DEGREE
+from .model_files import check_arrays, check_names, read_digital, source_metadata_of, wrapped
 from .modes import Coded, CodedModel, CodedTensor, Levels
 from .modes.mode import Mode
-from .stored import StoredTensor
 
 KIND = "coded"
 MODES: dict[str, type[Mode]] = {mode.NAME: mode for mode in (Coded, Levels)}
@@ -38,14 +35,7 @@ def write_coded(
     writer: Writer, model: CodedModel, source_metadata: Mapping[str, str] | None = None
 ) -> None:
     """Put a model into a file that is being written."""
-    names = {*model, *model.digital}
-    for alias, name in model.aliases.items():
-        if alias in names or name not in names:
-            raise _arguments.wrong_value(
-                "aliases",
-                "further names of tensors",
-                f"{alias!r} for {name!r}",
-            )
+    check_names(model)
     for name, array in model.digital.items():
         dtype = model.digital_dtypes.get(name)
         writer.add(f"{name}.digital", array if dtype is None else narrow(array, dtype), dtype)
@@ -74,14 +64,6 @@ def is_coded(reader: Reader) -> bool:
     return reader.metadata.get("kind") == KIND
 
 
-def source_metadata_of(reader: Reader) -> dict[str, str]:
-    """Metadata of the file that the model came from."""
-    text = reader.metadata.get("source_metadata")
-    if text is None:
-        return {}
-    return described_texts(json_field(Field("metadata.source_metadata", text)))
-
-
 def read_coded(reader: Reader) -> CodedModel:
     """The model of an open file, every field checked.
 
@@ -90,12 +72,7 @@ def read_coded(reader: Reader) -> CodedModel:
     DecodeError
         If it is damaged or inconsistent.
     """
-    try:
-        return _read(reader)
-    except DecodeError:
-        raise
-    except ValueError as error:
-        raise DecodeError(f"{reader.path}: {error}") from None
+    return wrapped(reader, _read)
 
 
 def _read(reader: Reader) -> CodedModel:
@@ -118,17 +95,7 @@ def _read(reader: Reader) -> CodedModel:
     count = layout.cells(bits)
     plain = sum(tensor.stored * codec.plain_cells(tensor) for tensor in tensors.values())
     sizes = {"cells": -(-count * bits // 8), "plain": plain}
-    expected = {*sizes, *(f"{name}.digital" for name in digital)}
-    if expected != reader.entries.keys():
-        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(reader.entries))
-    for key, size in sizes.items():
-        entry = reader.entries[key]
-        if entry.dtype != "U8" or entry.shape != (size,):
-            raise _arguments.wrong_value(
-                f"array {key!r}",
-                f"U8 of shape ({size},)",
-                f"{entry.dtype} of {entry.shape}",
-            )
+    check_arrays(reader, {key: ("U8", (size,)) for key, size in sizes.items()}, digital)
     levels = reader.read("plain")
     if levels.size and levels.max() >= len(codec.plain_inputs):
         raise _arguments.wrong_value(
@@ -136,21 +103,9 @@ def _read(reader: Reader) -> CodedModel:
             f"levels below {len(codec.plain_inputs)}",
             levels.max(),
         )
-    arrays, dtypes = {}, {}
-    for name in digital:
-        arrays[name], dtype = _digital(reader, f"{name}.digital")
-        if dtype in WITHOUT_NUMPY:
-            dtypes[name] = dtype
+    arrays, dtypes = read_digital(reader, digital)
     cells = unpack_bits(reader.read("cells"), bits, count).astype(np.uint8)
     return CodedModel(tensors, codec, layout, cells, levels, arrays, dtypes, aliases)
-
-
-def _digital(reader: Reader, key: str) -> tuple[NDArray[Any], str]:
-    dtype = reader.entries[key].dtype
-    if dtype not in DTYPES:
-        raise _arguments.wrong_value(f"array {key!r}", "a dtype of numpy", dtype)
-    bits = reader.read(key)
-    return (widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits), dtype
 
 
 def _codec(field: Field) -> Mode:
@@ -183,13 +138,3 @@ def _tensor(field: Field) -> CodedTensor:
     shape = check_shape(fields["shape"])
     stored = fields["stored"].integer(0, math.prod(shape))
     return CodedTensor(fields["name"].text(), shape, stored, fields["dtype"].one_of(*FLOATS))
-
-
-def as_it_came(tensor: CodedTensor | StoredTensor, read: NDArray[np.float32]) -> NDArray[Any]:
-    """What was read, in the dtype that was stored."""
-    if tensor.dtype == "F32":
-        return read
-    try:
-        return narrow(read, tensor.dtype)
-    except ValueError as error:
-        raise ValueError(f"tensor {tensor.name!r}: {error}; nc.load reads it in float32") from None

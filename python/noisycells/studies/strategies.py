@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import random
+from .._arguments import wrong_value
 from ..channel import Channel
 from ..storage import Codec
 from .engine import (
@@ -116,7 +117,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.cells or min(self.cells) < 1:
-            raise ValueError(f"cells: expected numbers of at least 1, got {self.cells}")
+            raise wrong_value("cells", "numbers of at least 1", self.cells)
 
     def of(self, settings: Settings) -> Options:
         """These options, with fewer columns where it is to be quick."""

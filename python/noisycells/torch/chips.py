@@ -101,7 +101,8 @@ def load_chip(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     check_module(model, to_change=True)
     with Reader(path) as reader:
         if reader.metadata.get("kind") != KIND:
-            raise FormatError(f"{path}: expected a model on a chip (save_chip), got another file")
+            said = _arguments.expectation("a model on a chip (save_chip)", "another file")
+            raise FormatError(f"{path}: {said}")
         try:
             layers, folded = (parse(reader.metadata[key]) for key in ("layers", "folded"))
             made = {

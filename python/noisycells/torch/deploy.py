@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .. import _arguments, devices
+from .._text import labelled
 from ..crossbar import CrossbarSpec
 from ..crossbar.calibration import check_quantile
 from ..devices import Device, DeviceLike
@@ -138,7 +139,7 @@ def deploy(
             "chip": f"seed {seed}, {_age(seconds, device, specs)}",
             "digital": _digital(model),
         }
-        print("\n".join(f"{key:<12}{text}" for key, text in rows.items()))
+        print("\n".join(labelled(rows, 12)))
         print(summary(model))
     return model
 

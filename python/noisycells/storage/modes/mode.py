@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -18,6 +17,7 @@ from ...devices import CellLike, cell
 from .. import blocks
 from ..arrays import Source, prepare
 from ..constellation import Constellation
+from ..selection import assigned
 from .model import CodedModel, CodedTensor
 from .sections import join
 
@@ -81,8 +81,12 @@ class Mode(ABC):
         counts = [count for count in (2, 4, 8) if count <= most]
         return max((Constellation.design(self.assumed, n) for n in counts), key=self._rate)
 
+    @property
+    def bits_per_cell(self) -> float:
+        """Bits of content that a cell of a long block carries, about."""
+        return self._rate(self.constellation)
+
     def _rate(self, constellation: Constellation) -> float:
-        """Bits a cell of a long block."""
         bits = constellation.bits
         each = self.seen(constellation, 1, self.noise_margin).information / bits
         return bits * blocks.best_rate(each, blocks.LONGEST, self.failure)
@@ -143,7 +147,10 @@ class Mode(ABC):
         matrices = _matrices(weights, mask, sensitivity, moments)
         for option, names in self.by_name.items():
             _arguments.names(option, names, weights, "names of weights to store")
-        codecs = self._assign(list(weights), overrides or {})
+        codecs = assigned(weights, overrides or {}, self)
+        for codec in codecs.values():
+            if not self.can_read(codec):
+                raise _arguments.wrong_value("overrides", "cells as of this codec", codec)
         sections: list[bytes] = []
         plain = []
         for matrix, scale in zip(matrices, _scales(matrices), strict=True):
@@ -160,22 +167,6 @@ class Mode(ABC):
             np.concatenate(plain),
             kept,
         )
-
-    def _assign(self: _Self, names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-        unused = set(overrides)
-        found: dict[str, Any] = {}
-        for name in names:
-            matching = [pattern for pattern in overrides if fnmatchcase(name, pattern)]
-            unused -= set(matching)
-            found[name] = overrides[matching[0]] if matching else self
-            if type(found[name]) is not type(self):
-                raise _arguments.wrong_type("overrides", type(self).__name__, found[name])
-            if not self.can_read(found[name]):
-                raise _arguments.wrong_value("overrides", "cells as of this codec", found[name])
-        if unused:
-            expected = "patterns that match a tensor"
-            raise _arguments.wrong_value("overrides", expected, sorted(unused))
-        return found
 
     @property
     def by_name(self) -> Mapping[str, Collection[str]]:
@@ -276,6 +267,8 @@ def matrix_of(source: Source, moments: ArrayLike | None) -> Matrix:
         bits = np.unpackbits(source.mask, count=weights.size, bitorder="little")
         kept = bits.astype(bool).reshape(entry.table)
         entry = CodedTensor(entry.name, entry.shape, int(kept.sum()), entry.dtype)
+        if entry.stored == entry.size:
+            kept = None  # which is faster
     sensitivity = None if source.sensitivity is None else float(np.mean(source.sensitivity))
     found: F64 | None = None
     if moments is not None:

@@ -219,7 +219,7 @@ class CodedModel(Mapping[str, CodedTensor]):
             If weights of tensors are missing or have other shapes, or a number is not as above.
         """
         carried = 8 * self.layout.size / max(1, len(self.cells))
-        return audit(self, self.codec.channel, carried, weights, reads, seed)
+        return audit(self, {self.codec.channel}, carried, weights, reads, seed)
 
     def __repr__(self) -> str:
         total = self.cost

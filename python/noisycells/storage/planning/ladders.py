@@ -103,9 +103,7 @@ class Setting:
 
 
 def _options(codec: Codec | Coded | Levels | Analog) -> dict[str, Any]:
-    if isinstance(codec, Analog):
-        return {**codec.how._asdict(), "rotate": codec.rotate}
-    if isinstance(codec, Mode):
+    if not isinstance(codec, Codec):
         return codec.options()
     written = codec.to_dict()
     return {name: value for name, value in written.items() if name not in ("channel", "inverse")}
@@ -245,9 +243,8 @@ def _allotted(
     losses = [
         _losses([sample] * len(trials), row) for sample, row in zip(samples, table, strict=True)
     ]
-    first = trials[0]
     # Cells of a byte behind the code, which is the same one for all trials.
-    each = _code_cells(first, 1 << 16) / (1 << 16) if isinstance(first, Mode) else 0.0
+    each = 8 / trials[0].bits_per_cell if isinstance(trials[0], Mode) else 0.0
     cells = [np.array([found.cells + found.content * each for found in row]) for row in table]
     chosen = allocations(cells, losses)
 

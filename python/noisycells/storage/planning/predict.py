@@ -93,5 +93,6 @@ def _with_ranges(codec: Codec, sample: Sample) -> Prediction:
 def _analog(codec: Analog, sample: Sample) -> Prediction:
     matrix, name = sample.matrix, sample.source.name
     moments = None if matrix.moments is None else {name: matrix.moments}
-    programmed = codec.program({name: matrix.weights}, moments, chip=SEED)
-    return _of(sample, programmed.read(SEED)[name].astype(np.float64), sample.source.weights.size)
+    stored = codec.encode({name: matrix.weights}, moments=moments)
+    read = stored.read(SEED, chip=SEED)[name]
+    return _of(sample, read.astype(np.float64), sample.source.weights.size)

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +24,7 @@ from ...crossbar.state import STATE_VERSION
 from ...devices import Device, DeviceLike, computing
 from ...random import STREAM_VERSION, unnamed
 from . import identity
-from .arrays import forget
+from .arrays import Handle
 from .circuit import array_name, describe
 from .operator import check_product, fresh_product, new_key, programmed_product
 from .patches import Geometry, patches
@@ -38,21 +36,6 @@ _LIFE = ("chip_weight", "chip_programmed", "chip_seed", "chip_seconds")
 _STATE = (*_CHIP, *_LIFE, "ranges", "smoothing", "limits", "identity")
 _OPTIONAL = ("chip_row", "chip_programmed")  # a chip may be without
 _NONE = -1.0  # in place of a range that there is none of
-_numbers = count()
-
-
-class _Handle:
-    """A number for the packed arrays of one layer; a copy of a layer has its own."""
-
-    def __init__(self) -> None:
-        self.number = next(_numbers)
-        weakref.finalize(self, forget, self.number)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Handle:
-        return _Handle()
-
-    def __reduce__(self) -> tuple[type[_Handle], tuple[()]]:
-        return _Handle, ()
 
 
 class CrossbarLayer(nn.Module):
@@ -178,7 +161,7 @@ class CrossbarLayer(nn.Module):
         analog = computing(device)
         describe(analog, CrossbarSpec() if spec is None else spec, name)  # checks the three
         self.analog, self.spec = analog, CrossbarSpec() if spec is None else spec
-        self._handle = _Handle()
+        self._handle = Handle()
         self._warned = False
         for buffer in _STATE:
             self.register_buffer(buffer, None)
@@ -462,7 +445,7 @@ class CrossbarLayer(nn.Module):
         if given:
             wrong = identity.differences(self, given)
             if wrong:
-                errors.extend(f"{prefix}{name}" for name in wrong)
+                errors.extend(f"{prefix}{error}" for error in wrong)
                 return
             if "chip_seed" in given:
                 for name in _OPTIONAL:
