@@ -1,8 +1,6 @@
 """The settings of each mode, from those of fewest cells to those of most.
 
-Where each tensor has a choice, the choices are made for all tensors together: cells go where a cell
-saves most loss (Shoham & Gersho, "Efficient bit allocation for an arbitrary set of quantizers",
-1988).
+Where each tensor has a choice, the choices are made for all tensors together, for the least loss.
 """
 
 from __future__ import annotations
@@ -34,6 +32,8 @@ RADICES = ((2,), (3,), (4,), (2, 3), (3, 3), (3, 4), (4, 4), (3, 3, 4), (3, 4, 4
 INTEGERS = tuple((radix,) * (bits // per)
     for radix, per in ((4, 2), (2, 1)) for bits in (4, 6, 8))  # fmt: skip
 """Integers of 4, 6 and 8 bits, two bits or one a cell."""
+POINTS = 1024
+"""Settings of a ladder whose tensors have choices, about."""
 MEAN_CELLS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 PROGRAMMINGS: tuple[dict[str, Any], ...] = ({}, {"pulses": 4, "verify_reads": 2})
 
@@ -257,30 +257,37 @@ def _allotted(
 
 
 def allocations(cells: Sequence[F64], losses: Sequence[F64]) -> list[tuple[int, ...]]:
-    """Choices for all tensors, from the fewest cells on, each step where a cell saves most.
+    """Choices for all tensors: those of which none has less loss for as few cells, ascending.
+
+    By dynamic programming, a tensor at a time; of very many only the best of each share of cells.
 
     Parameters
     ----------
     cells, losses : sequence of ndarray of float64, shape (choices,)
         Of each tensor.
     """
-    now = []
+    share = max(sum(float(n.max()) for n in cells), 1.0) / POINTS
+    spent, lost = np.zeros(1), np.zeros(1)
     steps = []
-    for tensor, (n, loss) in enumerate(zip(cells, losses, strict=True)):
-        at = min(range(len(n)), key=lambda c: (n[c], loss[c]))
-        now.append(at)
-        while True:
-            better = [c for c in range(len(n)) if n[c] > n[at] and loss[c] < loss[at]]
-            if not better:
-                break
-            gains = [(loss[at] - loss[c]) / (n[c] - n[at]) for c in better]
-            gain = max(gains)
-            at = better[gains.index(gain)]
-            steps.append((-gain, n[at], tensor, at))
-    found = [tuple(now)]
-    for _, _, tensor, at in sorted(steps):
-        now[tensor] = at
-        found.append(tuple(now))
+    for n, loss in zip(cells, losses, strict=True):
+        total, sums = (spent[:, None] + n).reshape(-1), (lost[:, None] + loss).reshape(-1)
+        order = np.lexsort((sums, total))
+        least = np.minimum.accumulate(sums[order])
+        kept = order[np.append(True, least[1:] < least[:-1])]
+        if len(kept) > POINTS:
+            number = (total[kept] / share).astype(np.int64)
+            last = np.append(number[1:] != number[:-1], True)
+            last[0] = True
+            kept = kept[last]
+        steps.append(np.divmod(kept, len(n)))
+        spent, lost = total[kept], sums[kept]
+    found = []
+    for state in range(len(spent)):
+        chosen = []
+        for before, choice in reversed(steps):
+            chosen.append(int(choice[state]))
+            state = before[state]
+        found.append(tuple(reversed(chosen)))
     return found
 
 
