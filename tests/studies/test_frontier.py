@@ -200,6 +200,26 @@ def test_ways_and_networks() -> None:
     assert all(job.recipe.pruned == 0.8 for job in coded.jobs if job.recipe is not None)
 
 
+def test_cells_other_than_learnt(pruned: Trained) -> None:
+    """What the codec knows is the learnt cell; what is read is the true one."""
+    known = CELL.to_dict()
+    setting = {"mode": "coded", "step": 0.5, "noise_margin": 1.0}
+    drifted, louder = (frontier.DISTURBANCES[n](known) for n in ("5 % drift", "1.2 x noise"))
+    low, high = min(known["mean"]), max(known["mean"])
+    assert min(drifted["mean"]) == low
+    assert max(drifted["mean"]) == pytest.approx(high - 0.05 * (high - low))
+    assert louder["std"] == pytest.approx([1.2 * std for std in known["std"]])
+    assert louder["read_std"] == pytest.approx([1.2 * std for std in known["read_std"]])
+    assert nc.Channel.from_dict(frontier.DISTURBANCES["0.1 % stuck"](known)).stuck == (5e-4, 5e-4)
+    given = {"settings": [setting], "learnt": known}
+    (usual,) = points(frontier_jobs.stored, pruned, **given)
+    (other,) = points(frontier_jobs.stored, pruned, channel=louder, **given)
+    assert usual["per_original"] == other["per_original"] and usual["failed"] == 0
+    silent = frontier._noisier(3.0, known)
+    (lost,) = points(frontier_jobs.stored, pruned, channel=silent, **given)
+    assert lost["failed"] == 2 and lost["test"] == [0.0, 0.0]
+
+
 def test_figure_has_every_way(tmp_path: Path) -> None:
     from noisycells.studies.engine import study as engine
     from noisycells.studies.frontier_view import plot_frontier

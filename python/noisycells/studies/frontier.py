@@ -9,7 +9,7 @@ images that only choose epochs and settings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from .engine import (
 )
 from .frontier_jobs import integers, limit, noise_free, stored
 from .frontier_view import CHOSEN, COLUMNS, NOISE_FREE, plot_frontier
-from .measures import QUICK_EPOCHS
+from .measures import ACCURACY, QUICK_EPOCHS
 
 __all__ = ["STUDIES"]
 
@@ -40,12 +40,50 @@ BLOCK = 32
 RADICES = ((4,), (3, 4), (4, 4), (3, 3))
 ANALOG = ((1, 1, 1), (1, 4, 2), (4, 4, 2))
 """Reads, most pulses and verifying reads of each."""
-STEPS = (0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4)
+STEPS = (0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.55, 0.8)
 MARGINS = (1.0, 1.1)
 RATES = (0.15, 0.3, 0.6)
 DROPS = (0.1, 0.25, 0.5, 1.0)
 CHOSEN_FIGURES = ("cells/original", "cells/stored", "test")
 UNITS = "cells, accuracies in %, drops in points"
+
+
+ROBUST: dict[str, dict[str, Any]] = {
+    "paper, 1.1 data cells, real side cells": {
+        "mode": "paper", "mean_cells": 1.1, "side_errors": True,
+    },
+    "levels, 3 x 4": {"mode": "levels", "radices": [3, 4], "noise_margin": 1.1},
+    **{
+        f"coded, step 0.12, margin {margin:g}": {
+            "mode": "coded", "step": 0.12, "noise_margin": margin,
+        }
+        for margin in MARGINS
+    },
+}  # fmt: skip
+TIMES_READ = 10
+
+
+def _noisier(factor: float, cell: dict[str, Any]) -> dict[str, Any]:
+    """Cells whose noise is so many times the learnt one."""
+    changed = {name: cell[name] for name in ("std", "read_std") if cell[name] is not None}
+    return {**cell, **{n: (factor * np.array(values)).tolist() for n, values in changed.items()}}
+
+
+def _drifted(share: float, cell: dict[str, Any]) -> dict[str, Any]:
+    """Cells whose mean outputs have moved by a share of the way to the lowest."""
+    mean = np.array(cell["mean"])
+    return {**cell, "mean": (mean - share * (mean - mean.min())).tolist()}
+
+
+DISTURBANCES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "as learnt": partial(_noisier, 1.0),
+    "1.1 x noise": partial(_noisier, 1.1),
+    "1.2 x noise": partial(_noisier, 1.2),
+    "2 % drift": partial(_drifted, 0.02),
+    "5 % drift": partial(_drifted, 0.05),
+    "0.1 % stuck": lambda cell: {**cell, "stuck": [5e-4, 5e-4]},
+}
+"""How the true cells differ from those that codecs know."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +282,32 @@ class _Plan:
             self.pruned, steps=list(steps),
         )  # fmt: skip
 
+    def robustness(self) -> list[Table]:
+        """Cells that are not as they were learnt: accuracies, and reads that fail."""
+        known, times = self.settings.channel.to_dict(), self.settings.pick(TIMES_READ, 1)
+        entries: dict[str, list[Entry | Derived]] = {"test": [], "failed": []}
+        for way, setting in ROBUST.items():
+            for disturbance, change in DISTURBANCES.items():
+                arguments = {**self.common, "channel": change(known), "learnt": known}
+                if setting["mode"] == "coded":
+                    arguments["repeats"] *= times
+                arguments["settings"] = [setting]
+                jobs = tuple(Job(stored, arguments, r, arguments["repeats"]) for r in self.pruned)
+                point = Point(way, jobs)
+                for figure, found in entries.items():
+                    found.append(point.entry(disturbance, figure))
+        note = (
+            f"Coded ways are read {TIMES_READ} times as often as others; a failed read counts 0 %."
+        )
+        titles = {"test": "Cells other than learnt", "failed": "Reads that fail in such cells"}
+        return [
+            Table(
+                titles[figure], "way", "cells", ACCURACY if figure == "test" else "reads",
+                tuple(found), note=note, drawn=False,
+            )
+            for figure, found in entries.items()
+        ]  # fmt: skip
+
     @property
     def rates(self) -> tuple[float, ...]:
         return self.settings.pick(RATES, RATES[1:2])
@@ -301,6 +365,7 @@ def tables(settings: Settings) -> list[Table]:
     return [
         plan.noise_free(),
         *(way.table() for way in (*ways, plan.limit())),
+        *plan.robustness(),
         Table(
             CHOSEN, "way, at most", "figure", "see column", tuple(chosen), note=note, drawn=False
         ),

@@ -47,7 +47,12 @@ def noise_free(trained: Trained) -> dict[str, Any]:
 
 @job
 def stored(
-    trained: Trained, *, channel: dict[str, Any], settings: list[dict[str, Any]], repeats: int
+    trained: Trained,
+    *,
+    channel: dict[str, Any],
+    settings: list[dict[str, Any]],
+    repeats: int,
+    learnt: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The network in cells of each of some codecs.
 
@@ -61,10 +66,13 @@ def stored(
         A step of ``"learnt"`` is that of training for few bits.
     repeats : int
         Chips.
+    learnt : dict, optional
+        The cells as codecs know them, where that is not the true channel.
     """
     from .. import torch as nct
 
     cell, measure = Channel.from_dict(channel), _Measure(trained)
+    assumed = cell if learnt is None else Channel.from_dict(learnt)
     train = measure.images["train"][0]
     known: dict[str, Any] = {"mask": dict(trained.masks) or None}
     if any(s["mode"] != "paper" and s.get("step") != "learnt" for s in settings):
@@ -78,12 +86,14 @@ def stored(
         given = {name: known.get(name) for name in NEEDS[mode]}
         if options.get("step") == "learnt":
             options["step"] = trained.record["steps"]
+        if learnt is not None:
+            options["inverse" if mode == "paper" else "learnt"] = assumed
         model = nct.store(
             trained.model, MODES[mode](cell, **options), store_biases=mode in BIASES, **given
         )
-        point = _counted(model.cost, cell)
+        point = _counted(model.cost, assumed)
         if mode == "coded":
-            point["at_capacity"] = 8 * model.layout.size / cell.capacity() / point["weights"]
+            point["at_capacity"] = 8 * model.layout.size / assumed.capacity() / point["weights"]
         seeds = (random.fold_in(trained.recipe.seed, k) for k in range(repeats))
         found = measure.reads(_read(model, seed, side_errors) for seed in seeds)
         points.append({**point, **found})
