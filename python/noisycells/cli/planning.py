@@ -132,7 +132,7 @@ def _plan(
     targets: dict[str, float | None],
     **options: Any,
 ) -> storage.Plan:
-    """The plan for a file of weights; `options` are of :func:`noisycells.storage.plan`."""
+    """The plan for a file of weights; ``options`` are of :func:`noisycells.storage.plan`."""
     mask = "nonzero" if options.pop("nonzero") else None
     biases = options.pop("store_biases")
     given = {name: value for name, value in targets.items() if value is not None}
@@ -195,7 +195,7 @@ def planned(
 ) -> Chosen | None:
     """The best of a plan for ``noisycells store``; None where no target was given.
 
-    Takes from `options` what :func:`planning_options` adds to the others.
+    Takes from ``options`` what :func:`planning_options` adds to the others.
     """
     context = click.get_current_context()
 

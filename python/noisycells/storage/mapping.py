@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def choose_ranges(codec: Codec, sources: Iterable[Source]) -> tuple[Range, ...]:
-    """Choose the mapping that `sources` share; goes through them up to three times.
+    """Choose the mapping that ``sources`` share; goes through them up to three times.
 
     Returns
     -------

@@ -30,12 +30,12 @@ def check_names(model: CodedModel | AnalogModel) -> None:
 
 
 def wrapped(reader: Reader, read: Callable[[Reader], T]) -> T:
-    """What `read` makes of an open file; errors in it are DecodeErrors with its path."""
+    """What ``read`` makes of an open file; errors in it are DecodeErrors with its path."""
     try:
         return read(reader)
-    except DecodeError:
-        raise
     except ValueError as error:
+        if str(reader.path) in str(error):
+            raise
         raise DecodeError(f"{reader.path}: {error}") from None
 
 
@@ -52,7 +52,8 @@ def check_arrays(
 ) -> None:
     """Check that the arrays of a file are those expected, with dtypes and shapes, and digital."""
     keys = {*expected, *(f"{name}.digital" for name in digital)}
-    if keys != reader.entries.keys():
+    found = reader.entries.keys()
+    if not keys <= found or (keys < found and not reader.newer):
         raise _arguments.wrong_value("arrays", str(sorted(keys)), sorted(reader.entries))
     for key, (dtype, shape) in expected.items():
         entry = reader.entries[key]

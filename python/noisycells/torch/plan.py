@@ -45,9 +45,9 @@ def plan(
     """Choose in each mode how to store a model, and say what that takes and loses.
 
     As :func:`noisycells.storage.plan`, for the weights that :func:`store` puts into cells. With
-    `max_drop`, settings are stored and read literally, and measured on `data`; each mode's fewest
-    cells are found by bisection. Give data for validation, never those that the result will be
-    reported on.
+    ``max_drop``, settings are stored and read literally, and measured on ``data``; each mode's
+    fewest cells are found by bisection. Give data for validation, never those that the result will
+    be reported on.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def plan(
         By how much the metric may be worse than the model's own, at most. One of the three has to
         be given.
     data : iterable of batches, optional
-        As for :func:`evaluate`; needed for `max_drop`. With another target what was chosen is
+        As for :func:`evaluate`; needed for ``max_drop``. With another target what was chosen is
         measured on it.
     metric : str or callable
         As for :func:`evaluate`. Of a callable, more is better.

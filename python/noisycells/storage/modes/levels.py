@@ -19,6 +19,7 @@ from ..side import SideLevels, design_levels
 from .coded import pack_multiples, unpack_multiples
 from .mode import Matrix, Mode
 from .model import CodedTensor
+from .sections import take
 
 VECTOR_STEP = 0.25
 """Step of tensors of one dimension, in their units."""
@@ -44,10 +45,16 @@ class _Digits(NamedTuple):
         count = math.prod(self.radices)
         return np.arange(count, dtype=np.float64) - (count - 1) / 2
 
+    @property
+    def numbers(self) -> list[range]:
+        """The levels of each digit."""
+        ends = (self.first + np.cumsum(self.radices)).tolist()
+        return [range(end - radix, end) for end, radix in zip(ends, self.radices, strict=True)]
+
     def write(self, index: NDArray[np.int64]) -> U8:
         """Levels of the cells, one weight's after the other's."""
         digits = np.stack(np.unravel_index(index, self.radices), axis=1)
-        start = self.first + np.cumsum((0, *self.radices[:-1]))
+        start = np.array([numbers[0] for numbers in self.numbers])
         levels: U8 = (digits + start).astype(np.uint8).reshape(-1)
         return levels
 
@@ -142,9 +149,9 @@ class Levels(Mode):
         inputs = [d.inputs for digits in self._systems.values() for d in digits.levels]
         return np.concatenate(inputs or [np.zeros(1)]).astype(np.float32)
 
-    def plain_cells(self, tensor: CodedTensor) -> int:
-        """One for each digit of a weight of a matrix."""
-        return len(self._digits(tensor.name).radices) if len(tensor.shape) > 1 else 0
+    def plain_digits(self, tensor: CodedTensor) -> Sequence[range]:
+        """The levels of each digit of a weight of a matrix."""
+        return self._digits(tensor.name).numbers if len(tensor.shape) > 1 else ()
 
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
         """Scales and mask; the digits of what is kept."""
@@ -169,13 +176,17 @@ class Levels(Mode):
         """The nearest digits of the outputs, times the scales."""
         if not self.plain_cells(tensor):
             return unpack_multiples(tensor, sections)
-        (base,) = _BASE.unpack(next(sections))
+        (base,) = _BASE.unpack(take(sections, _BASE.size))
+        if not 0 <= base < math.inf:
+            raise _arguments.wrong_value("scale", "a finite number >= 0", base)
         rows, columns = tensor.table
         width = columns if self.block is None else self.block
-        steps = entropy.decode(next(sections), (rows, -(-columns // max(1, width))))
+        steps = entropy.decode(take(sections), (rows, -(-columns // max(1, width))))
         mask = None
         if tensor.stored < tensor.size:
-            mask = entropy.decode(next(sections), tensor.table, tensor.group) != 0
+            mask = entropy.decode(take(sections), tensor.table, tensor.group) != 0
+            if (kept := int(mask.sum())) != tensor.stored:
+                raise _arguments.wrong_value("mask", f"{tensor.stored} weights", kept)
         if base == 0:
             return np.zeros(tensor.shape, np.float32)
         values = self._digits(tensor.name).decide(outputs)

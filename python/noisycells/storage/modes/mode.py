@@ -179,12 +179,16 @@ class Mode(ABC):
         """Inputs of the levels of cells without a code."""
 
     @abstractmethod
+    def plain_digits(self, tensor: CodedTensor) -> Sequence[range]:
+        """Which of these levels each of the cells of a weight may have."""
+
     def plain_cells(self, tensor: CodedTensor) -> int:
         """Cells without a code of each stored weight."""
+        return len(self.plain_digits(tensor))
 
     @abstractmethod
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
-        """Sections of the content, and levels of plain cells; `scale` is the unit of steps."""
+        """Sections of the content, and levels of plain cells; ``scale`` is the unit of steps."""
 
     @abstractmethod
     def decode_tensor(
@@ -197,7 +201,7 @@ class Mode(ABC):
         """The arguments besides the channels, as JSON knows them."""
 
     def can_read(self, other: Any) -> bool:
-        """Whether this codec reads what `other`, of its class, has encoded."""
+        """Whether this codec reads what ``other``, of its class, has encoded."""
         return True
 
     def code_options(self) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def plan(
 ) -> Plan:
     """Choose how to store a model: in each mode the settings, and what they are expected to give.
 
-    With a `budget`, the least loss for it; with `max_loss`, the fewest cells. All cells count:
+    With a ``budget``, the least loss for it; with ``max_loss``, the fewest cells. All cells count:
     data, signs and ranges, mask, scales, parity and checksums. Nothing is stored; expectations
     come of rounding, writing and reading about 131,000 weights of each tensor. Choices are made
     for all tensors together, cells going where one saves most loss.
@@ -241,7 +241,7 @@ def most(ladder: Ladder, budget: float) -> Setting:
 def fewest(
     ladder: Ladder, enough: Callable[[Setting], bool], why: Callable[[Setting], str]
 ) -> Setting:
-    """The first setting that is enough; `why` says of the last one why it is not."""
+    """The first setting that is enough; ``why`` says of the last one why it is not."""
     first = bisect_left(range(len(ladder)), True, key=lambda number: enough(ladder[number]))
     if first == len(ladder):
         raise Refused(why(ladder[first - 1]))
