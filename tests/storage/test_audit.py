@@ -19,7 +19,7 @@ GAUSSIAN = np.random.default_rng(5).standard_normal((300, 400)).astype(np.float3
 
 def test_coded_models_lose_what_rounding_loses() -> None:
     stored = Coded(PCM, step=0.2).encode({"w": GAUSSIAN})
-    found = stored.audit({"w": GAUSSIAN}, reads=2)
+    found = stored.audit({"w": GAUSSIAN}, repeats=2)
     (tensor,) = found.tensors
     assert tensor.variance == 0 and tensor.bias == pytest.approx(0.2**2 / 12, rel=0.02)
     assert tensor.gaussian_bits == pytest.approx(-0.5 * math.log2(0.2**2 / 12), abs=0.02)
@@ -37,7 +37,7 @@ def test_analog_noise_is_that_of_the_cells() -> None:
     channel = nc.Channel.gaussian(0.1)
     codec = Codec(channel, adaptive_mapping=False, sign_protection=False, cells=3)
     stored = codec.encode({"w": GAUSSIAN})
-    found = stored.audit({"w": GAUSSIAN}, reads=6)
+    found = stored.audit({"w": GAUSSIAN}, repeats=6)
     (tensor,) = found.tensors
     alpha = stored["w"].ranges[0].alpha
     assert tensor.variance * GAUSSIAN.var() == pytest.approx(0.1**2 / 3 / alpha**2, rel=0.01)
@@ -60,7 +60,7 @@ def test_bias_is_told_from_variance() -> None:
 def test_sources_differ_by_their_entropy() -> None:
     """A uniform source needs 0.254 bits less than a Gaussian one of its variance."""
     uniform = np.random.default_rng(6).uniform(-1, 1, (300, 400)).astype(np.float32)
-    (tensor,) = Coded(PCM, step=0.1).encode({"w": uniform}).audit({"w": uniform}, reads=2).tensors
+    (tensor,) = Coded(PCM, step=0.1).encode({"w": uniform}).audit({"w": uniform}, repeats=2).tensors
     gap = 0.5 * math.log2(math.pi * math.e / 6)
     assert tensor.gaussian_bits - tensor.source_bits == pytest.approx(gap, abs=0.02)
 
@@ -69,7 +69,7 @@ def test_sources_differ_by_their_entropy() -> None:
 def test_nobody_is_beyond_the_limit(codec: Any) -> None:
     mask = np.abs(GAUSSIAN) > 1.3
     weights = {"w": np.where(mask, GAUSSIAN, 0), "v": GAUSSIAN[:20]}
-    found = codec.encode(weights, {"w": mask}).audit(weights, reads=3)
+    found = codec.encode(weights, {"w": mask}).audit(weights, repeats=3)
     assert [tensor.stored for tensor in found.tensors] == [mask.sum(), weights["v"].size]
     assert found.needed("gaussian_bits") < found.capacity["nominal"]
     distances = [found.distance(setting) for setting in found.capacity]
@@ -91,8 +91,8 @@ def test_arguments() -> None:
         stored.audit({})
     with pytest.raises(ValueError, match=r"weights 'w': expected shape \(300, 400\)"):
         stored.audit({"w": GAUSSIAN[0]})
-    with pytest.raises(ValueError, match="reads: expected an int in"):
-        stored.audit(reads=1)
+    with pytest.raises(ValueError, match="repeats: expected an int in"):
+        stored.audit(repeats=1)
     two = Codec(PCM).encode({"w": GAUSSIAN, "v": GAUSSIAN}, overrides={"v": Codec("pcm_array")})
     with pytest.raises(ValueError, match="model: expected cells of one kind"):
         two.audit()

@@ -173,7 +173,7 @@ def audit(
     channels: set[Channel],
     carried: float | None,
     weights: Mapping[str, ArrayLike] | None,
-    reads: int,
+    repeats: int,
     seed: int,
 ) -> Audit:
     """What the ``audit`` of a stored model gives.
@@ -188,20 +188,20 @@ def audit(
     weights : mapping of str to array_like, optional
         What was stored, pruned weights being 0. Without it, errors are those of reads about their
         mean.
-    reads : int
-        Each of another chip, at least 2.
+    repeats : int
+        Reads, each of another chip, at least 2.
     seed : int
         Of these reads.
     """
     if len(channels) != 1:
         raise _arguments.wrong_value("model", "cells of one kind", f"{len(channels)} kinds")
     (channel,) = channels
-    reads = _arguments.count("reads", reads, 2)
+    repeats = _arguments.count("repeats", repeats, 2)
     key = _arguments.seed("seed", seed)
     first = {name: read.astype(np.float64) for name, read in stored.read(key, chip=key).items()}
     sums = {name: np.zeros_like(first[name]) for name in stored}
     squares = {name: np.zeros_like(first[name]) for name in stored}
-    for _ in range(reads - 1):
+    for _ in range(repeats - 1):
         key = random.fold_in(key, 1)
         read = stored.read(key, chip=key)
         for name in stored:
@@ -210,14 +210,14 @@ def audit(
             squares[name] += away**2
     tensors = []
     for name in stored:
-        away = sums[name] / reads
-        variance = np.maximum(squares[name] - reads * away**2, 0) / (reads - 1)
+        away = sums[name] / repeats
+        variance = np.maximum(squares[name] - repeats * away**2, 0) / (repeats - 1)
         true = None if weights is None else _of_shape(name, weights, away.shape)
         mean, count = first[name] + away, int(stored[name].stored)
         kept = np.ones(mean.shape, bool)
         if count < mean.size:
             kept = (mean != 0) if true is None else (mean != 0) | (true != 0)
-        tensors.append(_tensor(name, count, mean, variance, true, kept, reads))
+        tensors.append(_tensor(name, count, mean, variance, true, kept, repeats))
     return Audit(tuple(tensors), stored.cost.total_cells, capacities(channel), carried)
 
 
@@ -237,7 +237,7 @@ def _tensor(
     variance: F64,
     true: F64 | None,
     kept: NDArray[np.bool_],
-    reads: int,
+    repeats: int,
 ) -> TensorAudit:
     values = (mean if true is None else true)[kept]
     power = float(values.var()) if len(values) else 0.0
@@ -247,7 +247,7 @@ def _tensor(
     bias = None
     if true is not None:
         # The mean of some reads still has a share of their variance.
-        off = float(np.square(mean[kept] - true[kept]).mean()) - noise / reads
+        off = float(np.square(mean[kept] - true[kept]).mean()) - noise / repeats
         bias = max(off, 0.0)
     error = noise + (bias or 0.0)
     gaussian = source = None

@@ -264,7 +264,7 @@ class StoredModel(Mapping[str, StoredTensor]):
         return read | {a: read[name] for a, name in self.aliases.items() if name in read}
 
     def audit(
-        self, weights: Mapping[str, ArrayLike] | None = None, *, reads: int = 8, seed: int = 0
+        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
     ) -> Audit:
         """Read the model some times and compare it with Shannon's limits.
 
@@ -273,8 +273,8 @@ class StoredModel(Mapping[str, StoredTensor]):
         weights : mapping of str to array_like, optional
             What was stored, pruned weights being 0. Without it, errors are those of reads about
             their mean.
-        reads : int
-            Each of another chip, at least 2.
+        repeats : int
+            Reads, each of another chip, at least 2.
         seed : int
             Of these reads.
 
@@ -284,7 +284,7 @@ class StoredModel(Mapping[str, StoredTensor]):
             If weights of tensors are missing or have other shapes, or a number is not as above.
         """
         channels = {tensor.codec.channel for tensor in self.values()}
-        return audit(self, channels, None, weights, reads, seed)
+        return audit(self, channels, None, weights, repeats, seed)
 
     def __repr__(self) -> str:
         total = self.cost

@@ -60,7 +60,6 @@ ROBUST: dict[str, dict[str, Any]] = {
         for margin in MARGINS
     },
 }  # fmt: skip
-TIMES_READ = 10
 
 
 def _noisier(factor: float, cell: dict[str, Any]) -> dict[str, Any]:
@@ -284,21 +283,17 @@ class _Plan:
 
     def robustness(self) -> list[Table]:
         """Cells that are not as they were learnt: accuracies, and reads that fail."""
-        known, times = self.settings.channel.to_dict(), self.settings.pick(TIMES_READ, 1)
+        known = self.settings.channel.to_dict()
         entries: dict[str, list[Entry | Derived]] = {"test": [], "failed": []}
         for way, setting in ROBUST.items():
             for disturbance, change in DISTURBANCES.items():
-                arguments = {**self.common, "channel": change(known), "learnt": known}
-                if setting["mode"] == "coded":
-                    arguments["repeats"] *= times
-                arguments["settings"] = [setting]
+                cells = {"channel": change(known), "learnt": known}
+                arguments = {**self.common, **cells, "settings": [setting]}
                 jobs = tuple(Job(stored, arguments, r, arguments["repeats"]) for r in self.pruned)
                 point = Point(way, jobs)
                 for figure, found in entries.items():
                     found.append(point.entry(disturbance, figure))
-        note = (
-            f"Coded ways are read {TIMES_READ} times as often as others; a failed read counts 0 %."
-        )
+        note = "A failed read counts as 0 %."
         titles = {"test": "Cells other than learnt", "failed": "Reads that fail in such cells"}
         return [
             Table(

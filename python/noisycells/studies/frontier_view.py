@@ -33,14 +33,14 @@ def plot_frontier(report: Mapping[str, Any]) -> Figure:
 
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     axes = figure.subplots()
-    best = 0.0
+    best, worst = 0.0, 100.0
     for i, table in enumerate(table for table in report["tables"] if table["drawn"]):
         rows, _, entries = grid(table)
         found = [(entries[row, "cells/original"]["mean"], entries[row, "test"]) for row in rows]
         found.sort(key=lambda point: float(point[0]))  # several may take the same cells
         cells, tests = zip(*found, strict=True)
         means = [entry["mean"] for entry in tests]
-        best = max(best, *means)
+        best, worst = max(best, *means), min(worst, *means)
         limit = "limit" in table["title"]
         style: dict[str, Any] = (
             {"color": "black", "ls": ":"} if limit else {"marker": "os^v"[i % 4]}
@@ -61,9 +61,10 @@ def plot_frontier(report: Mapping[str, Any]) -> Figure:
     for row, dashes in zip(rows[:3], ("-", "--", "-."), strict=False):
         accuracy = entries[row, "test accuracy"]["mean"]
         axes.axhline(accuracy, color="gray", lw=0.8, ls=dashes, label=row)
-    axes.set_ylim(best - SHOWN, best + 0.05 * SHOWN)
+    low = max(best - SHOWN, worst - 0.5)
+    axes.set_ylim(low, best + 0.05 * (best - low))
     axes.set_xscale("log")
-    axes.set_xticks([0.1, 0.2, 0.3, 0.5, 1, 2, 3, 4, 6, 8], minor=False)
+    axes.set_xticks([0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 4, 6, 8], minor=False)
     axes.set_xticks([], minor=True)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_xlabel("all cells an original weight; thin, dashed: a code at the cells' capacity")

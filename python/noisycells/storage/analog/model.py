@@ -271,7 +271,7 @@ class AnalogModel(Mapping[str, AnalogTensor]):
         return read | {a: read[name] for a, name in self.aliases.items() if name in read}
 
     def audit(
-        self, weights: Mapping[str, ArrayLike] | None = None, *, reads: int = 8, seed: int = 0
+        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
     ) -> Audit:
         """Read the model some times and compare it with Shannon's limits.
 
@@ -280,8 +280,8 @@ class AnalogModel(Mapping[str, AnalogTensor]):
         weights : mapping of str to array_like, optional
             What was stored, pruned weights being 0. Without it, errors are those of reads about
             their mean.
-        reads : int
-            Each of another chip, at least 2.
+        repeats : int
+            Reads, each of another chip, at least 2.
         seed : int
             Of these reads.
 
@@ -291,7 +291,7 @@ class AnalogModel(Mapping[str, AnalogTensor]):
             If weights of tensors are missing or have other shapes, or a number is not as above.
         """
         channels = {tensor.codec.channel for tensor in self.values()}
-        return audit(self, channels, None, weights, reads, seed)
+        return audit(self, channels, None, weights, repeats, seed)
 
     def __repr__(self) -> str:
         names = {tensor.codec.channel.name for tensor in self.values()}

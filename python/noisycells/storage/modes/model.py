@@ -220,7 +220,7 @@ class CodedModel(Mapping[str, CodedTensor]):
         return read
 
     def audit(
-        self, weights: Mapping[str, ArrayLike] | None = None, *, reads: int = 8, seed: int = 0
+        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
     ) -> Audit:
         """Read the model some times and compare it with Shannon's limits.
 
@@ -229,8 +229,8 @@ class CodedModel(Mapping[str, CodedTensor]):
         weights : mapping of str to array_like, optional
             What was stored, pruned weights being 0. Without it, errors are those of reads about
             their mean.
-        reads : int
-            Each of another chip, at least 2.
+        repeats : int
+            Reads, each of another chip, at least 2.
         seed : int
             Of these reads.
 
@@ -240,7 +240,7 @@ class CodedModel(Mapping[str, CodedTensor]):
             If weights of tensors are missing or have other shapes, or a number is not as above.
         """
         carried = 8 * self.layout.size / max(1, len(self.cells))
-        return audit(self, {self.codec.channel}, carried, weights, reads, seed)
+        return audit(self, {self.codec.channel}, carried, weights, repeats, seed)
 
     def __repr__(self) -> str:
         total = self.cost
