@@ -72,13 +72,8 @@ def main() -> None:
         analog.with_dtypes({"conv.weight": "BF16", "scale": "BF16"}),
         aliases={"head.weight": "half.weight"},
     )
-    for kind, stored in (
-        ("model", model),
-        ("tensor", tensor),
-        ("coded", coded),
-        ("levels", levels),
-        ("analog", analog),
-    ):
+    made = {"model": model, "tensor": tensor, "coded": coded, "levels": levels, "analog": analog}
+    for kind, stored in made.items():
         save(HERE / f"golden_v{MAJOR}_{kind}.safetensors", stored)
     for path in HERE.glob("golden_v?_*.safetensors"):
         if ".read." not in path.name:

@@ -303,7 +303,7 @@ RATE_EPOCHS, RATE_STEPS = 15, 800
 
 
 def rate_recipe(dense: Recipe, weight: float, epochs: int | None = None) -> Recipe:
-    """A network trained further for few bits, or with a `weight` of 0 for accuracy alone.
+    """A network trained further for few bits, or with a ``weight`` of 0 for accuracy alone.
 
     By default 15 epochs, or as many as 800 steps are; the learning rate is three times that of
     the dense network's Adam, as few steps move weights little.
