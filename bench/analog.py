@@ -63,9 +63,10 @@ def main() -> None:
     found = []
     for case in CASES:
         codec = nc.storage.Analog("synthetic_pcm", **case)
+        stored = codec.encode(weights, moments=moments)
         distances, kept = [], []
         for chip in range(given.chips):
-            programmed = codec.program(weights, moments, chip=chip)
+            programmed = stored.program(chip)
             with torch.no_grad():
                 for name, read in programmed.read(seed=chip).items():
                     model.get_parameter(name).copy_(torch.from_numpy(read))

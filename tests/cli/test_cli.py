@@ -150,6 +150,34 @@ def test_coded_modes(mode: str, tmp_path: Path, model: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_analog_mode(tmp_path: Path, model: Path) -> None:
+    stored, output = tmp_path / "stored.safetensors", tmp_path / "read.safetensors"
+    own = ["--mode", "analog", "--averaged-reads", 2, "--pulses", 3, "--verify-reads", 4]
+    device = ["--device", "synthetic_pcm"]
+    cost = json.loads(succeed("store", model, "-o", stored, *own, *device, "--json"))
+    loaded = nc.load(stored)
+    assert isinstance(loaded, nc.storage.AnalogModel)
+    assert loaded["fc.weight"].codec.how == (3, 4, 1.0, 2)
+    assert cost["data_cells"] == cost["original_weights"] and cost == loaded.cost.to_dict()
+    succeed("read", stored, "-o", output, "--seed", 5, "--chip", 6)
+    assert np.array_equal(load_file(output)["fc.weight"], loaded.read(5, 6)["fc.weight"])
+    text = succeed("inspect", stored)
+    assert "mode analog, synthetic_pcm: at most 3 pulses, 4 verifying reads each, 2 reads" in text
+    described = json.loads(succeed("inspect", stored, "--json"))
+    assert described["tensors"]["fc.weight"]["options"]["verify_reads"] == 4
+    assert described["cost"] == cost
+    for wrong, message in (
+        (["--step", 1], "--step: expected none with --mode analog"),
+        (["--nonzero"], "mask: expected None"),
+        (["--device", "pcm_array"], "channel: expected one with read_std"),
+    ):
+        given = [*own, *device, *wrong] if "--device" not in wrong else [*own, *wrong]
+        result = run("store", model, "-o", stored, "--force", *given)
+        assert result.exit_code == 2 and message in result.output
+    result = run("store", model, "-o", stored, "--force", "--pulses", 2)
+    assert result.exit_code == 2 and "--pulses: expected none with --mode paper" in result.output
+
+
 def test_store_a_torch_state_dict(tmp_path: Path, stored: Path) -> None:
     torch = pytest.importorskip("torch")
     state = {name: torch.from_numpy(value) for name, value in WEIGHTS.items()}

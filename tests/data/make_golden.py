@@ -16,7 +16,7 @@ import numpy as np
 
 from noisycells.channel import Channel
 from noisycells.io import MAJOR
-from noisycells.storage import Codec, Coded, Levels, StoredModel, read_file, save
+from noisycells.storage import Analog, Codec, Coded, Levels, StoredModel, read_file, save
 
 SEED, CHIP = 7, 3
 HERE = Path(__file__).parent
@@ -61,12 +61,19 @@ def main() -> None:
         aliases={"head.weight": "half.weight"},
     )
     levels = Levels(cell, radices=(2, 3), block=3).encode({"dense.weight": dense})
-    for kind, stored in (
-        ("model", model),
-        ("tensor", tensor),
-        ("coded", coded),
-        ("levels", levels),
-    ):
+    inputs = rng.standard_normal((30, 7)) @ rng.standard_normal((7, 7))
+    analog = Analog(cell, reads=2, pulses=3, verify_reads=2).encode(
+        {"conv.weight": conv, "dense.weight": dense, "half.weight": half},
+        moments={"dense.weight": inputs.T @ inputs / 30},
+        overrides={"half.*": Analog(cell, verify_reads=0, rotate=False)},
+        digital={"steps": np.array(12), "scale": np.array([1.5, -3.0], np.float32)},
+    )
+    analog = replace(
+        analog.with_dtypes({"conv.weight": "BF16", "scale": "BF16"}),
+        aliases={"head.weight": "half.weight"},
+    )
+    made = {"model": model, "tensor": tensor, "coded": coded, "levels": levels, "analog": analog}
+    for kind, stored in made.items():
         save(HERE / f"golden_v{MAJOR}_{kind}.safetensors", stored)
     for path in HERE.glob("golden_v?_*.safetensors"):
         if ".read." not in path.name:

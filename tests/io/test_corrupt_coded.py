@@ -155,10 +155,10 @@ OF_CODED: dict[str, tuple[Change, str]] = {
 
 OF_LEVELS: dict[str, tuple[Change, str]] = {
     "radices": (codec(radices=[1]), r"codec: radices: expected an int in"),
-    "radices-none": (codec(radices=[]), r"codec: radices: expected 1 to 4 numbers"),
-    "radices-text": (codec(radices="23"), r"codec: radices: expected 1 to 4 numbers"),
-    "radices-number": (codec(radices=3), r"codec: radices: expected 1 to 4 numbers"),
-    "radices-object": (codec(radices={"2": 3}), r"codec: radices: expected an int"),
+    "radices-none": (codec(radices=[]), r"codec: radices: expected at least one number"),
+    "radices-text": (codec(radices="23"), r"codec: radices: expected a sequence of numbers"),
+    "radices-number": (codec(radices=3), r"codec: radices: expected a sequence of numbers"),
+    "radices-object": (codec(radices={"2": 3}), r"codec: radices '2': expected a sequence"),
     "radices-other": (codec(radices=[2]), r"array 'plain': expected U8 of shape \(35,\)"),
     "block": (codec(block=0), r"codec: block: expected an int"),
     "plain-short": (array("plain", lambda a: a[:-1]), r"array 'plain': expected U8 of"),

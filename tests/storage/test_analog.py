@@ -130,7 +130,7 @@ def test_converters() -> None:
 
 def test_a_channel_without_read_noise_of_its_own_is_refused() -> None:
     with pytest.raises(ValueError, match=r"channel: expected one with read_std"):
-        Analog(nc.devices.pcm_array()).program({"w": weights(2, 4)})
+        Analog(nc.devices.pcm_array())
 
 
 # --------------------------------------------------------------------------- maps
@@ -257,7 +257,9 @@ def test_feedback_verifying_pulses_and_reads_each_help() -> None:
     n = 128
     w, moments = weights(64, n), correlated(n)
     errors = [
-        output_error(Analog(CELL, **how).program({"w": w}, {"w": moments}, chip=1), w, moments)
+        output_error(
+            Analog(CELL, **how).encode({"w": w}, moments={"w": moments}).program(1), w, moments
+        )
         for how in (
             {"verify_reads": 0},
             {"verify_reads": 1},
@@ -279,8 +281,8 @@ def test_open_loop_takes_the_bias_weight_of_the_inputs() -> None:
     together = np.eye(64)
     together[-8:, -8:] = 1
     analog = Analog(CELL, verify_reads=0, rotate=False)
-    plain = analog.program({"w": w})["w"].cell_map
-    unbiased = analog.program({"w": w}, {"w": together})["w"].cell_map
+    plain = analog.encode({"w": w})["w"].cell_map
+    unbiased = analog.encode({"w": w}, moments={"w": together})["w"].cell_map
     assert (
         np.abs(unbiased.bias(plain.values)).mean() < 0.6 * np.abs(plain.bias(plain.values)).mean()
     )
@@ -301,16 +303,18 @@ def test_shapes_cost_and_reproducibility() -> None:
     model = {"linear": weights(8, 12), "conv": weights(4, 18).reshape(4, 2, 3, 3)}
     moments = {"conv": correlated(18)}
     analog = Analog(CELL, pulses=3, verify_reads=2, reads=4)
-    programmed = analog.program(model, moments, chip=5)
+    stored = analog.encode(model, moments=moments)
+    programmed = stored.program(5)
     back = programmed.read(seed=1)
     assert {name: value.shape for name, value in back.items()} == {
         "linear": (8, 12), "conv": (4, 2, 3, 3),
     }  # fmt: skip
     assert all(value.dtype == np.float32 for value in back.values())
-    again = analog.program(model, moments, chip=5)
+    assert stored.program(5) is programmed
+    again = analog.encode(model, moments=moments).program(5)
     for name, value in again.read(seed=1).items():
         assert np.array_equal(value, back[name])
-    other = analog.program(model, moments, chip=6).read(seed=1)
+    other = stored.program(6).read(seed=1)
     assert not any(np.allclose(other[name], back[name]) for name in model)
     cost = programmed.cost
     assert cost.cells == cost.weights == 96 + 72
@@ -322,7 +326,7 @@ def test_shapes_cost_and_reproducibility() -> None:
 def test_zero_rows_stay_near_zero() -> None:
     w = weights(6, 32)
     w[2] = 0
-    assert np.abs(Analog(CELL).program({"w": w}).read(1)["w"]).max() < 10
+    assert np.abs(Analog(CELL).encode({"w": w}).read(1)["w"]).max() < 10
 
 
 def test_refusals() -> None:
@@ -350,4 +354,4 @@ def test_refusals() -> None:
         ({"w": w}, {"w": -np.eye(4)}, r"moments: expected a positive definite matrix once damped"),
     ):
         with pytest.raises(ValueError, match=message):
-            analog.program(given, moments)
+            analog.encode(given, moments=moments)

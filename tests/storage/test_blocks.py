@@ -21,7 +21,7 @@ def content(size: int) -> bytes:
 def plan(size: int, levels: int, margin: float = 1.0) -> tuple[Layout, Constellation]:
     found = Constellation.design(PCM, levels)
     each = found.with_noise(margin).information / found.bits
-    return blocks.plan(size, each, 1e-3), found
+    return blocks.layout_for(size, each, 1e-3), found
 
 
 def through(
@@ -121,4 +121,4 @@ def test_all_levels_are_written_equally_often() -> None:
 
 def test_too_noisy_a_channel_is_refused() -> None:
     with pytest.raises(ValueError, match="channel: expected noise"):
-        blocks.plan(1000, 0.1, 1e-3)
+        blocks.layout_for(1000, 0.1, 1e-3)

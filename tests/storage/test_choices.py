@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from noisycells import devices
 from noisycells.channel import Channel
-from noisycells.storage import Codec
+from noisycells.storage import Codec, thresholds
 from noisycells.storage.redundancy import allocate
 
 PCM = devices.get("synthetic_pcm")
@@ -93,6 +93,28 @@ def test_three_thresholds_against_all_pairs() -> None:
         squared_error(PCM, w, (float(a), float(b)), (1, 1, 1)) for a in grid for b in grid if a < b
     )
     assert chosen <= 1.02 * best
+
+
+@pytest.mark.parametrize("ranges, sign", [(2, True), (4, True), (3, False)])
+@pytest.mark.parametrize("mean_cells", [1.07, 2.0, 5.3])
+def test_bounds_spare_work_and_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, ranges: int, sign: bool, mean_cells: float
+) -> None:
+    """The thresholds are those of evaluating every trial, and far fewer are evaluated."""
+    w = np.random.default_rng(ranges).laplace(0, 0.05, 5000).astype(np.float32)
+    codec = Codec(PCM, ranges=ranges, mean_cells=mean_cells, sign_protection=sign)
+    calls = []
+
+    def counted(*arguments: Any) -> tuple[int, ...]:
+        calls.append(arguments)
+        return allocate(*arguments)
+
+    monkeypatch.setattr(thresholds, "allocate", counted)
+    pruned = codec.encode(w).ranges
+    few = len(calls)
+    monkeypatch.setattr(thresholds, "_least", lambda table, cuts, mean: np.zeros(len(cuts)))
+    assert codec.encode(w).ranges == pruned
+    assert few < (len(calls) - few) / 3
 
 
 def test_sensitivity_moves_the_threshold() -> None:

@@ -28,6 +28,7 @@ MASKS = {"dense.weight": WEIGHTS["dense.weight"] != 0}
 MODES = [
     Coded(PCM, step=0.3),
     Coded(PCM, step=0.05, levels=4),
+    Coded(PCM, step=dict.fromkeys(WEIGHTS, 0.01)),
     Levels(PCM),
     Levels(PCM, radices=(3, 4), block=16),
 ]
@@ -102,6 +103,8 @@ def test_rate_of_a_large_tensor_is_its_entropy() -> None:
     share = np.unique(values, return_counts=True)[1] / values.size
     entropy = -(share * np.log2(share)).sum() * values.size
     assert entropy < 8 * stored.layout.size < 1.02 * entropy
+    bits = 8 * stored.layout.size / len(stored.cells)
+    assert bits == pytest.approx(stored.codec.bits_per_cell, rel=0.01)
 
 
 def test_levels_degrade_gracefully() -> None:
@@ -141,7 +144,7 @@ def test_overrides() -> None:
     read = stored.read(seed=1)
     errors = [float(((read[name] - DENSE) ** 2).mean()) for name in weights]
     assert 20 < errors[0] / errors[1] < 30
-    with pytest.raises(TypeError, match="overrides: expected Coded"):
+    with pytest.raises(TypeError, match="overrides: expected a Coded"):
         Coded(PCM).encode(weights, overrides={"b.*": Levels(PCM)})
     with pytest.raises(ValueError, match="overrides: expected patterns"):
         Coded(PCM).encode(weights, overrides={"c.*": Coded(PCM)})
@@ -219,7 +222,7 @@ def test_files_keep_dtypes_and_names(tmp_path: Path) -> None:
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    save(path, MODES[2].encode({"w": DENSE}))
+    save(path, Levels(PCM).encode({"w": DENSE}))
     raw = path.read_bytes()
     for at in np.linspace(0, len(raw) - 1, 60).astype(int):
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 4]) + raw[at + 1 :])
@@ -239,6 +242,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         ({"step": 0}, "step"),
         ({"step": 1e-300}, "step"),
         ({"step": 1e300}, "step"),
+        ({"step": {"w": -1.0}}, "step 'w'"),
         ({"levels": 5}, "levels"),
         ({"noise_margin": 0.9}, "noise_margin"),
         ({"failure": 0}, "failure"),
@@ -275,6 +279,79 @@ def test_arguments_are_checked() -> None:
         codec.encode({"w": DENSE}, digital={"w": DENSE})
     with pytest.raises(ValueError, match="step: expected one"):
         Coded(PCM, step=2e-6).encode({"w": DENSE})
+
+
+NAMED = Levels(PCM, radices={"dense.weight": (3, 4), "conv.weight": (2, 2, 2, 2), "empty": (4,),
+                            "zero": (3,)}, block=16)  # fmt: skip
+
+
+def test_digits_by_name(tmp_path: Path) -> None:
+    stored = NAMED.encode(WEIGHTS, MASKS)
+    plain = 2 * MASKS["dense.weight"].sum() + 4 * WEIGHTS["conv.weight"].size + 4
+    assert len(stored.plain) == plain
+    read = stored.read(seed=3)
+    same = Levels(PCM, radices=(3, 4), block=16).encode(WEIGHTS, MASKS).read(seed=3)
+    kept = MASKS["dense.weight"]
+    errors = [np.square(r["dense.weight"] - WEIGHTS["dense.weight"])[kept] for r in (read, same)]
+    assert 0.8 < errors[0].mean() / errors[1].mean() < 1.25
+    save(tmp_path / "m.nc", stored)
+    loaded = load(tmp_path / "m.nc")
+    assert isinstance(loaded, CodedModel) and loaded.codec.to_dict() == NAMED.to_dict()
+    again = loaded.read(seed=3)
+    assert all(np.array_equal(again[name], read[name]) for name in WEIGHTS)
+
+
+def test_digits_by_name_are_of_the_weights() -> None:
+    with pytest.raises(ValueError, match="radices: expected some for 'conv"):
+        Levels(PCM, radices={"dense.weight": (4,)}).encode(WEIGHTS)
+    with pytest.raises(ValueError, match="radices: expected names of weights"):
+        Levels(PCM, radices={"dense": (4,)}).encode(WEIGHTS)
+    with pytest.raises(ValueError, match="radices 'a': expected at least one number"):
+        Levels(PCM, radices={"a": ()})
+    with pytest.raises(ValueError, match="radices: expected at most 256 levels of all digits"):
+        many = {f"{a}{b}": (8, 8, a, b) for a in range(2, 8) for b in range(2, 8)}
+        Levels(PCM, radices=many).plain_inputs  # noqa: B018
+
+
+def other(noise: float = 1.0, shift: float = 0.0, stuck: float = 0.0) -> nc.Channel:
+    """Cells other than learnt: of more noise, moved means in the middle, and stuck ones."""
+    assert PCM.read_std is not None
+    moved = PCM.mean + shift * np.cos(np.pi * (PCM.mean - 0.05) / 1.4)
+    return nc.Channel(PCM.x, moved, noise * PCM.std, read_std=noise * PCM.read_std, stuck=stuck)
+
+
+@pytest.mark.parametrize("levels", [4, 8])
+def test_a_margin_survives_its_noise_in_100_of_100_reads(levels: int) -> None:
+    learnt = {"learnt": PCM, "levels": levels, "noise_margin": 1.1}
+    stored = Coded(other(noise=1.1), step=0.1, **learnt).encode({"w": DENSE})
+    first = stored.read(0)["w"]
+    assert all(np.array_equal(stored.read(seed, chip=seed)["w"], first) for seed in range(1, 100))
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [other(noise=1.2), other(shift=0.05), other(stuck=1e-3)],
+    ids=["noise", "shift", "stuck"],
+)
+def test_other_cells_than_learnt(channel: nc.Channel) -> None:
+    """The coded mode is right or says so; the others lose more, gracefully."""
+    weights = {"w": DENSE}
+    coded = Coded(channel, learnt=PCM, step=0.1, noise_margin=1.1).encode(weights)
+    right = Coded(PCM, step=0.1).encode(weights).read(0)["w"]
+    for seed in range(20):
+        try:
+            assert np.array_equal(coded.read(seed, chip=seed)["w"], right)
+        except nc.DecodeError:
+            pass
+    for nominal, there in (
+        (Levels(PCM, radices=(3, 4)), Levels(channel, learnt=PCM, radices=(3, 4))),
+        (nc.Codec(PCM), nc.Codec(channel, PCM)),
+    ):
+        errors = [
+            float(np.square(codec.encode(weights).read(1)["w"] - DENSE).mean())
+            for codec in (nominal, there)
+        ]
+        assert errors[1] < 3 * errors[0]
 
 
 def test_sections() -> None:

@@ -51,7 +51,7 @@ def test_recipe_key_is_of_all_that_decides(source: Source) -> None:
         {"learning_rate": 0.1}, {"weight_decay": 0.0}, {"schedule": "cosine"}, {"batch": 50},
         {"augment": "flip"}, {"start": recipe}, {"pruned": 0.5}, {"teacher": recipe},
         {"distillation": {"form": "zhou"}}, {"noise": {"eta": 0.1}}, {"quantize": {}},
-        {"consistency": {"form": "outputs"}}, {"compute": "cuda"},
+        {"consistency": {"form": "outputs"}}, {"rate": 0.0}, {"compute": "cuda"},
         {"precision": "bfloat16"}, {"source": Source.of("digits", 90, 60)},
         {"source": dataclasses.replace(source, digest="0")},
     ]  # fmt: skip

@@ -98,7 +98,7 @@ def test_each_load_names_the_other(tmp_path: Path) -> None:
             nc.load(*arguments)  # type: ignore[arg-type]
     for path in ("m.safetensors", tmp_path / "m.safetensors"):
         with pytest.raises(
-            TypeError, match=r"^stored: expected a StoredModel, .*; noisycells.load\(path\) reads"
+            TypeError, match=r"^stored: expected a stored model, .*; noisycells.load\(path\) reads"
         ):
             nct.load(path, model, 1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^model: expected a torch.nn.Module, got 'm'"):

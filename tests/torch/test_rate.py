@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
 
+import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells import data  # noqa: E402
 from noisycells.torch.training.code_length import code_length  # noqa: E402
@@ -81,6 +82,28 @@ def test_rate_of_a_large_tensor_is_drawn_from_its_rows() -> None:
 
 
 # --------------------------------------------------------------------------- training
+
+
+def test_coded_storage_keeps_the_trained_places(dense: nn.Module) -> None:
+    """Bit for bit, through a file as well, at the rate that the training reports within 3 %."""
+    model = copy.deepcopy(dense)
+    record = nct.rate_train(model, TRAIN, VALIDATION, rate_weight=0.2, epochs=3, learning_rate=5e-3)
+    codec = nc.storage.Coded("synthetic_pcm", step=record.steps)
+    stored = nct.store(model, codec, store_biases=True)
+    empty = nct.load(stored, nct.build(nct.MLP, seed=2), seed=1)
+    for name, weight in model.named_parameters():
+        assert torch.equal(empty.get_parameter(name), weight), name
+    assert 8 * stored.layout.size == pytest.approx(sum(record.bits.values()), rel=0.03)
+    with pytest.raises(ValueError, match=r"step: expected names of weights to store .*fc1\.bias"):
+        nct.store(model, codec)
+    some = {name: step for name, step in record.steps.items() if name != "fc2.weight"}
+    with pytest.raises(ValueError, match=r"step: expected one for 'fc2\.weight', got 5 others"):
+        nct.store(model, nc.storage.Coded("synthetic_pcm", step=some), store_biases=True)
+    others = {"fc2.weight": nc.storage.Coded("synthetic_pcm", step=0.5)}
+    mixed = nc.storage.Coded("synthetic_pcm", step=some)
+    read = nct.store(model, mixed, overrides=others, store_biases=True).read(seed=1)
+    assert np.array_equal(read["fc1.weight"], model.fc1.weight.detach().numpy())
+    assert len(np.unique(read["fc2.weight"])) > 3
 
 
 def test_fewer_bits_for_a_larger_weight_of_the_rate(dense: nn.Module) -> None:

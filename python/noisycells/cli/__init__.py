@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
-from . import bench, cells, demo, devices, studies
+from . import bench, cells, demo, devices, planning, studies
 from .options import Group
 
 __all__ = ["main"]
@@ -37,6 +37,7 @@ for command in (
     studies.study,
     studies.sweep,
     studies.report,
+    planning.plan,
     cells.store,
     cells.read,
     cells.inspect,

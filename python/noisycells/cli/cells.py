@@ -17,7 +17,8 @@ from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
 from ..io.dtypes import WITHOUT_NUMPY
-from .modes import codec_of, inspect_coded
+from .auditing import audit_of
+from .modes import MODES, codec_of, inspect_whole
 from .options import (
     IN_FILE,
     OUT_FILE,
@@ -29,6 +30,8 @@ from .options import (
     progress,
     to_json,
 )
+from .planning import planned, planning_options
+from .weights import state_dict
 
 
 @click.command()
@@ -37,11 +40,11 @@ from .options import (
 @device_option
 @click.option(
     "--mode",
-    type=click.Choice(["paper", "coded", "levels"]),
+    type=click.Choice(MODES),
     default="paper",
     show_default=True,
-    help="Analog values, as in the paper; or quantized: entropy-coded behind an error-correcting "
-    "code, or straight in cells of a few levels.",
+    help="Analog values, as in the paper; quantized: entropy-coded behind an error-correcting "
+    "code, or straight in cells of a few levels; or one analog cell a weight, in a closed loop.",
 )
 @click.option(
     "--step",
@@ -67,6 +70,30 @@ from .options import (
     default=1.1,
     show_default=True,
     help="Modes coded and levels: how many times the device's noise the code is made for.",
+)
+@click.option(
+    "--averaged-reads",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: reads of a cell whose mean is taken.",
+)
+@click.option(
+    "--pulses",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: most pulses of a cell.",
+)
+@click.option(
+    "--verify-reads",
+    type=int,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Mode analog: reads that verify each pulse; 0: an open loop.",
 )
 @click.option(
     "--cells",
@@ -116,13 +143,14 @@ from .options import (
     "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
 )
 @click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@planning_options
 @force_option
 @json_option
 def store(
     model: Path,
     output: Path,
     channel: Channel,
-    mode: Literal["paper", "coded", "levels"],
+    mode: str,
     nonzero: bool,
     store_biases: bool,
     as_json: bool,
@@ -134,11 +162,16 @@ def store(
     directory of transformers that holds one or the other, which are stored tensor by tensor in
     little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
     normalization layers stay digital. Tied weights are stored once and keep all their names.
+
+    With --budget, --max-loss or --max-drop, mode and settings are those that `noisycells plan`
+    finds best, or the settings of --mode.
     """
     check_unread(output)
-    codec = codec_of(mode, channel, of_modes)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
-    if is_weights(model):
+    chosen = planned(model, channel, mode, nonzero, store_biases, of_modes)
+    codec: Any = codec_of(mode, channel, of_modes) if chosen is None else chosen.codec
+    overrides = None if chosen is None else chosen.overrides
+    if is_weights(model) and (chosen is None or chosen.network is None):
         check_output(output, *weight_files(model))
         with Weights(model) as weights:
             tensors = len(weights.entries)
@@ -148,6 +181,7 @@ def store(
                 output,
                 codec,
                 mask=mask,
+                overrides=overrides,
                 store_biases=store_biases,
                 progress=lambda name: advance(),
             )
@@ -155,13 +189,24 @@ def store(
         from .. import torch as nct
 
         check_output(output, model)
-        state = _state_dict(model)
+        network = None if chosen is None else chosen.network
+        state = state_dict(model) if network is None else network.model
+        moments = None if chosen is None else chosen.moments
         try:
-            stored = nct.store(state, codec, mask=mask, store_biases=store_biases)
+            stored = nct.store(
+                state,
+                codec,
+                mask=mask,
+                moments=moments,
+                overrides=overrides,
+                store_biases=store_biases,
+            )
         except TypeError as error:  # of a tensor in the file, so no programming error
             raise ValueError(f"{model}: {error}") from error
         storage.save(output, stored)
         cost = stored.cost
+    if chosen is not None and not as_json:
+        click.echo(f"mode {chosen.mode}, {chosen.settings}")
     click.echo(to_json(cost.to_dict()) if as_json else cost)
 
 
@@ -195,12 +240,30 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
 
 @click.command()
 @click.argument("file", type=IN_FILE)
+@click.option(
+    "--audit",
+    "audited",
+    is_flag=True,
+    help="Read it some times: variance and bias of each tensor, and the distance from Shannon's "
+    "limits.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, path_type=Path),
+    help="With --audit: the file that was stored, which errors are measured against.",
+)
 @json_option
-def inspect(file: Path, as_json: bool) -> None:
+def inspect(file: Path, audited: bool, weights: Path | None, as_json: bool) -> None:
     """Show what a file of `noisycells store` holds, and every cell it takes."""
     loaded = storage.load(file)
-    if isinstance(loaded, storage.CodedModel):
-        inspect_coded(loaded, as_json)
+    if audited:
+        found = audit_of(loaded, weights)
+        click.echo(to_json(found.to_dict()) if as_json else found)
+        return
+    if weights is not None:
+        raise _arguments.wrong_value("--weights", "none without --audit", weights)
+    if isinstance(loaded, (storage.CodedModel, storage.AnalogModel)):
+        inspect_whole(loaded, as_json)
         return
     model = (
         storage.StoredModel({loaded.name: loaded})
@@ -378,27 +441,6 @@ def _capacity(channel: Channel) -> float | None:
     """Bits a cell; None where they are not bounded."""
     capacity = channel.capacity()
     return capacity if math.isfinite(capacity) else None
-
-
-def _state_dict(file: Path) -> dict[str, Any]:
-    """A torch state dict, loaded without running any code it may contain."""
-    import pickle
-
-    import torch
-
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise _arguments.wrong_value(file, "safetensors or a torch state dict", reason) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
-        for key, value in state.items()
-    ):
-        raise _arguments.wrong_value(
-            file, "a torch state dict (names and tensors)", "another object"
-        )
-    return state
 
 
 def _description(model: storage.StoredModel) -> dict[str, Any]:

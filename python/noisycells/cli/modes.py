@@ -12,7 +12,7 @@ from .. import _arguments, storage
 from ..channel import Channel
 from .options import to_json
 
-__all__ = ["codec_of", "inspect_coded"]
+__all__ = ["MODES", "codec_of", "inspect_whole"]
 
 OPTIONS = {
     "paper": (
@@ -26,13 +26,15 @@ OPTIONS = {
     ),
     "coded": ("step", "noise_margin"),
     "levels": ("radices", "noise_margin"),
+    "analog": ("averaged_reads", "pulses", "verify_reads"),
 }
 """What each mode takes."""
+MODES = (*OPTIONS,)
 
 
 def codec_of(
-    mode: Literal["paper", "coded", "levels"], channel: Channel, given: Mapping[str, Any]
-) -> storage.Codec | storage.Coded | storage.Levels:
+    mode: str, channel: Channel, given: Mapping[str, Any]
+) -> storage.Codec | storage.Coded | storage.Levels | storage.Analog:
     """The codec of a mode; an option that the user gave and it does not take is refused."""
     context = click.get_current_context()
     for name, value in given.items():
@@ -45,6 +47,8 @@ def codec_of(
         return storage.Coded(channel, **own)
     if mode == "levels":
         return storage.Levels(channel, **own)
+    if mode == "analog":
+        return storage.Analog(channel, reads=own.pop("averaged_reads"), **own)
     cells, thresholds = own["cells"], own["thresholds"]
     own["cells"] = cells[0] if len(cells) == 1 else cells
     own["thresholds"] = "auto" if thresholds is None else thresholds
@@ -64,34 +68,69 @@ def _write_bits(text: str | None) -> int | Literal["auto"] | None:
         ) from None
 
 
-def inspect_coded(model: storage.CodedModel, as_json: bool) -> None:
-    """Print what a model of the coded modes holds."""
-    layout, codec = model.layout, model.codec
+def inspect_whole(model: storage.CodedModel | storage.AnalogModel, as_json: bool) -> None:
+    """Print what a model of the coded modes or in analog cells holds."""
+    described = _coded(model) if isinstance(model, storage.CodedModel) else _analog(model)
     if as_json:
-        tensors = {name: {"shape": t.shape, "stored": t.stored} for name, t in model.items()}
-        described = {
-            "mode": codec.NAME,
-            "channel": codec.channel.name,
-            "options": codec.options(),
-            "layout": layout._asdict(),
-            "tensors": tensors,
+        common = {
             "digital": {name: list(array.shape) for name, array in model.digital.items()},
             "aliases": model.aliases,
             "cost": model.cost.to_dict(),
         }
-        click.echo(to_json(described))
+        click.echo(to_json(described | common))
         return
     for name, tensor in model.items():
-        shape = " x ".join(map(str, tensor.shape)) or "scalar"
-        click.echo(f"{name}: {shape}, {tensor.stored:,} weights stored")
+        kept = tensor.stored if isinstance(tensor, storage.CodedTensor) else tensor.size
+        click.echo(f"{name}: {_shape(tensor.shape)}, {kept:,} weights stored")
     for name, array in model.digital.items():
-        shape = " x ".join(map(str, array.shape)) or "scalar"
-        click.echo(f"{name}: {shape}, digital")
+        click.echo(f"{name}: {_shape(array.shape)}, digital")
     for alias, name in model.aliases.items():
         click.echo(f"{alias}: the same as {name}")
-    levels = len(codec.constellation.inputs)
-    click.echo(
-        f"mode {codec.NAME}, {codec.channel.name}: {layout.size:,} bytes in {layout.blocks} blocks "
-        f"of {levels} levels a cell, {8 * layout.size / max(1, len(model.cells)):.3f} bits a cell"
-    )
+    if isinstance(model, storage.CodedModel):
+        layout, codec = model.layout, model.codec
+        levels = len(codec.constellation.inputs)
+        click.echo(
+            f"mode {codec.NAME}, {codec.channel.name}: {layout.size:,} bytes in {layout.blocks} "
+            f"blocks of {levels} levels a cell, {8 * layout.size / max(1, len(model.cells)):.3f} "
+            "bits a cell"
+        )
+    else:
+        for text in dict.fromkeys(map(_programming, model.values())):
+            click.echo(text)
     click.echo(model.cost)
+
+
+def _coded(model: storage.CodedModel) -> dict[str, Any]:
+    return {
+        "mode": model.codec.NAME,
+        "channel": model.codec.channel.name,
+        "options": model.codec.options(),
+        "layout": model.layout._asdict(),
+        "tensors": {name: {"shape": t.shape, "stored": t.stored} for name, t in model.items()},
+    }
+
+
+def _analog(model: storage.AnalogModel) -> dict[str, Any]:
+    tensors = {
+        name: {
+            "shape": tensor.shape,
+            "channel": tensor.codec.channel.name,
+            "options": tensor.codec.options(),
+            "feedback": tensor.feedback is not None,
+        }
+        for name, tensor in model.items()
+    }
+    return {"mode": storage.Analog.NAME, "tensors": tensors}
+
+
+def _programming(tensor: storage.AnalogTensor) -> str:
+    """How a tensor is programmed and read, in a line."""
+    how = tensor.codec.how
+    return (
+        f"mode analog, {tensor.codec.channel.name}: at most {how.pulses} pulses, "
+        f"{how.verify_reads} verifying reads each, {how.reads} reads"
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"

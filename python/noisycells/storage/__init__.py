@@ -1,10 +1,19 @@
 """Storage of weights and models in noisy cells."""
 
-from .analog import Analog, AnalogCost, ProgrammedModel, ProgrammedTensor
+from .analog import (
+    Analog,
+    AnalogCost,
+    AnalogModel,
+    AnalogTensor,
+    ProgrammedModel,
+    ProgrammedTensor,
+)
+from .audit import Audit, TensorAudit
 from .codec import Codec
 from .cost import Cost
 from .files import count_tensors, encode_file, load, read_file, save
 from .modes import Coded, CodedModel, CodedTensor, Levels
+from .planning import Plan, Setting, plan
 from .ranges import Range
 from .redundancy import Redundancy
 from .selection import belongs_in_cells
@@ -14,23 +23,30 @@ from .stored_file import StoredFile
 __all__ = [
     "Analog",
     "AnalogCost",
+    "AnalogModel",
+    "AnalogTensor",
+    "Audit",
     "Codec",
     "Coded",
     "CodedModel",
     "CodedTensor",
     "Cost",
     "Levels",
+    "Plan",
     "ProgrammedModel",
     "ProgrammedTensor",
     "Range",
     "Redundancy",
+    "Setting",
     "StoredFile",
     "StoredModel",
     "StoredTensor",
+    "TensorAudit",
     "belongs_in_cells",
     "count_tensors",
     "encode_file",
     "load",
+    "plan",
     "read_file",
     "save",
 ]

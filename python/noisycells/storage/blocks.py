@@ -93,7 +93,7 @@ def best_rate(information: float, length: int, failure: float) -> float:
     return information - 0.012 - 0.05 * (1 - information) - 1.6 * margin
 
 
-def plan(size: int, information: float, failure: float) -> Layout:
+def layout_for(size: int, information: float, failure: float) -> Layout:
     """The layout of ``size`` bytes in bits that carry ``information`` each.
 
     ``failure`` is the probability that any block of a read fails. Raises ValueError where the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Literal, overload
 
@@ -16,9 +15,10 @@ from ..channel import Channel
 from ..devices import CellLike, cell
 from ..runtime import threads_argument
 from .arrays import Source, Sources, digital_arrays, prepare
+from .mapping import choose_ranges
 from .noise import NoiseCurve
-from .plan import plan
 from .ranges import Range
+from .selection import assigned
 from .side import SideLevels, design_levels
 from .stored import StoredModel, StoredTensor
 
@@ -257,7 +257,7 @@ class Codec:
         """
         groups = self._assign(names, _arguments.mapping("overrides", overrides, "codecs"))
         shared = {
-            codec: plan(codec, Sources(load, group))
+            codec: choose_ranges(codec, Sources(load, group))
             for codec, group in groups.items()
             if codec.scope == "model"
         }
@@ -290,7 +290,7 @@ class Codec:
             source.weights,
             source.mask,
             out.reshape(-1),
-            self.tables(plan(self, [source])),
+            self.tables(choose_ranges(self, [source])),
             self.channel.tables,
             *self.channel.keys(seed, chip),
             random.stream(source.name),
@@ -303,11 +303,8 @@ class Codec:
         self, names: Sequence[str], overrides: Mapping[str, Codec]
     ) -> dict[Codec, list[str]]:
         """Each codec's tensors: of the first override whose pattern matches, or of this one."""
-        _arguments.patterns("overrides", overrides, names, "a tensor")
         groups: dict[Codec, list[str]] = {}
-        for name in names:
-            matching = [codec for p, codec in overrides.items() if fnmatchcase(name, p)]
-            codec = _arguments.instance("overrides", matching[0], Codec) if matching else self
+        for name, codec in assigned(names, overrides, self).items():
             groups.setdefault(codec, []).append(name)
         return groups
 
@@ -318,9 +315,9 @@ class Codec:
     def encode_source(
         self, source: Source, ranges: tuple[Range, ...] | None = None
     ) -> StoredTensor:
-        """Encode one tensor with ranges from :func:`plan`, or with a plan of its own."""
+        """Encode one tensor with ranges from :func:`choose_ranges`, or with a plan of its own."""
         if ranges is None:
-            ranges = plan(self, [source])
+            ranges = choose_ranges(self, [source])
         tables = self.tables(ranges)
         stored = source.weights.size
         if source.mask is not None:

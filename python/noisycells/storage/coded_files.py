@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import _arguments
+from .._types import U8
 from ..bits import pack_bits, unpack_bits
-from ..io import DTYPES, DecodeError, Reader, Writer, dumps, narrow, widen
-from ..io.dtypes import FLOATS, WITHOUT_NUMPY
+from ..io import Reader, Writer, dumps, narrow
+from ..io.dtypes import FLOATS
 from ..random import STREAM_VERSION
 from . import blocks
 from .blocks import MAX_ROWS, Layout
@@ -24,15 +23,14 @@ from .fields import (
     computed,
     described_aliases,
     described_digital,
-    described_texts,
     json_field,
     stream_version,
 )
 from .ldpc import LANES, MAX_DEGREE
+from .model_files import check_arrays, check_names, read_digital, source_metadata_of, wrapped
 from .modes import Coded, CodedModel, CodedTensor, Levels
 from .modes.mode import Mode
 from .schema import check_channel
-from .stored import StoredTensor
 
 KIND = "coded"
 MODES: dict[str, type[Mode]] = {mode.NAME: mode for mode in (Coded, Levels)}
@@ -42,14 +40,7 @@ def write_coded(
     writer: Writer, model: CodedModel, source_metadata: Mapping[str, str] | None = None
 ) -> None:
     """Put a model into a file that is being written."""
-    names = {*model, *model.digital}
-    for alias, name in model.aliases.items():
-        if alias in names or name not in names:
-            raise _arguments.wrong_value(
-                "aliases",
-                "further names of tensors",
-                f"{alias!r} for {name!r}",
-            )
+    check_names(model)
     for name, array in model.digital.items():
         dtype = model.digital_dtypes.get(name)
         writer.add(f"{name}.digital", array if dtype is None else narrow(array, dtype), dtype)
@@ -78,14 +69,6 @@ def is_coded(reader: Reader) -> bool:
     return reader.metadata.get("kind") == KIND
 
 
-def source_metadata_of(reader: Reader) -> dict[str, str]:
-    """Metadata of the file that the model came from."""
-    text = reader.metadata.get("source_metadata")
-    if text is None:
-        return {}
-    return described_texts(json_field(Field("metadata.source_metadata", text)))
-
-
 def read_coded(reader: Reader) -> CodedModel:
     """The model of an open file, every field checked.
 
@@ -94,8 +77,7 @@ def read_coded(reader: Reader) -> CodedModel:
     DecodeError
         If it is damaged or inconsistent.
     """
-    with _naming(reader):
-        return _read(reader)
+    return wrapped(reader, _read)
 
 
 class _Described(NamedTuple):
@@ -110,20 +92,8 @@ class _Described(NamedTuple):
 
 def count_coded(reader: Reader) -> int:
     """Tensors of the model of an open file, in cells or digital; errors as :func:`read_coded`."""
-    with _naming(reader):
-        found = _describe(reader)
-        return len(found.tensors) + len(found.digital)
-
-
-@contextmanager
-def _naming(reader: Reader) -> Iterator[None]:
-    """Errors are DecodeErrors that name the file."""
-    try:
-        yield
-    except ValueError as error:
-        if str(reader.path) in str(error):
-            raise
-        raise DecodeError(f"{reader.path}: {error}") from None
+    found = wrapped(reader, _describe)
+    return len(found.tensors) + len(found.digital)
 
 
 def _describe(reader: Reader) -> _Described:
@@ -152,32 +122,10 @@ def _read(reader: Reader) -> CodedModel:
     count = layout.cells(bits)
     plain = sum(tensor.stored * codec.plain_cells(tensor) for tensor in tensors.values())
     sizes = {"cells": -(-count * bits // 8), "plain": plain}
-    expected = {*sizes, *(f"{name}.digital" for name in digital)}
-    found = reader.entries.keys()
-    if not expected <= found or (expected < found and not reader.newer):
-        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(found))
-    for key, size in sizes.items():
-        entry = reader.entries[key]
-        if entry.dtype != "U8" or entry.shape != (size,):
-            raise _arguments.wrong_value(
-                f"array {key!r}",
-                f"U8 of shape ({size},)",
-                f"{entry.dtype} of {entry.shape}",
-            )
+    check_arrays(reader, {key: ("U8", (size,)) for key, size in sizes.items()}, digital)
     levels = reader.read("plain")
-    for k, digit in enumerate(codec.plain_digits):
-        part = levels[k :: len(codec.plain_digits)]
-        if part.size and not (digit[0] <= part.min() and part.max() <= digit[-1]):
-            raise _arguments.wrong_value(
-                "plain",
-                f"levels {digit[0]} to {digit[-1]} of digit {k}",
-                f"{part.min()} to {part.max()}",
-            )
-    arrays, dtypes = {}, {}
-    for name in digital:
-        arrays[name], dtype = _digital(reader, f"{name}.digital")
-        if dtype in WITHOUT_NUMPY:
-            dtypes[name] = dtype
+    _check_plain(levels, codec, tensors)
+    arrays, dtypes = read_digital(reader, digital)
     packed = reader.read("cells")
     if used := count * bits % 8:
         if packed[-1] >> used:
@@ -188,6 +136,23 @@ def _read(reader: Reader) -> CodedModel:
     return model
 
 
+def _check_plain(levels: U8, codec: Mode, tensors: Mapping[str, CodedTensor]) -> None:
+    """Check that each plain cell has a level of its digit."""
+    start = 0
+    for tensor in tensors.values():
+        digits = codec.plain_digits(tensor)
+        count = tensor.stored * len(digits)
+        for k, digit in enumerate(digits):
+            part = levels[start + k : start + count : len(digits)]
+            if part.size and not (digit[0] <= part.min() and part.max() <= digit[-1]):
+                raise _arguments.wrong_value(
+                    "plain",
+                    f"levels {digit[0]} to {digit[-1]} of digit {k}",
+                    f"{part.min()} to {part.max()}",
+                )
+        start += count
+
+
 def _check_content(model: CodedModel) -> None:
     """Check that the cells hold the tensors that are described: they are read without noise."""
     codec, layout = model.codec, model.layout
@@ -195,14 +160,6 @@ def _check_content(model: CodedModel) -> None:
     content = blocks.content(model.cells, layout, codec.constellation)
     outputs = codec.channel.mean_at(codec.plain_inputs[model.plain]).astype(np.float32)
     model.decoded(content, outputs)
-
-
-def _digital(reader: Reader, key: str) -> tuple[NDArray[Any], str]:
-    dtype = reader.entries[key].dtype
-    if dtype not in DTYPES:
-        raise _arguments.wrong_value(f"array {key!r}", "a dtype of numpy", dtype)
-    bits = reader.read(key)
-    return (widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits), dtype
 
 
 def _codec(field: Field) -> Mode:
@@ -238,13 +195,3 @@ def _tensor(field: Field) -> CodedTensor:
     shape = check_shape(fields["shape"])
     stored = fields["stored"].integer(0, math.prod(shape))
     return CodedTensor(fields["name"].text(), shape, stored, fields["dtype"].one_of(*FLOATS))
-
-
-def as_it_came(tensor: CodedTensor | StoredTensor, read: NDArray[np.float32]) -> NDArray[Any]:
-    """What was read, in the dtype that was stored."""
-    if tensor.dtype == "F32":
-        return read
-    try:
-        return narrow(read, tensor.dtype)
-    except ValueError as error:
-        raise ValueError(f"tensor {tensor.name!r}: {error}; nc.load reads it in float32") from None

@@ -2,8 +2,10 @@
 
 With H = E[a a^T] the second moments of a layer's inputs, an error e of a row of weights changes its
 output by e^T H e on average. Rounding one weight after the other, the best change of those still
-free is read off the Cholesky factor of the inverse of H (E. Frantar, S. Ashkboos, T. Hoefler,
-D. Alistarh, "GPTQ", ICLR 2023; B. Hassibi and D. G. Stork, "Optimal brain surgeon", 1993).
+free (E. Frantar, S. Ashkboos, T. Hoefler, D. Alistarh, "GPTQ", ICLR 2023; B. Hassibi and D. G.
+Stork, "Optimal brain surgeon", 1993) is read off H = U D U^T with U upper, its diagonal 1: the sum
+of D_k (e_k + sum_{i<k} U_ik e_i)^2 is least where each e_k makes its term 0 (J. Chee, Y. Cai,
+V. Kuleshov, C. De Sa, "QuIP", NeurIPS 2023, theorem 6). No inverse is needed.
 """
 
 from __future__ import annotations
@@ -85,18 +87,20 @@ def checked_moments(name: str, moments: ArrayLike, inputs: int) -> F64:
 
 
 def _factor(moments: F64) -> F64:
-    """Upper triangular U with U^T U the inverse of the damped moments; of a matrix or a stack."""
+    """The upper U, its diagonal 1, of the damped moments U D U^T; of a matrix or a stack."""
     damped = moments.copy()
     count = moments.shape[-1]
     mean = np.trace(moments, axis1=-2, axis2=-1) / max(1, count)
     diagonal = np.arange(count)
     damped[..., diagonal, diagonal] += (DAMPING * mean + 1e-12)[..., None]
+    # Cholesky's factor is lower; with rows and columns in reverse order it is an upper one.
     try:
-        return np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
+        upper = np.linalg.cholesky(damped[..., ::-1, ::-1])[..., ::-1, ::-1]
     except np.linalg.LinAlgError:
         raise _arguments.wrong_value(
             "moments", "a positive definite matrix once damped", f"damping {DAMPING:g}"
         ) from None
+    return np.asarray(upper / upper[..., None, diagonal, diagonal])
 
 
 def _sweep(weights: F64, at: NDArray[np.intp], factor: F64, rounding: Rounding) -> F64:
@@ -108,10 +112,10 @@ def _sweep(weights: F64, at: NDArray[np.intp], factor: F64, rounding: Rounding) 
         errors = np.empty((len(weights), stop - start))
         for j in range(start, stop):
             out[:, j] = rounding(values[:, j], at[:, j])
-            error = (values[:, j] - out[:, j]) / factor[j, j]
-            values[:, j + 1 : stop] -= np.outer(error, factor[j, j + 1 : stop])
+            error = weights[:, j] - out[:, j]
+            values[:, j + 1 : stop] += np.outer(error, factor[j, j + 1 : stop])
             errors[:, j - start] = error
-        values[:, stop:] -= errors @ factor[start:stop, stop:]
+        values[:, stop:] += errors @ factor[start:stop, stop:]
     return out
 
 
@@ -140,13 +144,14 @@ def _round_masked(
         mean = np.trace(stack, axis1=1, axis2=2) / real.sum(axis=1)  # so fill does not change it
         stack[:, diagonal, diagonal] += np.where(real, 0.0, mean[:, None])
         factor = _factor(stack)
-        values = np.take_along_axis(weights[some], columns, axis=1)
+        given = np.take_along_axis(weights[some], columns, axis=1)
+        values = given.copy()
         places = np.take_along_axis(at[some], columns, axis=1)
         for j in range(longest):
             rounded = rounding(values[:, j], places[:, j])
             out[some[real[:, j]], columns[real[:, j], j]] = rounded[real[:, j]]
-            error = np.where(real[:, j], (values[:, j] - rounded) / factor[:, j, j], 0.0)
-            values[:, j + 1 :] -= error[:, None] * factor[:, j, j + 1 :]
+            error = np.where(real[:, j], given[:, j] - rounded, 0.0)
+            values[:, j + 1 :] += error[:, None] * factor[:, j, j + 1 :]
     return out
 
 

@@ -25,18 +25,14 @@ from ..io import (
 )
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
+from .analog import Analog, AnalogModel
+from .analog_files import is_analog, read_analog, write_analog
 from .arrays import Source, prepare
 from .codec import Codec
-from .coded_files import (
-    as_it_came,
-    count_coded,
-    is_coded,
-    read_coded,
-    source_metadata_of,
-    write_coded,
-)
+from .coded_files import count_coded, is_coded, read_coded, write_coded
 from .cost import Cost, total
 from .cost import digital as digital_cost
+from .model_files import as_it_came, source_metadata_of
 from .modes import CodedModel
 from .modes.mode import Mode
 from .selection import belongs_in_cells
@@ -46,7 +42,7 @@ from .stored_file import PathLike, StoredFile, warn_of_streams
 Progress = Callable[[str], object]
 
 
-def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> None:
+def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel | AnalogModel) -> None:
     """Write a stored tensor or model to a file; equal bytes for equal content.
 
     The file is at ``path`` when it is complete; until then what was there stays. Links are
@@ -62,14 +58,12 @@ def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> Non
     OSError
         If the file cannot be written.
     """
-    if isinstance(stored, CodedModel):
-        with Writer(path) as coded:
-            write_coded(coded, stored)
+    if isinstance(stored, (CodedModel, AnalogModel)):
+        with Writer(path) as whole:
+            _write_whole(whole, stored)
         return
     if not isinstance(stored, (StoredTensor, StoredModel)):
-        raise _arguments.wrong_type(
-            "stored", "a StoredTensor, a StoredModel or a CodedModel", stored
-        )
+        raise _arguments.wrong_type("stored", "a StoredTensor or a stored model", stored)
     with _StoredWriter(path) as writer:
         if isinstance(stored, StoredTensor):
             writer.kind = "tensor"
@@ -83,7 +77,9 @@ def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> Non
         writer.alias(stored.aliases)
 
 
-def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | CodedModel:
+def load(
+    path: PathLike, *none_more: NoReturn
+) -> StoredTensor | StoredModel | CodedModel | AnalogModel:
     """Read what :func:`save` or :func:`encode_file` wrote; every byte and field is checked.
 
     Digital tensors of dtypes that numpy does not have become float32, and
@@ -115,10 +111,9 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | C
             (path, *none_more),
         )
     with Reader(path) as reader:
-        if is_coded(reader):
-            model = read_coded(reader)
+        if (whole := _read_whole(reader)) is not None:
             warn_of_streams(path, reader.metadata["stream_version"])
-            return model
+            return whole
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -135,7 +130,7 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | C
 def encode_file(
     source: PathLike,
     path: PathLike,
-    codec: Codec | Mode,
+    codec: Codec | Mode | Analog,
     *,
     mask: Literal["nonzero"] | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -146,7 +141,7 @@ def encode_file(
     """Store the model of safetensors files in cells, tensor by tensor.
 
     Memory use peaks at about twice the largest tensor (in float32); the coded modes, whose blocks
-    hold parts of several tensors, take the whole model. Integers, and what
+    hold parts of several tensors, and the analog one take the whole model. Integers, and what
     :func:`belongs_in_cells` excludes, stay digital: biases, normalization. So do the scales of
     float8 weights, ``NAME_scale`` and ``NAME_scale_inv``, beside weights NAME, whose numbers are
     stored as they are, without these scales.
@@ -185,15 +180,15 @@ def encode_file(
     """
     if isinstance(digital, str):
         raise _arguments.wrong_type("digital", "a sequence of patterns", digital)
-    if not isinstance(codec, (Codec, Mode)):
-        raise _arguments.wrong_type("codec", "a Codec, Coded or Levels", codec)
+    if not isinstance(codec, (Codec, Mode, Analog)):
+        raise _arguments.wrong_type("codec", "a Codec, Coded, Levels or Analog", codec)
     store_biases = _arguments.flag("store_biases", store_biases)
     check_output(path, *weight_files(source))
-    if isinstance(codec, Mode):
-        with Weights(source) as reader, Writer(path) as coded:
+    if not isinstance(codec, Codec):
+        with Weights(source) as reader, Writer(path) as whole:
             names = _names_in_cells(reader, digital, store_biases)
-            model = _encode_coded(reader, names, codec, mask, overrides)
-            write_coded(coded, model, reader.metadata)
+            model = _encode_whole(reader, names, codec, mask, overrides)
+            _write_whole(whole, model, reader.metadata)
             for name in (*model, *model.digital):
                 _report(progress, name)
             return model.cost
@@ -212,13 +207,32 @@ def encode_file(
         return writer.cost
 
 
-def _encode_coded(
+def _write_whole(
+    writer: Writer,
+    model: CodedModel | AnalogModel,
+    source_metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Put a model that is not written tensor by tensor into a file."""
+    if isinstance(model, CodedModel):
+        write_coded(writer, model, source_metadata)
+    else:
+        write_analog(writer, model, source_metadata)
+
+
+def _read_whole(reader: Reader) -> CodedModel | AnalogModel | None:
+    """The model of a file that is not read tensor by tensor; None of others."""
+    if is_coded(reader):
+        return read_coded(reader)
+    return read_analog(reader) if is_analog(reader) else None
+
+
+def _encode_whole(
     reader: Weights,
     names: Sequence[str],
-    codec: Mode,
+    codec: Mode | Analog,
     mask: Literal["nonzero"] | None,
     overrides: Mapping[str, Any] | None,
-) -> CodedModel:
+) -> CodedModel | AnalogModel:
     arrays, dtypes = {}, {}
     for name, entry in reader.entries.items():
         array = reader.read(name)
@@ -229,6 +243,16 @@ def _encode_coded(
     weights = {name: arrays[name] for name in names}
     model = codec.encode(weights, mask, overrides=overrides, digital=kept)
     return model.with_dtypes(dtypes)
+
+
+def read_weights(source: PathLike, store_biases: bool = False) -> dict[str, NDArray[Any]]:
+    """The weights of safetensors files that :func:`encode_file` puts into cells, by name."""
+    with Weights(source) as reader:
+        found = {}
+        for name in _names_in_cells(reader, (), store_biases):
+            array, dtype = reader.read(name), reader.entries[name].dtype
+            found[name] = widen(array, dtype) if dtype in WITHOUT_NUMPY else array
+        return found
 
 
 def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool) -> list[str]:
@@ -300,13 +324,12 @@ def read_file(
     """
     check_output(path, source)
     with Reader(source) as reader:
-        if is_coded(reader):
-            model, metadata = read_coded(reader), source_metadata_of(reader)
+        if (model := _read_whole(reader)) is not None:
             warn_of_streams(source, reader.metadata["stream_version"])
             with Writer(path, checked=False) as plain:
                 read = model.read(seed, chip, side_errors=side_errors)
                 _write_read_back(plain, model, read, progress)
-                plain.metadata.update(metadata)
+                plain.metadata.update(source_metadata_of(reader))
             return
     with StoredFile(source) as file, Writer(path, checked=False) as writer:
         names: dict[str, list[str]] = {name: [name] for name in (*file.digital_names, *file.names)}
@@ -330,17 +353,19 @@ def count_tensors(path: PathLike) -> int:
     with Reader(path) as reader:
         if is_coded(reader):
             return count_coded(reader)
+        if (model := _read_whole(reader)) is not None:
+            return len(model) + len(model.digital)
     with StoredFile(path) as stored:
         return len(stored.names) + len(stored.digital_names)
 
 
 def _write_read_back(
     writer: Writer,
-    model: CodedModel,
+    model: CodedModel | AnalogModel,
     read: Mapping[str, F32],
     progress: Progress | None,
 ) -> None:
-    """Write what a coded model was read as, under all names."""
+    """Write what a model was read as, under all names."""
     for name, array in model.digital.items():
         dtype = model.digital_dtypes.get(name)
         bits = array if dtype is None else narrow(array, dtype)

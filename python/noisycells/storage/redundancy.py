@@ -39,23 +39,26 @@ def allocate(
         Largest average number of cells a weight, at least 1.
     """
     cells = [1] * len(counts)
-    used = [k for k, count in enumerate(counts) if count]
+    number = [int(count) for count in counts]
+    used = [k for k, count in enumerate(number) if count]
     budget = int(np.floor(mean_cells * float(counts.sum()) * (1 + 1e-12)))
     if len(used) == 1 and noise[used[0]] > 0:
-        cells[used[0]] = min(MAX_CELLS, budget // int(counts[used[0]]))
-    pairs = [(i, j) for i in used for j in used if i < j]
+        cells[used[0]] = min(MAX_CELLS, budget // number[used[0]])
+    # The range of more weights first: it has fewer numbers of cells to go through.
+    pairs = [(j, i) if number[j] > number[i] else (i, j) for i in used for j in used if i < j]
+    spent = sum(number[k] * cells[k] for k in used)
     for _ in range(100):
         before = list(cells)
         for i, j in pairs:
-            others = sum(int(counts[k]) * cells[k] for k in used if k not in (i, j))
-            rest = budget - others
-            most = min(MAX_CELLS, (rest - int(counts[j])) // int(counts[i]))
+            rest = budget - spent + number[i] * cells[i] + number[j] * cells[j]
+            most = min(MAX_CELLS, (rest - number[j]) // number[i])
             first = np.arange(1, most + 1) if noise[i] > 0 else np.ones(1, np.int64)
-            second = np.minimum(MAX_CELLS, (rest - int(counts[i]) * first) // int(counts[j]))
+            second = np.minimum(MAX_CELLS, (rest - number[i] * first) // number[j])
             if not noise[j] > 0:
                 second = np.ones_like(first)
             best = int(np.argmin(noise[i] / first + noise[j] / second))
             cells[i], cells[j] = int(first[best]), int(second[best])
+            spent = budget - rest + number[i] * cells[i] + number[j] * cells[j]
         if cells == before:
             break
     return tuple(cells)

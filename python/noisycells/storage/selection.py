@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from .. import _arguments
+
+T = TypeVar("T")
+
+
+def assigned(names: Iterable[str], overrides: Mapping[str, T], default: T) -> dict[str, T]:
+    """The codec of each tensor: that of the first pattern that matches its name, or the default.
+
+    Raises
+    ------
+    TypeError
+        If an override is a codec of another class than the default.
+    ValueError
+        If a pattern matches no name.
+    """
+    names = list(names)
+    _arguments.patterns("overrides", overrides, names, "a tensor")
+    found = {}
+    for name in names:
+        matching = [codec for pattern, codec in overrides.items() if fnmatchcase(name, pattern)]
+        codec = matching[0] if matching else default
+        found[name] = _arguments.instance("overrides", codec, type(default))
+    return found
 
 
 def is_bias(name: str) -> bool:

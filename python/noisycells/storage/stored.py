@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _arguments, _core, random
 from .._types import BLOCK
 from ..runtime import threads_argument
 from . import cost, side
 from .arrays import CHUNK, positions
+from .audit import Audit, audit
 from .cost import Cost
 from .ranges import Range
 from .selection import is_bias
@@ -261,6 +262,29 @@ class StoredModel(Mapping[str, StoredTensor]):
             for name, tensor in self.items()
         }
         return read | {a: read[name] for a, name in self.aliases.items() if name in read}
+
+    def audit(
+        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
+    ) -> Audit:
+        """Read the model some times and compare it with Shannon's limits.
+
+        Parameters
+        ----------
+        weights : mapping of str to array_like, optional
+            What was stored, pruned weights being 0. Without it, errors are those of reads about
+            their mean.
+        repeats : int
+            Reads, each of another chip, at least 2.
+        seed : int
+            Of these reads.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If weights of tensors are missing or have other shapes, or a number is not as above.
+        """
+        channels = {tensor.codec.channel for tensor in self.values()}
+        return audit(self, channels, None, weights, repeats, seed)
 
     def __repr__(self) -> str:
         total = self.cost

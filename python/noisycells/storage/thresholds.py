@@ -55,8 +55,7 @@ def choose_thresholds(
 
     def objective(cuts: tuple[int, ...]) -> float:
         a, b = np.array([0, *cuts]), np.array([*cuts, last])
-        single = table.single[a, b]
-        counts = table.counts[a, b]
+        single, counts = table.single[a, b], table.counts[a, b]
         if mean_cells is None:
             r = np.array(cells[: len(a)])
             spent = float((r * counts).sum())
@@ -65,19 +64,50 @@ def choose_thresholds(
             spent = 1.0
         return float((single / r + table.shared[a, b]).sum()) * spent
 
+    def best(trials: list[tuple[int, ...]]) -> tuple[int, ...]:
+        """The first of the trials with the least objective; few of them are evaluated."""
+        if mean_cells is None:
+            return min(trials, key=objective)
+        bounds = _least(table, np.array(trials), mean_cells)
+        found = (np.inf, 0)
+        for k in np.argsort(bounds, kind="stable"):
+            if bounds[k] * (1 - 1e-9) > found[0]:
+                break
+            found = min(found, (objective(trials[k]), int(k)))
+        return trials[found[1]]
+
     cuts: tuple[int, ...] = ()
     while len(cuts) < ranges - 1:
-        trials = [tuple(sorted((*cuts, c))) for c in range(1, last + 1)]
-        cuts = min(trials, key=objective)
+        cuts = best([tuple(sorted((*cuts, c))) for c in range(1, last + 1)])
         while len(cuts) > 1:
             before = cuts
             for k in range(len(cuts)):
                 rest = cuts[:k] + cuts[k + 1 :]
-                trials = [tuple(sorted((*rest, c))) for c in range(1, last + 1)]
-                cuts = min([cuts, *trials], key=objective)
+                cuts = best([cuts, *(tuple(sorted((*rest, c))) for c in range(1, last + 1))])
             if cuts == before:
                 break
     return tuple(float(edges[c]) for c in cuts)
+
+
+def _least(table: _Intervals, cuts: NDArray[np.intp], mean_cells: float) -> NDArray[np.float64]:
+    """A bound of the objective of each row of cuts: its minimum where cells may be any numbers.
+
+    The cells of range k are sqrt(noise / weights) of it by a common factor, but 1 at least.
+    """
+    trials = len(cuts)
+    ends = np.full((trials, 1), len(table.counts) - 1)
+    a, b = np.hstack([np.zeros_like(ends), cuts]), np.hstack([cuts, ends])
+    single, counts = table.single[a, b], table.counts[a, b].astype(np.float64)
+    wanted = np.sqrt(single / np.maximum(counts, 1))
+    free, r = single > 0, np.ones_like(single)
+    budget = mean_cells * counts.sum(axis=1)
+    for _ in range(single.shape[1]):
+        left = budget - (counts * ~free).sum(axis=1)
+        asked = (counts * wanted * free).sum(axis=1)
+        factor = np.divide(left, asked, out=np.ones(trials), where=asked > 0)
+        r = np.where(free, wanted * factor[:, None], 1.0)
+        free &= r > 1
+    return np.asarray((single / np.maximum(r, 1) + table.shared[a, b]).sum(axis=1))
 
 
 def _candidates(histogram: Histogram) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     crossbar,
+    frontier,
     isik_distillation,
     isik_figures,
     isik_storage,
@@ -19,6 +20,7 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         *strategies.STUDIES,
+        *frontier.STUDIES,
         *crossbar.STUDIES,
         *isik_storage.STUDIES,
         *isik_distillation.STUDIES,

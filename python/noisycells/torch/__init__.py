@@ -44,6 +44,7 @@ from .models import (
 )
 from .noise.inject import Noise, active_noise, inject_noise
 from .noise.quantize import dequantize, quantize
+from .plan import plan
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
 from .training.batches import Batches, batches
@@ -109,6 +110,7 @@ __all__ = [
     "magnitude_prune",
     "make_permanent",
     "mutual_information",
+    "plan",
     "program",
     "quantize",
     "rate_control",

@@ -190,6 +190,7 @@ def _cosines(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.cosine_similarity(a, b).nan_to_num(0.0)
 
 
+LOWER_IS_BETTER = ("mse", "mae", "perplexity")
 METRICS: dict[str, Measure] = {
     "accuracy": Measure("accuracy (%)", accuracy_and_loss),
     "mse": Measure("mean square error", _mean_of(_squares)),

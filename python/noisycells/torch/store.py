@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import _arguments
 from ..io import widen
 from ..io.dtypes import WITHOUT_NUMPY
-from ..storage import Codec, CodedModel, StoredModel
+from ..storage import Analog, AnalogModel, Codec, CodedModel, StoredModel
 from ..storage.modes.mode import Mode
 from ..storage.selection import belongs_in_cells
 from .checks import check_module
@@ -56,16 +56,29 @@ def store(
 ) -> CodedModel: ...
 
 
+@overload
 def store(
     model: nn.Module | Mapping[str, Tensor],
-    codec: Codec | Mode,
+    codec: Analog,
+    *,
+    mask: Masks = None,
+    sensitivity: Numbers = None,
+    moments: Numbers = None,
+    overrides: Mapping[str, Analog] | None = None,
+    store_biases: bool = False,
+) -> AnalogModel: ...
+
+
+def store(
+    model: nn.Module | Mapping[str, Tensor],
+    codec: Codec | Mode | Analog,
     *,
     mask: Masks = None,
     sensitivity: Numbers = None,
     moments: Numbers = None,
     overrides: Mapping[str, Any] | None = None,
     store_biases: bool = False,
-) -> StoredModel | CodedModel:
+) -> StoredModel | CodedModel | AnalogModel:
     """Encode the weights of a model into cells.
 
     Weights are the floating-point parameters with two dimensions or more. Biases, normalization
@@ -80,7 +93,7 @@ def store(
     model : torch.nn.Module or mapping of str to Tensor
         A model or its state dict. In a state dict buffers cannot be told from parameters, so
         floating-point buffers with two dimensions or more are taken for weights.
-    codec : Codec, storage.Coded or storage.Levels
+    codec : Codec, storage.Coded, storage.Levels or storage.Analog
         How the weights are stored.
     mask : mapping of str to ndarray of bool, "nonzero" or None
         The weights to store, by parameter name, as :func:`magnitude_prune` returns them; the
@@ -92,7 +105,8 @@ def store(
         digital does not matter; a name of no parameter is refused.
     moments : mapping of str to ndarray, optional
         Second moments of layer inputs, such as :func:`input_moments` returns, with which the
-        coded modes feed rounding errors back; :class:`noisycells.Codec` takes none.
+        coded modes feed rounding errors back, and the analog one those of programmed cells;
+        :class:`noisycells.Codec` takes none.
     overrides : mapping of str to Codec, optional
         Codecs for the parameters whose names match a pattern, as in :meth:`Codec.encode`.
     store_biases : bool
@@ -100,7 +114,7 @@ def store(
 
     Returns
     -------
-    StoredModel, or CodedModel of the coded modes
+    StoredModel, or CodedModel of the coded modes, or AnalogModel
 
     Raises
     ------
@@ -112,13 +126,11 @@ def store(
         If the model holds no weights or is still being pruned, a mask names no weight, a
         sensitivity no parameter, or a weight is not finite.
     """
-    if not isinstance(codec, (Codec, Mode)):
-        raise _arguments.wrong_type("codec", "a Codec, storage.Coded or storage.Levels", codec)
+    if not isinstance(codec, (Codec, Mode, Analog)):
+        expected = "a Codec, storage.Coded, storage.Levels or storage.Analog"
+        raise _arguments.wrong_type("codec", expected, codec)
     state, aliases = _untied(_state(model))
-    _check_finished(state)
-    names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
-    if not names:
-        raise _arguments.wrong_value("model", "at least one weight to store", "none")
+    names = _checked_names(model, state, store_biases)
     if sensitivity is not None:
         sensitivity = _of_weights("sensitivity", sensitivity, state, aliases, names)
     if moments is not None:
@@ -132,11 +144,11 @@ def store(
     weights = {name: arrays[name] for name in names}
     # copies: later training must not change them
     digital = {name: array.copy() for name, array in arrays.items() if name not in names}
-    if isinstance(codec, Mode):
-        coded = codec.encode(
+    if not isinstance(codec, Codec):
+        whole = codec.encode(
             weights, mask, sensitivity, moments=moments, overrides=overrides, digital=digital
         )
-        return replace(coded.with_dtypes(dtypes), aliases=aliases)
+        return replace(whole.with_dtypes(dtypes), aliases=aliases)
     if moments is not None:
         raise _arguments.wrong_kind(
             "moments", "none with a Codec, which does not feed errors back", "some"
@@ -154,7 +166,7 @@ def store(
 
 
 def load(
-    stored: StoredModel | CodedModel,
+    stored: StoredModel | CodedModel | AnalogModel,
     model: nn.Module,
     seed: int,
     chip: int = 0,
@@ -167,7 +179,7 @@ def load(
 
     Parameters
     ----------
-    stored : StoredModel or CodedModel
+    stored : StoredModel, CodedModel or AnalogModel
         What :func:`store` returned, or such a model loaded from a file.
     model : torch.nn.Module
         A model of the same architecture; dtype and device of its parameters are kept.
@@ -192,9 +204,9 @@ def load(
         stored apart, or a number is beyond the range of the parameter's dtype; the model is then
         left as it was.
     """
-    if not isinstance(stored, StoredModel):
+    if not isinstance(stored, (StoredModel, CodedModel, AnalogModel)):
         hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""
-        raise _arguments.wrong_kind("stored", "a StoredModel", f"{stored!r:.60}{hint}")
+        raise _arguments.wrong_kind("stored", "a stored model", f"{stored!r:.60}{hint}")
     check_module(model)
     names = {name: name for name in (*stored, *stored.digital)} | stored.aliases
     target, tied = _untied(_state(model))
@@ -209,6 +221,38 @@ def load(
         for name, converted in values.items():
             target[name].copy_(converted)
     return model
+
+
+def to_store(
+    model: nn.Module | Mapping[str, Tensor],
+    store_biases: bool,
+    mask: Masks,
+    sensitivity: Numbers,
+    moments: Numbers,
+) -> dict[str, Any]:
+    """What :func:`store` hands to a codec, by the arguments' names."""
+    state, aliases = _untied(_state(model))
+    names = _checked_names(model, state, store_biases)
+    given = {"sensitivity": sensitivity, "moments": moments}
+    return {
+        "weights": {name: _to_numpy(name, state[name]) for name in names},
+        "mask": mask,
+        **{
+            key: None if value is None else _of_weights(key, value, state, aliases, names)
+            for key, value in given.items()
+        },
+    }
+
+
+def _checked_names(
+    model: nn.Module | Mapping[str, Tensor], state: Mapping[str, Tensor], store_biases: bool
+) -> list[str]:
+    """The weights to store; refused where there are none, or the model is being pruned."""
+    _check_finished(state)
+    names = _names_in_cells(model, state, _arguments.flag("store_biases", store_biases))
+    if not names:
+        raise _arguments.wrong_value("model", "at least one weight to store", "none")
+    return names
 
 
 def _check_names(

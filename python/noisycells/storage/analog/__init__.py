@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from .analog import Analog, AnalogCost, ProgrammedModel, ProgrammedTensor, bias_weight
+from .analog import Analog, bias_weight
 from .cells import CellArray
 from .maps import CellMap, design, gaussian_source, histogram_source
+from .model import AnalogCost, AnalogModel, AnalogTensor, ProgrammedModel, ProgrammedTensor
 from .rotation import Rotation
 
 __all__ = [
     "Analog",
     "AnalogCost",
+    "AnalogModel",
+    "AnalogTensor",
     "CellArray",
     "CellMap",
     "ProgrammedModel",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ... import _arguments
 from ..._types import F64, MAX_CELLS
@@ -16,121 +16,15 @@ from ...devices import CellLike, cell
 from ..arrays import prepare
 from ..feedback import checked_moments
 from ..histogram import extent
-from .cells import CellArray
-from .loop import Feedback, Programming, feedback, program
+from ..selection import assigned
+from .loop import Feedback, Programming, feedback
 from .maps import CellMap, design, gaussian_source, histogram_source
+from .model import AnalogModel, AnalogTensor
 from .rotation import Rotation
 
-__all__ = ["Analog", "AnalogCost", "ProgrammedModel", "ProgrammedTensor", "bias_weight"]
+__all__ = ["Analog", "bias_weight"]
 
 LARGEST_BIAS_WEIGHT = 60.0  # beyond, maps hardly change
-
-
-@dataclass(frozen=True)
-class AnalogCost:
-    """Resources of weights in analog cells.
-
-    Attributes
-    ----------
-    weights, cells : int
-        One cell a weight.
-    pulses, verify_reads : int
-        Of all cells together, while they were programmed.
-    reads : int
-        Of each cell at a read-back.
-    parameter_bits : int
-        Scales of rows and tables of the decoder, in 32 bits each, kept digital.
-    """
-
-    weights: int
-    cells: int
-    pulses: int
-    verify_reads: int
-    reads: int
-    parameter_bits: int
-
-    def __str__(self) -> str:
-        per = 1 / max(1, self.cells)
-        return (
-            f"{self.cells:,} cells for {self.weights:,} weights, {self.pulses * per:.2f} pulses "
-            f"and {self.verify_reads * per:.2f} verifying reads a cell, {self.reads} reads at a "
-            f"read-back, {self.parameter_bits:,} bits of parameters"
-        )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ProgrammedTensor:
-    """A tensor in programmed cells, as :meth:`Analog.program` returns it.
-
-    Attributes
-    ----------
-    shape : tuple of int
-    cells : CellArray
-    cell_map : CellMap
-    scales : ndarray of float32, shape (rows,)
-    rotation : Rotation or None
-    reads : int
-        Reads that the map was made for.
-    """
-
-    shape: tuple[int, ...]
-    cells: CellArray
-    cell_map: CellMap
-    scales: NDArray[np.float32]
-    rotation: Rotation | None
-    reads: int
-
-    @property
-    def cost(self) -> AnalogCost:
-        """What it took to program, and what a read-back takes."""
-        n = self.cells.size
-        numbers = len(self.scales) + len(self.cell_map.outputs)
-        pulses, verified = int(self.cells.pulses.sum()), int(self.cells.verified.sum())
-        return AnalogCost(n, n, pulses, verified, self.reads, 32 * numbers)
-
-    def read(self, seed: int, reads: int | None = None) -> NDArray[np.float32]:
-        """Read every cell and decode; the chip is the one that was programmed.
-
-        Parameters
-        ----------
-        seed : int
-            Of the noise of these reads.
-        reads : int, optional
-            Reads that are averaged; by default as many as the map was made for.
-        """
-        seen = self.cells.read(seed, self.reads if reads is None else reads)
-        values = self.cell_map.decode(seen).reshape(-1, len(self.scales)).T * self.scales[:, None]
-        if self.rotation is not None:
-            values = self.rotation.undo(values)
-        return np.asarray(values, np.float32).reshape(self.shape)
-
-
-class ProgrammedModel(Mapping[str, ProgrammedTensor]):
-    """Tensors in programmed cells, by name."""
-
-    def __init__(self, tensors: Mapping[str, ProgrammedTensor]) -> None:
-        self._tensors = dict(tensors)
-
-    def __getitem__(self, name: str) -> ProgrammedTensor:
-        return self._tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-    def read(self, seed: int, reads: int | None = None) -> dict[str, NDArray[np.float32]]:
-        """Read all tensors; each has draws of its own."""
-        return {name: tensor.read(seed, reads) for name, tensor in self.items()}
-
-    @property
-    def cost(self) -> AnalogCost:
-        """Of all tensors together."""
-        costs = [tensor.cost for tensor in self.values()]
-        names = ("weights", "cells", "pulses", "verify_reads", "parameter_bits")
-        sums = {name: sum(getattr(cost, name) for cost in costs) for name in names}
-        return AnalogCost(reads=max((c.reads for c in costs), default=0), **sums)
 
 
 class Analog:
@@ -171,10 +65,12 @@ class Analog:
     --------
     >>> import numpy as np, noisycells as nc
     >>> weights = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
-    >>> programmed = nc.storage.Analog(nc.devices.synthetic_pcm()).program({"w": weights}, chip=1)
-    >>> programmed.read(seed=2)["w"].shape, programmed.cost.cells
+    >>> stored = nc.storage.Analog(nc.devices.synthetic_pcm()).encode({"w": weights})
+    >>> stored.read(seed=2, chip=1)["w"].shape, stored.cost.data_cells
     ((8, 64), 512)
     """
+
+    NAME = "analog"
 
     def __init__(
         self,
@@ -189,6 +85,12 @@ class Analog:
         damping: float = 0.01,
     ) -> None:
         self.channel = cell(channel, "channel")
+        if self.channel.read_std is None:
+            raise _arguments.wrong_value(
+                "channel",
+                "one with read_std, which tells reads from programming",
+                repr(self.channel),
+            )
         self.how = Programming(
             _arguments.integer("pulses", pulses, 1, MAX_CELLS),
             _arguments.integer("verify_reads", verify_reads, 0, MAX_CELLS),
@@ -201,64 +103,100 @@ class Analog:
         self.bias = None if bias is None else _arguments.number("bias", bias, most=1e6, above=0)
         self.damping = _arguments.number("damping", damping, 0)
 
-    def program(
+    def encode(
         self,
         weights: Mapping[str, ArrayLike],
-        moments: Mapping[str, ArrayLike] | None = None,
+        mask: Mapping[str, ArrayLike] | str | None = None,
+        sensitivity: Mapping[str, ArrayLike] | None = None,
         *,
-        chip: int = 0,
-    ) -> ProgrammedModel:
-        """Program weights into the cells of a chip.
+        moments: Mapping[str, ArrayLike] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        digital: Mapping[str, ArrayLike] | None = None,
+    ) -> AnalogModel:
+        """What is to be written for the tensors of a model; chips are programmed as they are read.
 
         Parameters
         ----------
-        weights : mapping of str to array_like, shape (rows, ...)
+        weights : mapping of str to array_like of float16, float32 or float64, shape (rows, ...)
             Each row's numbers are the weights of one output.
+        mask, sensitivity : None
+            Every weight has its cell, and each weighs as the moments say: these, which other modes
+            take, are refused.
         moments : mapping of str to array_like, shape (n, n), optional
             Mean products of the n inputs of each layer (:func:`noisycells.torch.input_moments`).
             Errors of tensors without are not fed forward.
-        chip : int
-            Number of the chip, which fixes its programming errors.
+        overrides : mapping of str to Analog, optional
+            Codecs of names that match a pattern (``fnmatch``), the first that does.
+        digital : mapping of str to array_like, optional
+            Tensors to keep digital with the model.
 
         Raises
         ------
-        TypeError, ValueError
-            If weights are not finite, or moments are of another shape, of no tensor, not
-            symmetric or not finite.
+        TypeError
+            If weights are not floating-point numbers.
+        ValueError
+            If a tensor has fewer than two dimensions or no weights, weights are not finite, or
+            moments are of another shape, of no tensor, not symmetric or not finite.
         """
         if not isinstance(weights, Mapping):
             raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
         if not weights:
             raise _arguments.wrong_value("weights", "at least one tensor", "none")
+        for name, unused in (("mask", mask), ("sensitivity", sensitivity)):
+            if unused is not None:
+                raise _arguments.wrong_value(name, "None where all weights have cells", "one")
         given = _arguments.mapping("moments", moments, "names to arrays")
         _arguments.names("moments", given, weights, "names of weights")
-        chip = _arguments.seed("chip", chip)
-        return ProgrammedModel(
-            {name: self._tensor(name, w, given.get(name), chip) for name, w in weights.items()}
+        codecs = assigned(weights, overrides or {}, self)
+        return AnalogModel(
+            {name: codecs[name]._tensor(name, w, given.get(name)) for name, w in weights.items()},
+            {name: np.asarray(value) for name, value in (digital or {}).items()},
         )
 
-    def _tensor(
-        self, name: str, weights: ArrayLike, moments: ArrayLike | None, chip: int
-    ) -> ProgrammedTensor:
-        array = _arguments.array32(name, weights)
-        if array.ndim < 2 or array.size == 0:
-            raise _arguments.wrong_value(name, "two dimensions or more, not empty", array.shape)
-        extent([prepare(name, array)])  # checks it
-        values = array.reshape(len(array), -1).astype(np.float64)
+    def _tensor(self, name: str, weights: ArrayLike, moments: ArrayLike | None) -> AnalogTensor:
+        source = prepare(name, weights)
+        if len(source.shape) < 2 or source.weights.size == 0:
+            raise _arguments.wrong_value(name, "two dimensions or more, not empty", source.shape)
+        extent([source])  # checks it
+        values = source.weights.reshape(source.shape[0], -1).astype(np.float64)
         inputs = None if moments is None else checked_moments(name, moments, values.shape[1])
-        rotation = Rotation(values.shape[1]) if self.rotate else None
-        if rotation is not None:
+        if self.rotate:
+            rotation = Rotation(values.shape[1])
             values = rotation.apply(values)
             inputs = None if inputs is None else rotation.of_moments(inputs)
         scales = np.sqrt(np.mean(values**2, 1)).astype(np.float32)
         scales[scales == 0] = 1
-        values /= scales[:, None]
+        rounded = (values / scales[:, None]).astype(np.float32)
+        values = rounded.astype(np.float64)
         closed = self.how.verify_reads > 0
         to = feedback(inputs, self.damping) if closed and inputs is not None else None
         cell_map = self._map(values, inputs, to)
-        cells = CellArray(self.channel, values.size, chip, name)
-        program(values, cells, cell_map, self.how, to)
-        return ProgrammedTensor(array.shape, cells, cell_map, scales, rotation, self.how.reads)
+        return AnalogTensor(
+            name, source.shape, self, cell_map, scales, rounded, to, source.dtype
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """All parameters, the channel included, as JSON knows them."""
+        return {"mode": self.NAME, "channel": self.channel.to_dict(), **self.options()}
+
+    def options(self) -> dict[str, Any]:
+        """The arguments besides the channel, as JSON knows them."""
+        return {
+            **self.how._asdict(),
+            "rotate": self.rotate,
+            "bias": self.bias,
+            "damping": self.damping,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Analog:
+        """The codec of a :meth:`to_dict`; ValueError, KeyError or TypeError if it is not one."""
+        options = {name: v for name, v in values.items() if name not in ("mode", "channel")}
+        return cls(Channel.from_dict(values["channel"]), **options)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+        return f"Analog({self.channel!r}, {options})"
 
     def _map(self, values: F64, inputs: F64 | None, to: Feedback | None) -> CellMap:
         """The map for a layer, in its own units."""

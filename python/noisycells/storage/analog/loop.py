@@ -10,9 +10,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import _arguments
-from ..._types import F64
+from ..._types import F32, F64
 from .cells import CellArray
 from .maps import CellMap
 
@@ -49,14 +50,15 @@ class Feedback(NamedTuple):
     what is left costs e^2 / U[j, j]^2.
     """
 
-    order: np.ndarray[tuple[int], np.dtype[np.intp]]
-    factor: F64
+    order: NDArray[np.intp]
+    factor: F32
 
     @property
     def remaining(self) -> float:
         """Cost of an error that is fed forward, as a share of one that is not."""
-        left = 1 / np.diag(self.factor) ** 2
-        whole = np.diag(np.linalg.inv(self.factor.T @ self.factor))
+        factor = self.factor.astype(np.float64)
+        left = 1 / np.diag(factor) ** 2
+        whole = np.diag(np.linalg.inv(factor.T @ factor))
         return float(left.mean() / whole.mean())
 
 
@@ -78,7 +80,7 @@ def feedback(moments: F64, damping: float) -> Feedback:
         raise _arguments.wrong_value(
             "moments", "a positive definite matrix once damped", f"damping {damping:g}"
         ) from None
-    return Feedback(order, np.ascontiguousarray(lower.T))
+    return Feedback(order, np.ascontiguousarray(lower.T, np.float32))
 
 
 def program(

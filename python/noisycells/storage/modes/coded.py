@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import _arguments
-from ..._types import U8
+from ..._types import LARGEST, SMALLEST, U8
 from ...devices import CellLike
 from .. import entropy, feedback
 from .mode import Matrix, Mode
@@ -40,9 +40,11 @@ class Coded(Mode):
     learnt : Channel, Device, str or path-like, optional
         The channel as it was learnt, which levels, rate and decoder are made for. The true one if
         not given.
-    step : float
+    step : float or mapping of str to float
         Distance of neighboring values, in units of the root mean square of each tensor's weights;
-        with sensitivities, of the model's, more where errors count less.
+        with sensitivities, of the model's, more where errors count less. A mapping has the
+        distance itself for each tensor by its name, such as ``RateRecord.steps`` of
+        :func:`noisycells.torch.rate_train`, whose weights are then stored as they are.
     levels : {"auto", 2, 4, 8}
         Levels of a cell; "auto" takes what carries most bits.
     noise_margin : float
@@ -76,32 +78,44 @@ class Coded(Mode):
         channel: CellLike,
         learnt: CellLike | None = None,
         *,
-        step: float = 0.25,
+        step: float | Mapping[str, float] = 0.25,
         levels: int | str = "auto",
         noise_margin: float = 1.1,
         failure: float = 1e-3,
         reads: int = 8,
     ) -> None:
         super().__init__(channel, learnt, levels, noise_margin, failure, reads)
-        self.step = _arguments.number("step", step, LEAST_STEP, MOST_STEP)
+        self.step = (
+            {
+                name: _arguments.number(f"step {name!r}", given, SMALLEST, LARGEST)
+                for name, given in step.items()
+            }
+            if isinstance(step, Mapping)
+            else _arguments.number("step", step, LEAST_STEP, MOST_STEP)
+        )
+
+    @property
+    def by_name(self) -> Mapping[str, Collection[str]]:
+        """The steps, where they are given by name."""
+        return {"step": self.step} if isinstance(self.step, dict) else {}
 
     @property
     def plain_inputs(self) -> NDArray[np.float32]:
         """No cell is without a code."""
         return np.zeros(1, np.float32)
 
-    @property
-    def plain_digits(self) -> Sequence[range]:
+    def plain_digits(self, tensor: CodedTensor) -> Sequence[range]:
         """None."""
         return ()
 
-    def plain_cells(self, tensor: CodedTensor) -> int:
-        """None."""
-        return 0
-
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
         """Multiples of the step."""
-        return pack_multiples(matrix, self.step * scale), np.empty(0, np.uint8)
+        if not isinstance(self.step, dict):
+            return pack_multiples(matrix, self.step * scale), np.empty(0, np.uint8)
+        name = matrix.entry.name
+        if name not in self.step:
+            raise _arguments.wrong_value("step", f"one for {name!r}", f"{len(self.step)} others")
+        return pack_multiples(matrix, self.step[name]), np.empty(0, np.uint8)
 
     def decode_tensor(
         self, tensor: CodedTensor, sections: Iterator[bytes], outputs: NDArray[np.float32]

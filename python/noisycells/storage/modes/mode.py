@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ from ..arrays import Source, digital_arrays, prepare
 from ..constellation import Constellation
 from ..feedback import checked_moments
 from ..histogram import extent
+from ..selection import assigned
 from .model import CodedModel, CodedTensor
 from .sections import join
 
@@ -83,11 +83,20 @@ class Mode(ABC):
         counts = [count for count in (2, 4, 8) if count <= most]
         return max((Constellation.design(self.assumed, n) for n in counts), key=self._rate)
 
+    @property
+    def bits_per_cell(self) -> float:
+        """Bits of content that a cell of a long block carries, about."""
+        return self._rate(self.constellation)
+
     def _rate(self, constellation: Constellation) -> float:
-        """Bits a cell of a long block."""
         bits = constellation.bits
         each = self.seen(constellation, 1, self.noise_margin).information / bits
         return bits * blocks.best_rate(each, blocks.LONGEST, self.failure)
+
+    def layout_for(self, size: int) -> blocks.Layout:
+        """How so many bytes lie in cells behind the code."""
+        each = self.seen(self.constellation, 1, self.noise_margin).information
+        return blocks.layout_for(size, each / self.constellation.bits, self.failure)
 
     def seen(self, constellation: Constellation, reads: int, noise: float = 1.0) -> Constellation:
         """What the levels are expected to read as, in the mean of some reads."""
@@ -138,8 +147,12 @@ class Mode(ABC):
         if both := sorted(kept.keys() & weights.keys()):
             raise _arguments.wrong_value("digital", "names that are not in cells", both)
         matrices = _matrices(weights, mask, sensitivity, moments)
-        given = _arguments.mapping("overrides", overrides, "codecs")
-        codecs = self._assign(list(weights), given)
+        for option, names in self.by_name.items():
+            _arguments.names(option, names, weights, "names of weights to store")
+        codecs = assigned(weights, _arguments.mapping("overrides", overrides, "codecs"), self)
+        for codec in codecs.values():
+            if not self.can_read(codec):
+                raise _arguments.wrong_value("overrides", "cells as of this codec", codec)
         sections: list[bytes] = []
         plain = []
         for matrix, scale in zip(matrices, _scales(matrices), strict=True):
@@ -147,48 +160,33 @@ class Mode(ABC):
             sections += made
             plain.append(levels)
         content = join(sections)
-        constellation = self.constellation
-        bits = constellation.bits
-        each = self.seen(constellation, 1, self.noise_margin).information / bits
-        layout = blocks.plan(len(content), each, self.failure)
+        layout = self.layout_for(len(content))
         return CodedModel(
             {matrix.entry.name: matrix.entry for matrix in matrices},
             self,
             layout,
-            blocks.write(content, layout, constellation),
+            blocks.write(content, layout, self.constellation),
             np.concatenate(plain),
             kept,
         )
 
-    def _assign(self: _Self, names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-        unused = set(overrides)
-        found: dict[str, Any] = {}
-        for name in names:
-            matching = [pattern for pattern in overrides if fnmatchcase(name, pattern)]
-            unused -= set(matching)
-            found[name] = overrides[matching[0]] if matching else self
-            if type(found[name]) is not type(self):
-                raise _arguments.wrong_type("overrides", type(self).__name__, found[name])
-            if not self.can_read(found[name]):
-                raise _arguments.wrong_value("overrides", "cells as of this codec", found[name])
-        if unused:
-            expected = "patterns that match a tensor"
-            raise _arguments.wrong_value("overrides", expected, sorted(unused))
-        return found
+    @property
+    def by_name(self) -> Mapping[str, Collection[str]]:
+        """Options that have a value for each of some tensors, and the names of these."""
+        return {}
 
     @property
     @abstractmethod
     def plain_inputs(self) -> NDArray[np.float32]:
         """Inputs of the levels of cells without a code."""
 
-    @property
     @abstractmethod
-    def plain_digits(self) -> Sequence[range]:
+    def plain_digits(self, tensor: CodedTensor) -> Sequence[range]:
         """Which of these levels each of the cells of a weight may have."""
 
-    @abstractmethod
     def plain_cells(self, tensor: CodedTensor) -> int:
         """Cells without a code of each stored weight."""
+        return len(self.plain_digits(tensor))
 
     @abstractmethod
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
@@ -269,11 +267,12 @@ def _matrices(
     found = []
     for name, array in weights.items():
         source = prepare(name, array, known["mask"].get(name), known["sensitivity"].get(name))
-        found.append(_matrix(source, known["moments"].get(name)))
+        found.append(matrix_of(source, known["moments"].get(name)))
     return found
 
 
-def _matrix(source: Source, moments: ArrayLike | None) -> Matrix:
+def matrix_of(source: Source, moments: ArrayLike | None) -> Matrix:
+    """A tensor as a matrix, with the second moments of its inputs; checks both."""
     extent([source])  # checks it
     entry = CodedTensor(source.name, source.shape, source.weights.size, source.dtype)
     weights = source.weights.astype(np.float64).reshape(entry.table)
@@ -282,6 +281,8 @@ def _matrix(source: Source, moments: ArrayLike | None) -> Matrix:
         bits = np.unpackbits(source.mask, count=weights.size, bitorder="little")
         kept = bits.astype(bool).reshape(entry.table)
         entry = CodedTensor(entry.name, entry.shape, int(kept.sum()), entry.dtype)
+        if entry.stored == entry.size:
+            kept = None  # which is faster
     sensitivity = None if source.sensitivity is None else float(np.mean(source.sensitivity))
     found: F64 | None = None
     if moments is not None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ... import _arguments, random
 from ..._types import U8
 from ...io import DecodeError
 from ...io.dtypes import WITHOUT_NUMPY
 from .. import blocks, cost
+from ..audit import Audit, audit
 from ..blocks import Layout
 from ..constellation import Constellation
 from ..cost import Cost
@@ -217,6 +218,29 @@ class CodedModel(Mapping[str, CodedTensor]):
         if next(sections, None) is not None:
             raise DecodeError(f"sections: {_arguments.expectation('those of the tensors', 'more')}")
         return read
+
+    def audit(
+        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
+    ) -> Audit:
+        """Read the model some times and compare it with Shannon's limits.
+
+        Parameters
+        ----------
+        weights : mapping of str to array_like, optional
+            What was stored, pruned weights being 0. Without it, errors are those of reads about
+            their mean.
+        repeats : int
+            Reads, each of another chip, at least 2.
+        seed : int
+            Of these reads.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If weights of tensors are missing or have other shapes, or a number is not as above.
+        """
+        carried = 8 * self.layout.size / max(1, len(self.cells))
+        return audit(self, {self.codec.channel}, carried, weights, repeats, seed)
 
     def __repr__(self) -> str:
         total = self.cost

@@ -7,7 +7,7 @@ cache, resuming, figure, CSV and the page of the report follow.
 from __future__ import annotations
 
 from .jobs import Job, about, job
-from .recipes import Recipe, Source, isik_recipe, pruned_recipe
+from .recipes import Recipe, Source, isik_recipe, pruned_recipe, rate_recipe
 from .study import Settings, Study
 from .tables import Derived, Entry, Table, differences
 from .training import Trained
@@ -27,6 +27,7 @@ __all__ = [
     "isik_recipe",
     "job",
     "pruned_recipe",
+    "rate_recipe",
 ]
 
 

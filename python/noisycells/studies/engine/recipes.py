@@ -18,7 +18,15 @@ import numpy as np
 
 from ... import __version__, _arguments, data, random
 
-__all__ = ["MODELS", "Recipe", "Source", "content_key", "isik_recipe", "pruned_recipe"]
+__all__ = [
+    "MODELS",
+    "Recipe",
+    "Source",
+    "content_key",
+    "isik_recipe",
+    "pruned_recipe",
+    "rate_recipe",
+]
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
@@ -162,6 +170,10 @@ class Recipe:
     consistency : dict, optional
         ``form``, "features" (:func:`noisycells.torch.feature_consistency_loss`, Hou et al. 2024)
         or "outputs" (:func:`noisycells.torch.consistency_loss`), and ``weight``.
+    rate : float, optional
+        Training for few bits: the ``rate_weight`` of :func:`noisycells.torch.rate_train`, whose
+        optimizer and schedule replace those above. 0: :func:`noisycells.torch.rate_control`, the
+        same training for accuracy alone.
     compute : {"cpu", "cuda"}
         What it is trained on, which decides how sums are rounded.
     precision : {"float32", "bfloat16"}
@@ -185,6 +197,7 @@ class Recipe:
     noise: dict[str, Any] | None = None
     quantize: dict[str, Any] | None = None
     consistency: dict[str, Any] | None = None
+    rate: float | None = None
     compute: str = "cpu"
     precision: str = "float32"
 
@@ -200,6 +213,8 @@ class Recipe:
             _arguments.choice(name, value, known)
         _arguments.count("epochs", self.epochs)
         _arguments.number("pruned", self.pruned, 0, below=1)
+        if self.rate is not None:
+            _arguments.number("rate", self.rate, 0)
 
     def parents(self) -> Iterator[Recipe]:
         """The networks this one needs."""
@@ -282,3 +297,21 @@ def pruned_recipe(dense: Recipe, share: float = 0.8) -> Recipe:
     rate = dense.learning_rate / (10 if dense.optimizer == "sgd" else 1)
     epochs = (dense.epochs + 1) // 2
     return replace(dense, start=dense, pruned=share, epochs=epochs, learning_rate=rate)
+
+
+RATE_EPOCHS, RATE_STEPS = 15, 800
+
+
+def rate_recipe(dense: Recipe, weight: float, epochs: int | None = None) -> Recipe:
+    """A network trained further for few bits, or with a ``weight`` of 0 for accuracy alone.
+
+    By default 15 epochs, or as many as 800 steps are; the learning rate is three times that of
+    the dense network's Adam, as few steps move weights little.
+    """
+    if epochs is None:
+        images = len(dense.source.load().train_images)
+        epochs = max(RATE_EPOCHS, -(-RATE_STEPS * dense.batch // images))
+    return replace(
+        dense, start=dense, rate=weight, epochs=epochs, optimizer="adam", weight_decay=0.0,
+        schedule="cosine", learning_rate=3e-3,
+    )  # fmt: skip

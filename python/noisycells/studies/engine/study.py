@@ -370,5 +370,6 @@ def _label(recipe: Recipe) -> str:
         f"taught by {recipe.teacher.model}" if recipe.teacher is not None else "",
         "with noise" if recipe.noise is not None else "",
         "quantized" if recipe.quantize is not None else "",
+        "" if recipe.rate is None else "for few bits" if recipe.rate else "as long as for few bits",
     ]
     return ", ".join(filter(None, found))

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["Trained", "about", "build", "inject", "network", "step_seconds"]
+__all__ = ["Trained", "about", "build", "inject", "network", "parts", "step_seconds"]
 
 VALIDATION = 0.1  # share of the training images that chooses the epoch
+RATE_OWN = ("optimizer", "scheduler")  # which training for few bits has of its own
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,7 @@ def _train(
             nct.magnitude_prune(model, recipe.pruned)
         if recipe.noise is not None:
             stack.enter_context(inject(model, recipe.noise, recipe.seed))
-        if recipe.teacher is not None:
-            teacher = network(recipe.teacher, cache, progress).model.to(recipe.compute)
-            training = nct.distill(
-                model, teacher, loader, validation, **(recipe.distillation or {}), **arguments
-            )
-        else:
-            loss = None if recipe.consistency is None else _consistency(**recipe.consistency)
-            training = nct.fit(model, loader, validation, loss=loss, **arguments)
+        training, extra = _fit(recipe, model, loader, validation, arguments, cache, progress)
     if recipe.pruned:
         nct.make_permanent(model)
     checkpoint.unlink(missing_ok=True)
@@ -173,8 +167,23 @@ def _train(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "accuracy": accuracy,
         "training": {**asdict(training), "losses": finite(training.losses)},
+        **extra,
         "recipe": recipe.describe(),
         "seconds": time.perf_counter() - begin,
+    }
+
+
+def parts(dataset: Dataset, seed: int) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Normalized images and labels: what a network of a seed is trained on, chosen by, tested on.
+
+    Names are ``"train"``, ``"validation"`` and ``"test"``.
+    """
+    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
+    rows, others = stratified_split(labels, VALIDATION, seed)
+    return {
+        "train": (images[rows], labels[rows]),
+        "validation": (images[others], labels[others]),
+        "test": (dataset.normalize(dataset.test_images), dataset.test_labels),
     }
 
 
@@ -182,15 +191,34 @@ def _loaders(recipe: Recipe, dataset: Dataset) -> tuple[Any, Any]:
     """Batches to train on and to choose the epoch by."""
     from ... import torch as nct
 
-    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
-    rows, others = stratified_split(labels, VALIDATION, recipe.seed)
+    images = parts(dataset, recipe.seed)
     layout: Any = "channels_last"
     return (
-        nct.batches(
-            images[rows], labels[rows], recipe.batch, augment=recipe.augment, layout=layout
-        ),
-        nct.batches(images[others], labels[others], 500, shuffle=False, layout=layout),
+        nct.batches(*images["train"], recipe.batch, augment=recipe.augment, layout=layout),
+        nct.batches(*images["validation"], 500, shuffle=False, layout=layout),
     )
+
+
+def _fit(
+    recipe: Recipe, model: nn.Module, loader: Any, validation: Any, arguments: dict[str, Any],
+    cache: Cache, progress: Callable[[], None] | None,
+) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+    """Train as the recipe says; the record, and what else a report says of the network."""
+    from ... import torch as nct
+
+    if recipe.rate is not None:
+        own = {name: value for name, value in arguments.items() if name not in RATE_OWN}
+        own["learning_rate"] = recipe.learning_rate
+        if recipe.rate == 0:
+            return nct.rate_control(model, loader, validation, **own), {}
+        record = nct.rate_train(model, loader, validation, rate_weight=recipe.rate, **own)
+        return record.training, {"steps": record.steps, "bits_per_weight": record.bits_per_weight}
+    if recipe.teacher is not None:
+        teacher = network(recipe.teacher, cache, progress).model.to(recipe.compute)
+        options = {**(recipe.distillation or {}), **arguments}
+        return nct.distill(model, teacher, loader, validation, **options), {}
+    loss = None if recipe.consistency is None else _consistency(**recipe.consistency)
+    return nct.fit(model, loader, validation, loss=loss, **arguments), {}
 
 
 def _consistency(form: str, weight: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ... import _arguments
 from ...intervals import student_t
 from ...random import fold_in
-from ...storage import CodedModel, StoredModel
+from ...storage import AnalogModel, CodedModel, StoredModel
 from ..checks import check_module
 from ..crossbar.convert import at, program
 from ..crossbar.layers import CrossbarLayer
@@ -45,7 +45,7 @@ def evaluate(
     extrapolate: bool = False,
     seed: int = 0,
     confidence: float = 0.95,
-    stored: StoredModel | None = None,
+    stored: StoredModel | CodedModel | AnalogModel | None = None,
 ) -> Evaluation: ...
 
 
@@ -61,7 +61,7 @@ def evaluate(
     extrapolate: bool = False,
     seed: int = 0,
     confidence: float = 0.95,
-    stored: StoredModel | None = None,
+    stored: StoredModel | CodedModel | AnalogModel | None = None,
 ) -> DriftCurve: ...
 
 
@@ -76,7 +76,7 @@ def evaluate(
     extrapolate: bool = False,
     seed: int = 0,
     confidence: float = 0.95,
-    stored: StoredModel | CodedModel | None = None,
+    stored: StoredModel | CodedModel | AnalogModel | None = None,
 ) -> Evaluation | DriftCurve:
     """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
@@ -116,7 +116,7 @@ def evaluate(
     seed : int in [0, 2**64)
     confidence : float
         Of the interval of the mean, in (0, 1).
-    stored : StoredModel or CodedModel, optional
+    stored : StoredModel, CodedModel or AnalogModel, optional
         Read for each realization from another chip and put into the model (:func:`load`).
 
     Returns
@@ -207,7 +207,7 @@ def _first_batch(data: Iterable[Any]) -> Any:
 
 @contextmanager
 def realizations(
-    model: nn.Module, stored: StoredModel | CodedModel | None = None
+    model: nn.Module, stored: StoredModel | CodedModel | AnalogModel | None = None
 ) -> Iterator[Realization]:
     """Gives a function: within ``with realization(seed):`` the model has one draw of its noise.
 
@@ -216,7 +216,7 @@ def realizations(
     Parameters
     ----------
     model : torch.nn.Module
-    stored : StoredModel or CodedModel, optional
+    stored : StoredModel, CodedModel or AnalogModel, optional
         As for :func:`evaluate`.
 
     Raises

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .codec import Codec
 
 
-def plan(codec: Codec, sources: Iterable[Source]) -> tuple[Range, ...]:
+def choose_ranges(codec: Codec, sources: Iterable[Source]) -> tuple[Range, ...]:
     """Choose the mapping that ``sources`` share; goes through them up to three times.
 
     Returns

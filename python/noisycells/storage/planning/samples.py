@@ -1,0 +1,176 @@
+"""Some rows of each tensor, which stand for all of them, and what their errors count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ... import _arguments
+from ..._types import F64
+from ..arrays import Source, prepare
+from ..modes.mode import Matrix, matrix_of
+from ..modes.model import CodedTensor
+
+WEIGHTS = 1 << 17
+"""Weights of a sample, about: rows are taken evenly until there are so many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A tensor and some of its rows.
+
+    Attributes
+    ----------
+    source : Source
+        The whole tensor.
+    part : Source
+        The rows of the sample, as a tensor of their own.
+    matrix : Matrix
+        The same rows, with the second moments of the layer's inputs.
+    factor : float
+        How many rows there are for each of the sample.
+    stored : int
+        Weights that are not pruned, of the whole tensor.
+    rms : float
+        Root mean square of these.
+    rows : ndarray of float64, shape (rows of the sample,)
+        What an output error of each row counts; all the same without sensitivities.
+    total : float
+        The sum of that over the rows of the whole tensor.
+    """
+
+    source: Source
+    part: Source
+    matrix: Matrix
+    factor: float
+    stored: int
+    rms: float
+    rows: F64
+    total: float
+
+    def outputs(self, values: F64) -> F64:
+        """Mean square output of each row for the layer's inputs: v H v^T, or v v^T without H."""
+        moments = self.matrix.moments
+        through = values if moments is None else values @ moments
+        return np.asarray((through * values).sum(axis=1))
+
+    def error(self, read: F64) -> float:
+        """Mean square error of the outputs, as a share of their mean square."""
+        power = self.outputs(self.matrix.weights).sum()
+        wrong = self.outputs(read - self.matrix.weights).sum()
+        return float(wrong / power) if power > 0 else 0.0
+
+    def loss(self, read: F64) -> float:
+        """What the errors of the whole tensor count, 1/2 sum over rows of g_r d_r H d_r^T.
+
+        The mean over the sample, in which rows weigh as in that sum, is taken for all rows.
+        """
+        weight = self.rows.sum()
+        if not weight > 0:
+            return 0.0
+        each = self.outputs(read - self.matrix.weights)
+        return 0.5 * self.total * float(self.rows @ each / weight)
+
+
+def samples_of(
+    weights: Mapping[str, ArrayLike],
+    mask: Mapping[str, ArrayLike] | str | None,
+    sensitivity: Mapping[str, ArrayLike] | None,
+    moments: Mapping[str, ArrayLike] | None,
+) -> list[Sample]:
+    """The samples of a model's tensors; arguments and errors are those of :func:`plan`."""
+    if not isinstance(weights, Mapping):
+        raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
+    if not weights:
+        raise _arguments.wrong_value("weights", "at least one tensor", "none")
+    masks = dict.fromkeys(weights, mask) if isinstance(mask, str) else mask or {}
+    for key, given in (("mask", masks), ("sensitivity", sensitivity), ("moments", moments)):
+        _arguments.names(key, given or (), weights, "names of weights")
+    if sensitivity is not None and (missing := sorted(set(weights) - set(sensitivity))):
+        raise _arguments.wrong_value("sensitivity", "one for every tensor", f"none for {missing}")
+    found = []
+    for name, array in weights.items():
+        source = prepare(name, array, masks.get(name), (sensitivity or {}).get(name))
+        found.append(_sample(source, (moments or {}).get(name)))
+    return found
+
+
+def _sample(source: Source, moments: ArrayLike | None) -> Sample:
+    table = CodedTensor(source.name, source.shape, source.weights.size).table
+    kept = None
+    if source.mask is not None:
+        bits = np.unpackbits(source.mask, count=source.weights.size, bitorder="little")
+        kept = bits.astype(bool).reshape(table)
+    chosen = _rows(*table)
+    part = _part(source, table, kept, chosen)
+    matrix = matrix_of(part, moments)
+    if matrix.mask is not None:
+        matrix = matrix._replace(weights=matrix.weights * matrix.mask)
+    stored, square = 0, 0.0
+    for values, _ in source.stored():
+        stored += len(values)
+        square += float(np.square(values, dtype=np.float64).sum())
+    weigh = _row_weights(source.sensitivity, table, kept, matrix.moments)
+    return Sample(
+        source,
+        part,
+        matrix,
+        table[0] / max(1, len(chosen)),
+        stored,
+        float(np.sqrt(square / max(1, stored))),
+        weigh[chosen],
+        float(weigh.sum()),
+    )
+
+
+def _rows(rows: int, columns: int) -> NDArray[np.intp]:
+    """Numbers of the rows of the sample, evenly spaced."""
+    count = min(rows, max(1, -(-WEIGHTS // max(1, columns))))
+    return np.arange(count) * rows // max(1, count)
+
+
+def _part(
+    source: Source,
+    table: tuple[int, int],
+    kept: NDArray[np.bool_] | None,
+    chosen: NDArray[np.intp],
+) -> Source:
+    """Rows of a tensor as a tensor of their own."""
+    vector = len(source.shape) < 2
+    sensitivity = source.sensitivity
+    if isinstance(sensitivity, np.ndarray):
+        sensitivity = np.ascontiguousarray(sensitivity.reshape(table)[chosen]).reshape(-1)
+    return Source(
+        source.name,
+        source.shape if vector else (len(chosen), *source.shape[1:]),
+        np.ascontiguousarray(source.weights.reshape(table)[chosen]).reshape(-1),
+        None if kept is None else np.packbits(kept[chosen].reshape(-1), bitorder="little"),
+        sensitivity,
+        source.dtype,
+    )
+
+
+def _row_weights(
+    sensitivity: float | NDArray[np.floating] | None,
+    shape: tuple[int, ...],
+    kept: NDArray[np.bool_] | None,
+    moments: F64 | None,
+) -> F64:
+    """What an output error of each row counts: its sensitivities as multiples of the moments.
+
+    A Fisher information f_rj = g_r H_jj is that of independent output errors and inputs (Martens &
+    Grosse, "Optimizing neural networks with Kronecker-factored approximate curvature", 2015).
+    """
+    power = np.ones(shape[1]) if moments is None else np.diag(moments).copy()
+    if sensitivity is None or isinstance(sensitivity, float):
+        each = np.ones(shape[0]) if kept is None else kept.any(axis=1).astype(np.float64)
+        value = 1.0 if sensitivity is None else sensitivity
+        return np.asarray(each * value / max(float(power.mean()), 1e-30))
+    table = sensitivity.reshape(shape)
+    if kept is None:
+        return np.asarray(table.sum(axis=1, dtype=np.float64) / max(float(power.sum()), 1e-30))
+    of_kept = kept @ power
+    return np.asarray((table * kept).sum(axis=1, dtype=np.float64) / np.maximum(of_kept, 1e-30))
