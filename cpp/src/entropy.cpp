@@ -136,6 +136,10 @@ class Decoder {
     return bit;
   }
 
+  std::size_t used(const std::uint8_t* start) const {
+    return static_cast<std::size_t>(in_ - start);
+  }
+
  private:
   void next() { code_ = code_ << 8 | (in_ < end_ ? *in_++ : 0); }
 
@@ -247,10 +251,11 @@ void entropy_encode(const SymbolTable& table, const std::int32_t* values,
   encoder.finish();
 }
 
-void entropy_decode(const SymbolTable& table, const std::uint8_t* in, std::size_t bytes,
-                    std::int32_t* values) {
+std::size_t entropy_decode(const SymbolTable& table, const std::uint8_t* in, std::size_t bytes,
+                           std::int32_t* values) {
   Decoder decoder(in, bytes);
   run(table, decoder, nullptr, values);
+  return decoder.used(in);
 }
 
 }  // namespace noisycells

@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["labelled", "line_width", "paragraphs", "table"]
+__all__ = ["labeled", "line_width", "paragraphs", "table"]
 
 WIDTH = 100  # of a line where the terminal is wider, or there is none, in characters
 GAP = "  "  # between the columns of a table
@@ -33,7 +33,7 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
     )
 
 
-def labelled(texts: Mapping[str, object], label_width: int) -> list[str]:
+def labeled(texts: Mapping[str, object], label_width: int) -> list[str]:
     """The lines of texts behind their labels."""
     found = []
     for label, text in texts.items():

@@ -79,7 +79,7 @@ def test_paragraphs_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
         "  on",
         "  more",
     ]
-    assert _text.labelled({"key": "some words that go", "other": ""}, 6) == [
+    assert _text.labeled({"key": "some words that go", "other": ""}, 6) == [
         "key   some words",
         "      that go",
         "other",

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from .. import _arguments, devices, storage
-from .._text import labelled
+from .._text import labeled
 from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
@@ -346,7 +346,7 @@ def fit(
         click.echo(to_json({"read": read.summary(), **figures}))
         return
     for part in (read.summary(), *map(_shown, figures.get("times", [figures]))):
-        click.echo("\n".join(labelled(part, 16)))
+        click.echo("\n".join(labeled(part, 16)))
 
 
 def _shown(figures: Mapping[str, Any]) -> dict[str, str]:

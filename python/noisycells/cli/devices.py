@@ -10,7 +10,7 @@ import click
 
 from .. import devices
 from .._arguments import expectation
-from .._text import labelled, paragraphs, table
+from .._text import labeled, paragraphs, table
 from ..channel import Channel
 from ..devices.comparison import describe, plot_comparison
 from ..io import replacing
@@ -104,7 +104,7 @@ def show(
     if row["times"]:
         low, high = row["conductance_range"]
         labels["valid"] = f"{low:g} to {high:g} uS, {_span(row['time_range'])}"
-    _echo(labelled(labels, 9))
+    _echo(labeled(labels, 9))
     if row["times"]:
         targets = [f"{e['target']:.3g} uS" for e in row["times"][0]["errors"]]
         lines = [["time", "bits", "left", "error", *targets]]

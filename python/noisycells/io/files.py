@@ -68,8 +68,8 @@ _Writer = TypeVar("_Writer", bound="Writer")
 class Writer:
     """Writes a safetensors file, tensor by tensor.
 
-    A context manager: on leaving it the file is synced and put at `path`; if an exception leaves
-    it, nothing remains and what was at `path` stays (see :func:`replacing`, also for errors).
+    A context manager: on leaving it the file is synced and put at ``path``; if an exception leaves
+    it, nothing remains and what was at ``path`` stays (see :func:`replacing`, also for errors).
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Writer:
         return self
 
     def add(self, key: str, array: NDArray[Any], dtype: str | None = None) -> None:
-        """Append a tensor; `dtype` names what the numbers are where numpy cannot ("BF16").
+        """Append a tensor; ``dtype`` names what the numbers are where numpy cannot ("BF16").
 
         Raises
         ------
@@ -302,6 +302,12 @@ class Reader(Closing):
         tensor: NDArray[Any] = out.reshape(shape)
         return tensor
 
+    @property
+    def newer(self) -> bool:
+        """Whether a checked file is of a newer minor version, and may hold more, to ignore."""
+        major, minor = self.version
+        return minor > READ[major]
+
     def _damaged(self, how: str) -> DecodeError | FormatError:
         if self._checked:
             return DecodeError(f"{self.path}: {how}")
@@ -314,7 +320,7 @@ class Reader(Closing):
 
 
 def _header_checksum(header: bytes, at: int) -> bytes:
-    """CRC-32 of length and header, as if the checksum, 8 characters at `at`, were zeros."""
+    """CRC-32 of length and header, as if the checksum, 8 characters at ``at``, were zeros."""
     return b"%08x" % zlib.crc32(header[:at] + b"00000000" + header[at + 8 :])
 
 

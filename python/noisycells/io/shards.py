@@ -29,7 +29,7 @@ def is_weights(path: str | os.PathLike[str]) -> bool:
 
 
 def weight_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """All files that the weights at `path` are in, the index too.
+    """All files that the weights at ``path`` are in, the index too.
 
     Raises
     ------

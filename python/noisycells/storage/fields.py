@@ -29,7 +29,7 @@ class Field:
         self.place, self.value = place, value
 
     def fail(self, expected: str, got: str | None = None) -> NoReturn:
-        """Raise the ValueError that the value is not as expected; `got` says what is wrong."""
+        """Raise the ValueError that the value is not as expected; ``got`` says what is wrong."""
         raise wrong_value(self.place, expected, got or brief.repr(self.value))
 
     def text(self) -> str:
@@ -87,7 +87,7 @@ class Field:
         return {key: Field(f"{self.place}.{key}", value) for key, value in self.value.items()}
 
     def or_null(self, check: Callable[[Field], _T]) -> _T | None:
-        """Null, or what `check` takes."""
+        """Null, or what ``check`` takes."""
         return None if self.value is None else check(self)
 
 

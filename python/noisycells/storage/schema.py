@@ -97,7 +97,7 @@ class Description:
     source_metadata: dict[str, str]
 
     def check_arrays(self, entries: Mapping[str, Entry], newer: bool) -> None:
-        """Check that the arrays of the file are those described; `newer` as for `describe`."""
+        """Check that the arrays of the file are those described; ``newer`` as for ``describe``."""
         expected: dict[str, tuple[str, int | None] | None] = {}
         for record in self.records.values():
             expected |= record.arrays()
@@ -229,7 +229,7 @@ def _converter(field: Field) -> Converter:
 
 
 def _check_converter(field: Field, write: Converter | None, codec: Codec, k: int) -> None:
-    """Check that the write converter of range `k` is one of the codec's channel."""
+    """Check that the write converter of range ``k`` is one of the codec's channel."""
     if (write is None) != (codec.write_bits is None):
         field.fail("a write converter where the codec has one")
     if write is None or codec.write_bits is None:
@@ -251,7 +251,7 @@ def _check_converter(field: Field, write: Converter | None, codec: Codec, k: int
 
 
 def check_content(tensor: StoredTensor, stored: int) -> None:
-    """Check that the arrays of a tensor hold `stored` weights, in codes and inputs that are.
+    """Check that the arrays of a tensor hold ``stored`` weights, in codes and inputs that are.
 
     ValueError if they do not. Dtypes and lengths are as :meth:`Record.arrays` says.
     """
@@ -290,8 +290,8 @@ def _codec(field: Field) -> Codec:
             "cells", "mean_cells", "scope", "write_bits", "literal",
         }
     )  # fmt: skip
-    _channel(fields["channel"])
-    fields["inverse"].or_null(_channel)
+    check_channel(fields["channel"])
+    fields["inverse"].or_null(check_channel)
     for name in ("sign_protection", "adaptive_mapping"):
         fields[name].boolean()
     fields["literal"].or_null(Field.boolean)
@@ -320,7 +320,8 @@ def _arguments(fields: Mapping[str, Field]) -> dict[str, Any]:
     return values
 
 
-def _channel(field: Field) -> None:
+def check_channel(field: Field) -> None:
+    """Check that a field is a channel as :meth:`Channel.to_dict` gives it."""
     lists = {"x", "mean", "std"}
     texts = {"name", "source", "license"}
     numbers = {"branch", "stuck", "d2d_std"}

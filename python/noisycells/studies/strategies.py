@@ -99,7 +99,7 @@ class Options:
     Parameters
     ----------
     cells : tuple of int
-        Cells per weight, one column each. Adaptive redundancy uses `extra_cells` more on average.
+        Cells per weight, one column each. Adaptive redundancy uses ``extra_cells`` more on average.
     scope : {"model", "tensor"}
         One scale and threshold for the whole network, as in the paper, or for each tensor.
     measurements, neighbors : int
@@ -223,7 +223,7 @@ def capacity(*, channel: dict[str, Any]) -> dict[str, float | None]:
 def stored_job(
     recipe: Recipe, strategy: Strategy, channel: Mapping[str, Any], repeats: int, **options: Any
 ) -> Job:
-    """The job that stores a network by one strategy; `options` are further ones of its function."""
+    """The job that stores a network by a strategy; ``options`` are further ones of its function."""
     arguments = {
         "channel": dict(channel),
         "strategy": asdict(strategy),

@@ -68,7 +68,7 @@ class Grid:
     def settings(self, **hardware: Any) -> Settings:
         """Settings for :func:`noisycells.studies.engine.study.run_study`.
 
-        `hardware` is its ``compute`` and ``precision``.
+        ``hardware`` is its ``compute`` and ``precision``.
         """
         stored = self.kind == "codec"
         channel = devices.cell(self.axes["devices"][0] if stored else "pcm_array")  # else not used

@@ -58,8 +58,8 @@ class Job:
     Parameters
     ----------
     function : callable
-        One that is registered with :func:`job`. It is called with the network of `recipe`, where
-        there is one, and with `arguments` as keywords.
+        One that is registered with :func:`job`. It is called with the network of ``recipe``, where
+        there is one, and with ``arguments`` as keywords.
     arguments : dict
         Of JSON types.
     recipe : Recipe, optional
@@ -137,7 +137,7 @@ class Workers:
         Workers at a time, at least 1; -1: as many as the backend has.
     scheduler : str, optional
         Address of a running Dask cluster. Without it the backend ``"dask"`` takes the client of
-        this process, or starts a cluster of `number` processes on this machine.
+        this process, or starts a cluster of ``number`` processes on this machine.
     """
 
     backend: str = "loky"
@@ -189,7 +189,7 @@ def run(
     cache: Cache,
     progress: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Results of all jobs by their keys; those in `directory` are not run again.
+    """Results of all jobs by their keys; those in ``directory`` are not run again.
 
     They run in this process, or as the context of :class:`Workers` (or of joblib) says. Each
     result is written as soon as it is there, so that an interrupted run goes on from what it

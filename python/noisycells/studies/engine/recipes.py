@@ -68,7 +68,7 @@ class Source:
     name : str
         As :func:`noisycells.data.load` takes it.
     digest : str
-        Of all images and labels; :meth:`load` refuses others. It counts in keys, `name` does not.
+        Of all images and labels; :meth:`load` refuses others. It counts in keys, ``name`` does not.
     subset : int, optional
         Training images used, of each class its share. Default: all.
     test_subset : int, optional
@@ -264,7 +264,7 @@ class Recipe:
 def isik_recipe(
     source: Source, model: str, seed: int, epochs: int | None = None, **changes: Any
 ) -> Recipe:
-    """The training of Isik et al. (2020, appendix B); `changes` are of other fields.
+    """The training of Isik et al. (2020, appendix B); ``changes`` are of other fields.
 
     LeNets and the perceptron: Adam with a learning rate of 0.001, weight decay 5e-4, batches of
     100, 100 epochs. Residual networks: SGD with a learning rate of 0.1, momentum 0.9, weight decay

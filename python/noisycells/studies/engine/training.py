@@ -55,7 +55,7 @@ class Trained:
 def network(recipe: Recipe, cache: Cache, progress: Callable[[], None] | None = None) -> Trained:
     """The network of a recipe, trained now if the cache has none.
 
-    `progress` is called after each epoch of training, that of networks it needs included. The
+    ``progress`` is called after each epoch of training, that of networks it needs included. The
     network is on the processor it was trained on, or on the CPU where that is not there; noise is
     then of other numbers.
     """

@@ -49,7 +49,7 @@ def read(tensor: Tensor) -> dict[str, Any]:
     """What :func:`written` wrote; empty where it is not that."""
     try:
         found = json.loads(bytes(tensor.tolist()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     known = isinstance(found, dict) and set(_KEYS) <= set(found) and isinstance(found["name"], str)
     return found if known else {}
@@ -70,7 +70,7 @@ def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[ValueErr
         if theirs[key] != json.loads(json.dumps(ours[key])):
             wrong += _differences(key, ours[key], theirs[key])
     if not wrong:
-        wrong = _shapes(layer, given)
+        wrong = _tensors(layer, given)
     chip_stays = layer.chip_seed is not None and "chip_seed" not in given
     if chip_stays and not same_weights(layer, given):
         right = "those of the chip that the layer has"
@@ -106,7 +106,7 @@ def _differences(part: str, ours: dict[str, Any], theirs: Any) -> list[ValueErro
     ]
 
 
-def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[ValueError]:
+def _tensors(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[ValueError]:
     """Parts that are missing, and tensors that are no chip of weights such as the layer's."""
     groups, matrix = layer.arrays, layer.matrix()
     n, k = len(matrix), matrix[0].numel()
@@ -134,4 +134,19 @@ def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[ValueError]:
     for name, shape in expected.items():
         if name in given and tuple(given[name].shape) != shape:
             wrong.append(wrong_value(name, f"shape {shape}", tuple(given[name].shape)))
+        elif name in given:
+            wrong += _values(name, given[name])
     return wrong
+
+
+def _values(name: str, tensor: Tensor) -> list[ValueError]:
+    """What is wrong with the numbers of a tensor."""
+    dtype = {"chip_seed": torch.int64, "chip_seconds": torch.float64}.get(name, torch.float32)
+    if tensor.dtype is not dtype:
+        return [wrong_value(name, str(dtype), tensor.dtype)]
+    if name == "chip_seconds":  # NaN: just programmed
+        wrong = tensor.lt(0) | tensor.isinf()
+        return [wrong_value(name, "a time", f"{tensor.item():g}")] if wrong else []
+    if tensor.isfinite().all():
+        return []
+    return [wrong_value(name, "finite numbers", "NaN or infinity")]

@@ -112,7 +112,9 @@ def summary(model: nn.Module, spec: Specs | None = None, filter_fn: Filter | Non
     Layers that differ only in a number of their names, as those of repeated blocks, are one line.
     """
     rows = estimate(model, spec, filter_fn)
-    lines = [("layer", "kind", "layers", "arrays", "weights", "tiles", "cells", "memory", "")]
+    lines: list[tuple[str, ...]] = [
+        ("layer", "kind", "layers", "arrays", "weights", "tiles", "cells", "memory", "")
+    ]
     for name, alike in repeated(rows):
         row = alike[0]
         if row["tiles"]:
