@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -40,6 +40,7 @@ __all__ = [
     "flag",
     "instance",
     "integer",
+    "mapping",
     "names",
     "near",
     "number",
@@ -188,6 +189,15 @@ def choice(name: str, value: T, choices: Collection[T]) -> T:
             else ""
         )
         raise wrong_value(name, f"one of {', '.join(map(repr, choices))}", f"{value!r}{hint}")
+    return value
+
+
+def mapping(name: str, value: Any, of: str) -> Mapping[str, Any]:
+    """A mapping of what ``of`` says; None is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise wrong_type(name, f"a mapping of {of}", value)
     return value
 
 

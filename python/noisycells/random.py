@@ -71,6 +71,7 @@ def content(array: NDArray[Any]) -> int:
     BLAKE2b over the digests that the core takes of blocks (:func:`reference.block_digests
     <noisycells.reference.block_digests>`), at the rate at which memory is read.
     """
+    array = _arguments.array("array", array, "biufc", "numbers")
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     blocks = np.empty((-(-data.size // 4096), 2), np.uint64)
     _core.block_digests(data, _content_key(), blocks, threads_argument(None))

@@ -191,8 +191,10 @@ def test_inverse_refuses_what_is_outside_the_range() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_inverse_table_inverts_to_within_one_of_its_steps(sign: int) -> None:
     channel = Channel(X, sign * MEAN, STD)
-    table, y0, inv_dy = channel.inverse_table(4096)
+    table, y0, inv_dy = channel.inverse_table()
     assert table.dtype == np.float32 and table.shape == (4096, 2) and table[-1, 1] == 0
+    assert y0 == channel.range[0]
+    assert inv_dy * (channel.range[1] - channel.range[0]) == pytest.approx(4095, rel=1e-12)
     y = np.linspace(-0.7, 0.7, 10_001)
     i, f = reference.interpolate(((y - y0) * inv_dy).astype(np.float32), 4096)
     x = reference.fma32(f, table[i, 1], table[i, 0])

@@ -221,6 +221,35 @@ def test_files_are_not_written_over(
         assert source.read_bytes() == before
 
 
+def test_measurements_and_devices_are_not_written_over(
+    tmp_path: Path, model: Path, measurements: Path
+) -> None:
+    """What a command reads it never writes to, whatever the option is called."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    device, link = tmp_path / "device.json", tmp_path / "link.json"
+    device.write_text(nc.devices.pcm_joshi2020().to_json())
+    link.symlink_to(device.name)
+    columns = ("--x", "pulse", "--y", "read", "--force")
+    for read, command in (
+        (measurements, ("fit", measurements, "-o", measurements, *columns)),
+        (measurements, ("fit", measurements, "--plot", measurements, *columns)),
+        (device, ("devices", "show", device, "--plot", device, "--force")),
+        (device, ("devices", "show", "--plot", link, "--force", device)),
+        (device, ("devices", "compare", "pcm_hermes", device, "--plot", device, "--force")),
+        (device, ("store", model, "-o", device, "--device", link, "--force")),
+        (device, ("store", model, "-o", device, "--device", f"{device}@60", "--force")),
+    ):
+        before = read.read_bytes()
+        result = run(*command)
+        assert result.exit_code == 2 and "which is read" in result.stderr, command
+        assert result.stderr.count("\n") == 1 and read.read_bytes() == before
+    both = tmp_path / "both"
+    result = run("fit", measurements, "-o", both, "--plot", both, *columns)
+    assert result.exit_code == 2 and "--plot: expected another file than --output" in result.stderr
+    assert not both.exists()
+
+
 def test_a_torch_file_is_not_written_over(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save({"fc.weight": torch.eye(3)}, tmp_path / "model.pt")

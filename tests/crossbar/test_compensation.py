@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import noisycells as nc
 from noisycells.crossbar import compensation, mapping
-from noisycells.crossbar.packed import Packed
+from noisycells.crossbar.packed import Packed, Ranges
 
 F32 = NDArray[np.float32]
 PCM = nc.devices.pcm_joshi2020()
@@ -148,6 +148,32 @@ def test_read_outs_fit_the_adc(adc_per: str, adc_range: str) -> None:
     gain = compensation.gain((first, second), now, spec)
     assert gain is not None
     np.testing.assert_allclose(gain, 2, rtol=0.02)
+
+
+@pytest.mark.parametrize(("reach", "rows"), [(1.0, 3), (0.5, 12), (2.0, 1), (0.125, 128), (9.0, 1)])
+def test_rows_that_read_outs_drive(reach: float, rows: int) -> None:
+    """Three times the square of the largest expected sum in units of its range, of 1 to 128."""
+    w = weights(40, 300)
+    spec = nc.CrossbarSpec(rows=128)
+    packed = nc.Crossbar(w, nc.devices.ideal(), spec).program(1).packed
+    sums = packed.expected_sums
+    assert len(sums) == 3
+    narrow = Packed(
+        packed.conductances, packed.device, spec, packed.scales,
+        Ranges(None, (reach * sums).astype(np.float32)),
+    )  # fmt: skip
+    assert compensation.spacing(narrow) == rows
+    ideal = replace(spec, adc_bits=None)
+    without = nc.Crossbar(w, nc.devices.ideal(), ideal).program(1).packed
+    assert compensation.spacing(without) == 1
+
+
+def test_times_at_both_ends_are_measured() -> None:
+    xb = nc.Crossbar(weights(4, 5), nc.devices.rram_cmo()).program(1)
+    assert xb.device.time_range is not None
+    first, last = xb.device.time_range
+    for seconds, beyond in ((first, False), (last, False), (last * 1.01, True), (0.0, first > 0)):
+        assert xb.at(seconds, extrapolate=True).extrapolated is beyond
 
 
 def test_the_reference_read_outs_have_noise_of_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -83,3 +84,35 @@ def test_bad_state() -> None:
         restore(arrays, "{")
     with pytest.raises(ValueError, match="config: expected the keys"):
         restore(arrays, json.dumps({"version": 1, "stream_version": nc.random.STREAM_VERSION}))
+
+
+WRONG_STATES: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
+    r"config\.seed: expected an int in \[0, 2": ({"seed": "x"}, {}),
+    r"config\.seed: expected an int in \[0, 2\*\*64\), got -1": ({"seed": -1}, {}),
+    r"config\.seconds: expected a number, got 'x'": ({"seconds": "x"}, {}),
+    r"config\.seconds: expected a finite number >= 0, got -1": ({"seconds": -1}, {}),
+    r"config\.dac_range: expected a number, got 'x'": ({"dac_range": "x"}, {}),
+    r"config\.dac_range: expected a number in \[1e-30, 1e\+30\], got 0": ({"dac_range": 0.0}, {}),
+    r"config\.name: expected a string, got 3": ({"name": 3}, {}),
+    r"config\.spec: expected a mapping": ({"spec": 3}, {}),
+    r"rows: expected an int": ({"spec": {"rows": "a"}}, {}),
+    r"data: expected the dict of a device": ({"device": 3}, {}),
+    r"arrays: expected 'programmed' to be finite": ({}, {"programmed": math.nan}),
+    r"arrays: expected 'conductances' to be finite": ({}, {"conductances": math.nan}),
+    r"arrays: expected 'adc_range' to be finite": ({}, {"adc_range": math.nan}),
+    r"arrays: expected 'adc_range' to be positive": ({}, {"adc_range": 0.0}),
+    r"arrays: expected 'gain' to be finite": ({}, {"gain": math.nan}),
+    r"weight: expected finite": ({}, {"weight": math.nan}),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_STATES)
+def test_every_value_of_a_state_is_checked(message: str) -> None:
+    spec = nc.CrossbarSpec(drift_compensation="global")
+    arrays, config = nc.Crossbar(weights(3, 4), PCM, spec).program(1).at(60).state()
+    nc.Crossbar.from_state(arrays, config)
+    fields, factors = WRONG_STATES[message]
+    for name, factor in factors.items():
+        arrays[name] = (arrays[name] * np.float32(factor)).astype(np.float32)
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        nc.Crossbar.from_state(arrays, json.dumps(json.loads(config) | fields))

@@ -224,6 +224,9 @@ WRONG_FIELDS = {
     "stored-negative": (set_record(0, "stored", -1), r"tensors\[0\]\.stored: expected an integer"),
     "masked-one": (set_record(0, "masked", 1), r"tensors\[0\]\.masked: expected true or false"),
     "codec-true": (set_record(0, "codec", True), r"tensors\[0\]\.codec: expected an integer"),
+    "name-twice": (
+        lambda c: c.tensors.append(c.tensors[0]), r"tensors\[3\]: expected a name of its own"
+    ),
     "unknown-in-record": (set_record(0, "more", 1), r"tensors\[0\]: expected the fields .*'more'"),
     "name-null": (set_record(0, "name", None), r"tensors\[0\]\.name: expected a string"),
     "record-null": (lambda c: c.tensors.__setitem__(0, None), r"tensors\[0\]: expected an object"),
@@ -274,6 +277,27 @@ WRONG_FIELDS = {
     ),
     "channel-falling-x": (
         lambda c: c.codecs[0]["channel"]["x"].reverse(), r"codecs\[0\]\.channel: x: expected stri"
+    ),
+    "channel-write-bits": (
+        lambda c: c.codecs[0]["channel"].update(write_bits=17), r"channel\.write_bits: expected"
+    ),
+    "channel-read-bits": (
+        lambda c: c.codecs[0]["channel"].update(read_bits="4"), r"channel\.read_bits: expected"
+    ),
+    "channel-read-std": (
+        lambda c: c.codecs[0]["channel"].update(read_std=[True]), r"channel\.read_std\[0\]: exp"
+    ),
+    "channel-d2d": (
+        lambda c: c.codecs[0]["channel"].update(d2d_std=-1), r"channel\.d2d_std: expected"
+    ),
+    "channel-synthetic": (
+        lambda c: c.codecs[0]["channel"].update(synthetic=1), r"channel\.synthetic: expected"
+    ),
+    "channel-source": (
+        lambda c: c.codecs[0]["channel"].update(source=1), r"channel\.source: expected a string"
+    ),
+    "channel-more": (
+        lambda c: c.codecs[0]["channel"].update(more=1), r"channel: expected the fields .*'more'"
     ),
     "channel-stuck": (
         lambda c: c.codecs[0]["channel"].update(stuck=[0.7, 0.7]), r"codecs\[0\]\.channel: stuck"

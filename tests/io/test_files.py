@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from noisycells import devices
 from noisycells.io import DecodeError, FormatError, Reader, Writer, narrow
 from noisycells.storage import (
     Codec,
+    Coded,
     StoredFile,
     StoredModel,
     belongs_in_cells,
@@ -238,3 +240,18 @@ def test_a_source_is_not_written_over(
             else:
                 read_file(path, other, 1)
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("aliases", [{"w": "w"}, {"b": "w"}, {"v": "u"}, {"v": "v"}], ids=str)
+def test_aliases_that_are_no_further_names_are_not_saved(
+    aliases: dict[str, str], tmp_path: Path
+) -> None:
+    weights, digital = {"w": np.eye(3, dtype=np.float32)}, {"b": np.ones(2)}
+    paper = Codec("pcm_array").encode(weights, digital=digital)
+    coded = Coded("synthetic_pcm").encode(weights, digital=digital)
+    for stored in (paper, coded):
+        with pytest.raises(ValueError, match=r"^aliases: expected further names of tensors, got"):
+            save(tmp_path / "x", replace(stored, aliases=aliases))
+        assert not (tmp_path / "x").exists()
+        save(tmp_path / "y", replace(stored, aliases={"v": "w", "c": "b"}))
+        assert load(tmp_path / "y").aliases == {"v": "w", "c": "b"}  # type: ignore[union-attr]

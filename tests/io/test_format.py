@@ -306,7 +306,9 @@ def test_writer_errors(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="stored: expected a StoredTensor, a StoredModel or a C"):
         save(tmp_path / "m", {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"tensor 'x\.digital': expected a dtype of safetensors"):
-        save(tmp_path / "n", Codec(PCM).encode({}, digital={"x": np.array(["text"])}))
+        save(tmp_path / "n", Codec(PCM).encode({}, digital={"x": np.ones(2, np.longdouble)}))
+    with pytest.raises(TypeError, match=r"digital 'x': expected numbers, got <U4"):
+        Codec(PCM).encode({}, digital={"x": np.array(["text"])})
     assert not (tmp_path / "n").exists()
 
 

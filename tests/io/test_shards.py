@@ -87,6 +87,7 @@ def test_directories_with_one_file(tmp_path: Path) -> None:
     [
         ({"weight_map": {}}, "expected an index with a weight_map"),
         ({"weight_map": {**FILES, "a.weight": "../a.safetensors"}}, "beside the index"),
+        ({"weight_map": {**FILES, "a.weight": "a\0.safetensors"}}, "beside the index"),
         ({"weight_map": {**FILES, "c": FILES["a.bias"]}}, "expected tensor 'c' in model-00001"),
         ({"weight_map": {"a.bias": FILES["a.bias"]}}, "tensor 'a.weight' is not there"),
     ],

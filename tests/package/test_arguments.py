@@ -128,6 +128,8 @@ X = np.ones((2, 4), np.float32)
 PCM = nc.devices.pcm_joshi2020()
 CELL = nc.Channel.gaussian(0.1)
 CODEC = nc.Codec(CELL)
+CODED = nc.storage.Coded("synthetic_pcm")
+ANALOG = nc.storage.Analog("synthetic_pcm")
 MASKED = np.ma.masked_array(W, mask=W > 0)
 
 FLAGS: dict[str, Callable[[Any], Any]] = {
@@ -166,6 +168,11 @@ MASKS: dict[str, Callable[[], Any]] = {
     "codes": lambda: nc.pack_bits(np.ma.masked_array([1, 2], mask=[0, 1]), 3),
     "counter": lambda: nc.random.philox4x32(np.ma.masked_array([1, 2, 3, 4]), [1, 2]),
     "x  ": lambda: nc.Channel.fit(MASKED.ravel(), W.ravel()),
+    "digital 'd'": lambda: CODEC.encode({"w": W}, digital={"d": MASKED}),
+    "digital 'd' ": lambda: CODED.encode({"w": W}, digital={"d": MASKED}),
+    "moments": lambda: CODED.encode({"w": W}, moments={"w": np.ma.masked_array(np.eye(4))}),
+    "array": lambda: nc.random.content(MASKED),
+    "bias": lambda: nc.storage.analog.bias_weight(MASKED, np.eye(4)),
 }
 
 
@@ -237,6 +244,11 @@ COUNTS: dict[str, Callable[[Any], Any]] = {
     "cells": lambda v: nc.Codec(CELL, cells=v),
     "num_threads": lambda v: CELL.sample([0.0], 1, num_threads=v),
     "rows": lambda v: nc.CrossbarSpec(rows=v),
+    "reads": lambda v: nc.storage.Analog("synthetic_pcm", reads=v),
+    "reads ": lambda v: ANALOG.program({"w": W}).read(1, v),
+    "pulses": lambda v: nc.storage.Analog("synthetic_pcm", pulses=v),
+    "verify_reads": lambda v: nc.storage.Analog("synthetic_pcm", verify_reads=v),
+    "reads  ": lambda v: nc.storage.Coded("synthetic_pcm", reads=v),
 }
 
 
@@ -244,10 +256,12 @@ COUNTS: dict[str, Callable[[Any], Any]] = {
 def test_counts_have_bounds(name: str) -> None:
     """2**63 repeats would never end, and -1 of anything is none."""
     for wrong in (2**63, 10**30, -1):
-        with pytest.raises(ValueError, match=rf"^{name}: expected an int in \[\d, \d+\], got "):
+        with pytest.raises(
+            ValueError, match=rf"^{name.strip()}: expected an int in \[\d, \d+\], got "
+        ):
             COUNTS[name](wrong)
     for wrong in (2.5, math.nan, "3", True):
-        with pytest.raises(TypeError, match=f"^{name}: expected an int, got "):
+        with pytest.raises(TypeError, match=f"^{name.strip()}: expected an int, got "):
             COUNTS[name](wrong)
 
 
@@ -263,3 +277,25 @@ def test_seeds_and_names_of_streams() -> None:
             nc.random.fold_in(1, wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^names: expected a string, got 1"):
         nc.random.stream(1)  # type: ignore[arg-type]
+
+
+MAPPINGS: dict[str, Callable[[Any], Any]] = {
+    "weights": lambda v: ANALOG.program(v),
+    "moments": lambda v: ANALOG.program({"w": W}, v),
+    "weights ": lambda v: CODED.encode(v),
+    "mask": lambda v: CODED.encode({"w": W}, v),
+    "sensitivity": lambda v: CODED.encode({"w": W}, sensitivity=v),
+    "moments ": lambda v: CODED.encode({"w": W}, moments=v),
+    "overrides": lambda v: CODED.encode({"w": W}, overrides=v),
+    "digital": lambda v: CODED.encode({"w": W}, digital=v),
+    "mask ": lambda v: CODEC.encode({"w": W}, v),
+    "overrides ": lambda v: CODEC.encode({"w": W}, overrides=v),
+    "digital ": lambda v: CODEC.encode({"w": W}, digital=v),
+}
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+@pytest.mark.parametrize("value", [W, [W], 3], ids=["array", "list", "number"])
+def test_mappings_are_mappings(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name.strip()}: expected a mapping"):
+        MAPPINGS[name](value)

@@ -332,9 +332,10 @@ def test_zero_rows_stay_near_zero() -> None:
 def test_refusals() -> None:
     w = weights(3, 4)
     for options, message in (
-        ({"pulses": 0}, r"pulses: expected an int >= 1, got 0"),
+        ({"pulses": 0}, r"pulses: expected an int in \[1, 65535\], got 0"),
         ({"verify_reads": 0, "pulses": 2}, r"pulses: expected 1 where nothing is verified, got 2"),
-        ({"bias": 0}, r"bias: expected a finite number > 0, got 0"),
+        ({"bias": 0}, r"bias: expected a number in \(0, 1e\+06\], got 0"),
+        ({"bias": 1e300}, r"bias: expected a number in \(0, 1e\+06\], got 1e\+300"),
         ({"tolerance": -1}, r"tolerance: expected a finite number >= 0, got -1"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -343,6 +344,9 @@ def test_refusals() -> None:
     for given, moments, message in (
         ({"w": w[0]}, {}, r"w: expected two dimensions or more, not empty, got \(4,\)"),
         ({"w": w * np.nan}, {}, r"w: expected values finite in float32"),
+        ({"w": w * np.float32(1e-40)}, {}, r"weights 'w': expected a largest magnitude of 0 or at"),
+        ({"w": w.astype(np.float64) * 1e38}, {}, r"weights 'w': expected magnitudes up to 1e\+38"),
+        ({}, {}, r"weights: expected at least one tensor, got none"),
         ({"w": w}, {"v": np.eye(4)}, r"moments: expected names of weights \(w\), got 'v'"),
         ({"w": w}, {"w": np.eye(3)}, r"moments: expected shape \(4, 4\) for 'w', got \(3, 3\)"),
         ({"w": w}, {"w": np.triu(np.ones((4, 4)))}, r"moments: expected a symmetric matrix"),

@@ -150,6 +150,14 @@ def test_overrides() -> None:
         Coded(PCM).encode(weights, overrides={"c.*": Coded(PCM)})
 
 
+@pytest.mark.parametrize("other", [{"levels": 2}, {"noise_margin": 1.5}, {"reads": 2}], ids=str)
+def test_cells_and_code_of_an_override_are_those_of_the_codec(other: dict[str, Any]) -> None:
+    """What an override says of them would not be done."""
+    for codec in (Coded(PCM, **other), Coded(nc.Channel.gaussian(0.05)), Coded(PCM, learnt=PCM)):
+        with pytest.raises(ValueError, match="overrides: expected cells as of this codec"):
+            Coded(PCM).encode({"w": DENSE}, overrides={"w": codec})
+
+
 def test_levels_of_other_digits_are_no_override() -> None:
     """Which digits a tensor has is not in its cells: it would be read wrong."""
     for other in (Levels(PCM, radices=(3, 4)), Levels(PCM, block=8)):
@@ -233,6 +241,8 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     [
         ({"step": 0}, "step"),
         ({"step": {"w": -1.0}}, "step 'w'"),
+        ({"step": 1e-300}, "step"),
+        ({"step": 1e300}, "step"),
         ({"levels": 5}, "levels"),
         ({"noise_margin": 0.9}, "noise_margin"),
         ({"failure": 0}, "failure"),
@@ -255,14 +265,20 @@ def test_arguments_are_checked() -> None:
         codec.encode(DENSE)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'w': expected finite"):
         codec.encode({"w": np.array([[1.0, np.nan]])})
-    with pytest.raises(ValueError, match=r"moments 'w': expected finite numbers of shape \(100"):
-        codec.encode({"w": DENSE}, moments={"w": np.eye(3)})
+    for moments, message in (
+        (np.eye(3), r"shape \(100, 100\) for 'w', got \(3, 3\)"),
+        (np.full((100, 100), np.nan), "finite values for 'w'"),
+        (np.triu(np.ones((100, 100))), "a symmetric matrix for 'w'"),
+        (-np.eye(100), "a positive definite matrix once damped"),
+    ):
+        with pytest.raises(ValueError, match=f"moments: expected {message}"):
+            codec.encode({"w": DENSE}, moments={"w": moments})
     with pytest.raises(ValueError, match="moments: expected names of weights"):
         codec.encode({"w": DENSE}, moments={"v": np.eye(3)})
     with pytest.raises(ValueError, match="digital: expected names"):
         codec.encode({"w": DENSE}, digital={"w": DENSE})
     with pytest.raises(ValueError, match="step: expected one"):
-        Coded(PCM, step=1e-9).encode({"w": DENSE})
+        Coded(PCM, step=2e-6).encode({"w": DENSE})
 
 
 def test_sections() -> None:
@@ -271,3 +287,29 @@ def test_sections() -> None:
     for damaged in (b"\x05ab", b"\x80", join(sections)[:-100]):
         with pytest.raises(ValueError, match="sections: expected"):
             list(split(damaged))
+
+
+@pytest.mark.parametrize("codec", [Coded(PCM), Levels(PCM)], ids=["coded", "levels"])
+@pytest.mark.parametrize("scale", [1e-44, 1e-40, 1e-31, 1.5e38, 1e300])
+def test_scales_that_float32_does_not_hold(codec: Coded | Levels, scale: float) -> None:
+    weights = np.linspace(-1, 1, 60).reshape(6, 10) * scale
+    with pytest.raises(ValueError, match=r"^weights 'w': expected "):
+        codec.encode({"w": weights})
+
+
+@pytest.mark.parametrize("codec", [Coded(PCM, step=0.05), Levels(PCM, radices=(8, 8))])
+@pytest.mark.parametrize("scale", [1e-29, 1e-20, 1e20, 9e37])
+def test_weights_of_every_scale(codec: Coded | Levels, scale: float) -> None:
+    weights = (np.linspace(-1, 1, 600).reshape(6, 100) * scale).astype(np.float32)
+    read = codec.encode({"w": weights}).read(seed=1)["w"]
+    assert np.abs(read.astype(np.float64) - weights).mean() < 0.1 * scale
+
+
+def test_a_block_longer_than_a_row_is_the_row() -> None:
+    """And takes no more memory than one."""
+    whole = Levels(PCM).encode({"w": DENSE}).read(seed=1)["w"]
+    for block in (100, 101, 2**31 - 1):
+        read = Levels(PCM, block=block).encode({"w": DENSE}).read(seed=1)["w"]
+        np.testing.assert_array_equal(read, whole)
+    with pytest.raises(ValueError, match="block: expected an int in"):
+        Levels(PCM, block=2**63)

@@ -28,6 +28,17 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
 
 
+X = torch.rand(8, 6, generator=torch.Generator().manual_seed(0))
+
+
+def deploy(**options: Any) -> nn.Module:
+    return nct.deploy(network(), "pcm_joshi2020", [X], **{"quiet": True} | options)
+
+
+def converted(**spec: Any) -> nn.Module:
+    return nct.convert(network(), "pcm_joshi2020", nc.CrossbarSpec(**spec))
+
+
 @pytest.mark.parametrize("name", TAKES_MODEL)
 @pytest.mark.parametrize("model", [3, "model", None, nn.Linear, torch.ones(2)], ids=str)
 def test_what_is_no_module_is_refused(name: str, model: Any) -> None:
@@ -57,13 +68,17 @@ FLAGS: dict[str, Callable[[Any], Any]] = {
     "shuffle": lambda v: nct.batches(torch.ones(4, 2), torch.zeros(4).long(), shuffle=v),
     "rounded": lambda v: nct.dequantize(nct.quantize(network()), rounded=v),
     "extrapolate": lambda v: nct.at(nct.convert(network(), "ideal"), 1.0, extrapolate=v),
+    "extrapolate ": lambda v: deploy(extrapolate=v),
+    "quiet": lambda v: deploy(quiet=v),
+    "limit": lambda v: deploy(limit=v),
+    "projection": lambda v: nct.ResNet(projection=v),
 }
 
 
 @pytest.mark.parametrize("name", FLAGS)
 @pytest.mark.parametrize("value", ["False", 1, None])
 def test_flags_are_bools(name: str, value: Any) -> None:
-    with pytest.raises(TypeError, match=f"^{name}: expected True or False, got "):
+    with pytest.raises(TypeError, match=f"^{name.strip()}: expected True or False, got "):
         FLAGS[name](value)
 
 
@@ -76,6 +91,11 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "passes": lambda v: nct.recalibrate_batchnorm(nn.BatchNorm1d(3), [], passes=v),
     "depth": lambda v: nct.LeNet(depth=v),
     "classes": lambda v: nct.LeNet(v),
+    "classes ": lambda v: nct.ResNet(v),
+    "in_channels": lambda v: nct.ResNet(in_channels=v),
+    "blocks": lambda v: nct.ResNet(blocks=v),
+    "stages": lambda v: nct.ResNet(stages=v),
+    "classes  ": lambda v: nct.MLP(v),
 }
 
 
@@ -87,3 +107,66 @@ def test_counts_end(name: str) -> None:
     for wrong in (1.5, "1", True):
         with pytest.raises(TypeError, match=f"^{name.strip()}: expected an int, got "):
             NUMBERS[name](wrong)
+
+
+NOTHING: dict[str, Callable[[], Any]] = {
+    "quantile: expected 1 where no range": lambda: deploy(quantile="error", spec=nc.CrossbarSpec()),
+    "spec: expected patterns": lambda: deploy(spec={"nope*": nc.CrossbarSpec()}),
+    "model: expected at least one layer to convert": lambda: deploy(filter_fn=lambda m, n: False),
+    "model: expected .* range is 'calibrated', got none": lambda: nct.calibrate(converted(), [X]),
+    "norm: expected one of 'range', got 'std'": lambda: nct.inject_noise(
+        network(), codec=CODEC, norm="std"
+    ),
+    "norm: expected one of 'range', got 'absmax'": lambda: nct.inject_noise(
+        network(), device="pcm_joshi2020", norm="absmax"
+    ),
+}
+
+
+@pytest.mark.parametrize("message", NOTHING)
+def test_options_that_match_nothing(message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        NOTHING[message]()
+
+
+def test_deploy_without_weights_to_limit() -> None:
+    """What is asked for by default need not be there."""
+    model = deploy(spec=nc.CrossbarSpec(mapping="row", adc_range="calibrated"))
+    assert model[0].limits is None and model[0].chip_seed is not None
+
+
+@pytest.mark.parametrize("wrong", [True, "0.1", (0.1, True), ("0", "1"), {"0.weight": "0.1"}])
+def test_eta_is_a_number(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^eta: expected a number"):
+        nct.inject_noise(network(), wrong)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, float("nan"), 1e31, (0.2, 0.1), (0.1, 0.2, 0.3)])
+def test_eta_is_in_range(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"^eta: expected "):
+        nct.inject_noise(network(), wrong)
+    if isinstance(wrong, float):
+        model = network()
+        nct.inject_noise(model, lambda key: wrong)
+        with pytest.raises(ValueError, match=r"^eta: expected a number in \[0, 1e\+30\]"):
+            model(X)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_limits_of_data_that_is_not_finite(value: float) -> None:
+    model = converted()
+    if value == 1e30:
+        assert nct.limit_weights(model, [X * value])[0].limits.isfinite().all()
+        return
+    with pytest.raises(
+        ValueError, match=r"^batches: expected finite inputs of '0', got NaN or inf"
+    ):
+        nct.limit_weights(model, [X * value])
+    assert model[0].limits is None
+
+
+def test_deploy_passes_over_the_data_more_than_once() -> None:
+    model = network()
+    with pytest.raises(ValueError, match=r"^calibration: expected batches that can be passed over"):
+        nct.deploy(model, "pcm_joshi2020", (x for x in [X]), quiet=True)
+    assert type(model[0]) is nn.Linear

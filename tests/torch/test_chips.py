@@ -115,6 +115,17 @@ def test_before_programming_and_in_half_precision(tmp_path: Path) -> None:
     assert torch.equal(fresh[0].weight, model[0].weight) and fresh[0].chip_seed is None
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_compiled_models_are_saved_as_what_they_are_of(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5)).eval()
+    fresh, x = copy.deepcopy(model), torch.randn(7, 6)
+    nct.program(nct.convert(model, "pcm_joshi2020"), 1)
+    nct.save_chip(torch.compile(model), tmp_path / "a.safetensors")
+    nct.load_chip(tmp_path / "a.safetensors", fresh)
+    assert torch.equal(outputs(fresh, x), outputs(model, x))
+
+
 def test_other_models_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     model, fresh, _ = deployed("images")

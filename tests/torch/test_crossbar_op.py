@@ -163,6 +163,9 @@ def expected_gradients(
             digits = (np.abs(codes).astype(int) >> shift) & digit
             part = np.sign(codes) * digits * (1 << shift)
         driven = part * full_scale[:, None] / (spec.dac_levels or 1) / row
+        passed = factor
+        if spec.input_slice_bits:  # the share of the codes' range that these digits cover
+            passed = (min(digit, spec.dac_levels >> shift) << shift) / spec.dac_levels
         for q, plane in enumerate(planes):
             share = abs(packed.plane_factors[q]) * np.ones(w.shape)
             if spec.adc_per == "polarity":
@@ -171,7 +174,7 @@ def expected_gradients(
             weights = weights * packed.scales.output[:, None] * row
             for tile in packed.tiles:
                 passing = grad * result.inside[p]
-                grad_x[:, tile] += factor * passing @ weights[:, tile]
+                grad_x[:, tile] += passed * passing @ weights[:, tile]
                 grad_w[:, tile] += share[:, tile] * (passing.T @ driven[:, tile])
                 p += 1
     if spec.dac_levels:

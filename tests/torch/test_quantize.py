@@ -124,6 +124,25 @@ def test_the_range_is_the_best_of_its_candidates(levels: int) -> None:
         assert float(value) == pytest.approx(candidates[np.argmin(errors)], rel=1e-6)
 
 
+@pytest.mark.parametrize(("low", "levels"), [(0.0, 15), (-1.0, 7)])
+def test_ranges_of_inputs_are_the_best_of_their_codes(low: float, levels: int) -> None:
+    """0 to 15 where no input is negative, else -8 to 7, evenly on both sides of 0."""
+    x = (low + (1 - low) * torch.rand(40, 30, generator=torch.Generator().manual_seed(3))) ** 3
+    model = nct.quantize(nn.Linear(30, 2), 4, 4)
+    model(x)
+    (found,) = best_range(x.reshape(1, -1), x.abs().max()[None], levels)
+    assert model.input_range[1] == found
+    assert found != best_range(x.reshape(1, -1), x.abs().max()[None], levels - 2)[0]
+
+
+def test_inputs_are_rounded_before_other_hooks_see_them() -> None:
+    model, seen = nn.Linear(30, 2), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = torch.rand(40, 30, generator=torch.Generator().manual_seed(3))
+    nct.quantize(model, 4, 2)(x)
+    assert len(seen[0].unique()) == 4 and not torch.equal(seen[0], x)
+
+
 def test_zeros() -> None:
     model = nct.quantize(nn.Linear(3, 2), 4, 4)
     with torch.no_grad():

@@ -22,6 +22,7 @@ from .options import (
     IN_FILE,
     OUT_FILE,
     Numbers,
+    check_unread,
     device_option,
     force_option,
     json_option,
@@ -158,6 +159,7 @@ def store(
     little memory; or a torch state dict (torch.save of model.state_dict()). Biases and
     normalization layers stay digital. Tied weights are stored once and keep all their names.
     """
+    check_unread(output)
     codec = codec_of(mode, channel, of_modes)
     mask: Literal["nonzero"] | None = "nonzero" if nonzero else None
     if is_weights(model):
@@ -314,6 +316,12 @@ def fit(
     """
     from ..channel import measurements
 
+    for file in (output, plot):
+        check_unread(file, csv)
+    if output is not None and output == plot:
+        raise click.UsageError(
+            f"--plot: {_arguments.expectation('another file than --output', plot)}"
+        )
     columns = (_column(column) for column in (x_column, y_column, time_column))
     read = measurements.read(csv, kind, *columns, empty=empty, decimal=decimal)
     source = f"fitted to {csv.name}"
@@ -337,11 +345,11 @@ def fit(
     for warning in caught:
         click.echo(f"warning: {warning.message}", err=True)
     if plot is not None:
-        with replacing(plot) as file:
-            picture().savefig(file, format=plot.suffix[1:] or "png")
+        with replacing(plot) as picture_file:
+            picture().savefig(picture_file, format=plot.suffix[1:] or "png")
     if output is not None:
-        with replacing(output) as file:
-            file.write(f"{text}\n".encode())
+        with replacing(output) as text_file:
+            text_file.write(f"{text}\n".encode())
     if as_json:
         click.echo(to_json({"read": read.summary(), **figures}))
         return

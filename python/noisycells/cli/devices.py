@@ -14,7 +14,15 @@ from .._text import labeled, paragraphs, table
 from ..channel import Channel
 from ..devices.comparison import describe, plot_comparison
 from ..io import replacing
-from .options import OUT_FILE, AnyDevice, Numbers, force_option, json_option, to_json
+from .options import (
+    OUT_FILE,
+    AnyDevice,
+    Numbers,
+    check_unread,
+    force_option,
+    json_option,
+    to_json,
+)
 
 times_option = click.option(
     "--times",
@@ -90,6 +98,7 @@ def show(
 
     FILE was written by `noisycells fit`.
     """
+    check_unread(plot)
     row = describe(device, (None, *times), extrapolate)
     if plot is not None:
         moments = [one["seconds"] for one in row["times"]]
@@ -132,6 +141,7 @@ def compare(
 
     FILE was written by `noisycells fit`. Cells, which only store, have their capacity alone.
     """
+    check_unread(plot)
     rows = [describe(device, (None, *times), extrapolate) for device in found]
     if plot is not None:
         drawn = [device for device in found if isinstance(device, devices.Device)]

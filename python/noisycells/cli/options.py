@@ -74,6 +74,7 @@ class Device(ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Channel:
+        _note(ctx, value)
         try:
             return devices.cell(value, "device")
         except (ValueError, TypeError, OSError) as error:
@@ -104,6 +105,7 @@ class AnyDevice(ParamType):
     ) -> Channel | devices.Device:
         if isinstance(value, (Channel, devices.Device)):
             return value
+        _note(ctx, value)
         try:
             return devices.find(value)
         except (ValueError, TypeError, OSError) as error:
@@ -156,7 +158,20 @@ class OutFile(click.Path):
         return path
 
 
-_FORCE = "noisycells.force"
+def _note(ctx: click.Context | None, name: Any) -> None:
+    """Remember the file of a device, which this command reads."""
+    for path in (str(name), str(name).rpartition("@")[0]):
+        if ctx is not None and os.path.isfile(path):
+            ctx.meta.setdefault(_READ, []).append(path)
+
+
+def check_unread(path: Path | None, *sources: Path) -> None:
+    """Refuse to write to one of ``sources``, or to the file of a device that is read."""
+    if path is not None:
+        check_output(path, *sources, *click.get_current_context().meta.get(_READ, ()))
+
+
+_FORCE, _READ = "noisycells.force", "noisycells.read"
 IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT_FILE = OutFile(path_type=Path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -110,6 +110,16 @@ def _config(text: str) -> dict[str, Any]:
         raise _arguments.wrong_value(
             "config", f"the keys {sorted(missing)} as well", sorted(values)
         )
+    _arguments.text("config.name", values["name"])
+    _arguments.mapping("config.spec", values["spec"], "fields of a CrossbarSpec")
+    checks: dict[str, Callable[[str, Any], object]] = {
+        "seed": _arguments.seed,
+        "seconds": lambda name, value: _arguments.number(name, value, 0),
+        "dac_range": _arguments.scale,
+    }
+    for key, check in checks.items():
+        if values[key] is not None:
+            check(f"config.{key}", values[key])
     return values
 
 
@@ -124,4 +134,8 @@ def _stored(
         raise _arguments.wrong_value(
             "arrays", f"{name!r} to be {expected}", f"{array.dtype} {array.shape}"
         )
+    if name != "weight" and not np.isfinite(array).all():  # that of a crossbar is checked there
+        raise _arguments.wrong_value("arrays", f"{name!r} to be finite", "NaN or infinity")
+    if name == "adc_range" and (array <= 0).any():
+        raise _arguments.wrong_value("arrays", f"{name!r} to be positive", array.min())
     return array

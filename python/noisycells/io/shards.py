@@ -68,7 +68,7 @@ def _index(path: Path) -> dict[str, str]:
     if not isinstance(files, dict) or not files:
         raise _no_index(path, "an index with a weight_map", "none")
     for name, file in files.items():
-        if not isinstance(file, str) or file != os.path.basename(file) or not file:
+        if not isinstance(file, str) or file != os.path.basename(file) or not file or "\0" in file:
             raise _no_index(path, f"the file of {name!r} beside the index", repr(file))
     return files
 

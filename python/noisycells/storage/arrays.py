@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,14 @@ def prepare(
         None if sensitivity is None else _sensitivity(name, array.shape, sensitivity),
         dtype or dtype_of(array) or "F32",
     )
+
+
+def digital_arrays(given: Mapping[str, ArrayLike] | None) -> dict[str, NDArray[Any]]:
+    """Tensors to keep digital, as arrays of numbers or bools."""
+    return {
+        name: _arguments.array(f"digital {name!r}", value, "biufc", "numbers")
+        for name, value in _arguments.mapping("digital", given, "names to arrays").items()
+    }
 
 
 def positions(

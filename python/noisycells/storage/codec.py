@@ -14,7 +14,7 @@ from .._types import MAX_CELLS
 from ..channel import Channel
 from ..devices import CellLike, cell
 from ..runtime import threads_argument
-from .arrays import Source, Sources, prepare
+from .arrays import Source, Sources, digital_arrays, prepare
 from .noise import NoiseCurve
 from .plan import plan
 from .ranges import Range
@@ -238,7 +238,7 @@ class Codec:
             return self.encode_source(source)
         if name:
             raise _arguments.wrong_type("name", "none with a mapping of weights", name)
-        kept = {key: np.asarray(value) for key, value in (digital or {}).items()}
+        kept = digital_arrays(digital)
         if twice := sorted(set(kept) & set(weights)):
             raise _arguments.wrong_value("digital", "names that are not in cells", twice)
         load = _source_loader(weights, mask, sensitivity)
@@ -255,7 +255,7 @@ class Codec:
 
         Tensors whose codec has the scope of the model are loaded up to three times more before.
         """
-        groups = self._assign(names, overrides or {})
+        groups = self._assign(names, _arguments.mapping("overrides", overrides, "codecs"))
         shared = {
             codec: plan(codec, Sources(load, group))
             for codec, group in groups.items()
@@ -419,7 +419,8 @@ def _check_thresholds(value: Any, adaptive: bool) -> Literal["auto"] | tuple[flo
         return "auto"
     if not adaptive:
         raise _arguments.wrong_value("thresholds", "'auto' without adaptive_mapping", repr(value))
-    given = tuple(float(t) for t in (value if isinstance(value, Iterable) else [value]))
+    listed = value if isinstance(value, Iterable) else [value]
+    given = tuple(_arguments.number("thresholds", t) for t in listed)
     rising = all(a < b for a, b in zip((0.0, *given), (*given, np.inf), strict=True))
     if not rising or not 1 <= len(given) < MAX_RANGES:
         raise _arguments.wrong_value(

@@ -8,11 +8,13 @@ D. Alistarh, "GPTQ", ICLR 2023; B. Hassibi and D. G. Stork, "Optimal brain surge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from .. import _arguments
 from .._types import F64
 
 Rounding = Callable[[F64, NDArray[np.intp]], F64]
@@ -61,6 +63,27 @@ def round_matrix(
     return _round_masked(weights, at, rounding, moments, mask, order)
 
 
+def checked_moments(name: str, moments: ArrayLike, inputs: int) -> F64:
+    """Second moments of the inputs of a tensor's layer, float64 (inputs, inputs), symmetric.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are of another shape, not symmetric or not finite.
+    """
+    array = np.asarray(_arguments.real("moments", moments), np.float64)
+    if array.shape != (inputs, inputs):
+        raise _arguments.wrong_value(
+            "moments", f"shape {(inputs, inputs)} for {name!r}", array.shape
+        )
+    largest = float(np.abs(array).max(initial=0))
+    if not math.isfinite(largest):
+        raise _arguments.wrong_value("moments", f"finite values for {name!r}", "NaN or infinity")
+    if np.abs(array - array.T).max(initial=0) > 1e-5 * largest:
+        raise _arguments.wrong_value("moments", f"a symmetric matrix for {name!r}", "another")
+    return np.asarray((array + array.T) / 2)
+
+
 def _factor(moments: F64) -> F64:
     """Upper triangular U with U^T U the inverse of the damped moments; of a matrix or a stack."""
     damped = moments.copy()
@@ -68,7 +91,12 @@ def _factor(moments: F64) -> F64:
     mean = np.trace(moments, axis1=-2, axis2=-1) / max(1, count)
     diagonal = np.arange(count)
     damped[..., diagonal, diagonal] += (DAMPING * mean + 1e-12)[..., None]
-    return np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
+    try:
+        return np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), -1, -2)
+    except np.linalg.LinAlgError:
+        raise _arguments.wrong_value(
+            "moments", "a positive definite matrix once damped", f"damping {DAMPING:g}"
+        ) from None
 
 
 def _sweep(weights: F64, at: NDArray[np.intp], factor: F64, rounding: Rounding) -> F64:

@@ -53,6 +53,7 @@ def save_chip(model: nn.Module, path: str | os.PathLike[str]) -> None:
         If the file cannot be written.
     """
     check_module(model)
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     layers = {
         name: {"device": layer.analog.to_dict(), "spec": layer.spec.to_dict(), "name": layer.name}
         for name, layer in required(model).items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -102,15 +102,24 @@ def deploy(
     check_module(model, to_change=True)
     device = devices.computing(device)
     strength = _arguments.number("strength", strength, 0, 1)
-    limit = _arguments.flag("limit", limit)
-    check_quantile(quantile)
+    limit, quiet = _arguments.flag("limit", limit), _arguments.flag("quiet", quiet)
+    extrapolate = _arguments.flag("extrapolate", extrapolate)
+    quantile = check_quantile(quantile)
     seed = _arguments.seed("seed", seed)
     if seconds is not None:
         device.aging(seconds, extrapolate)  # checks both
+    if isinstance(calibration, Iterator):
+        raise _arguments.wrong_value(
+            "calibration",
+            "batches that can be passed over again, such as a list",
+            f"one pass of a {type(calibration).__name__}",
+        )
     reached, by_token = _reached(model, calibration, filter_fn)
     chosen = {c.name: c.layer for c in chosen_layers(model, filter_fn) if c.name in reached}
     specs = specs_of(SPEC if spec is None else spec, chosen)
     calibrated = any("calibrated" in (s.dac_range, s.adc_range) for s in specs.values())
+    if not calibrated and quantile != 1:
+        raise _arguments.wrong_value("quantile", "1 where no range is 'calibrated'", repr(quantile))
     model.eval()
     folded = _fold(model, device, by_token)
     try:

@@ -59,7 +59,7 @@ class LeNet(nn.Module):
         shape: Shape = (1, 28, 28),
     ) -> None:
         super().__init__()
-        width = _arguments.number("width", width, above=0)
+        width = _arguments.number("width", width, most=1000, above=0)
         first, second, hidden = (round(count * width) for count in (20, 50, 500))
         if first < 1:
             raise _arguments.wrong_value("width", "at least one filter of 20 to be left", width)
@@ -121,7 +121,8 @@ class MLP(nn.Module):
 
     def __init__(self, classes: int = 10, shape: Shape = (1, 28, 28)) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(math.prod(shape), 100)
+        classes = _arguments.count("classes", classes)
+        self.fc1 = nn.Linear(math.prod(_arguments.count("shape", n) for n in shape), 100)
         self.fc2 = nn.Linear(100, 100)
         self.fc3 = nn.Linear(100, classes)
 
@@ -173,6 +174,13 @@ class ResNet(nn.Module):
         projection: bool = False,
     ) -> None:
         super().__init__()
+        projection = _arguments.flag("projection", projection)
+        sizes = {
+            "classes": classes, "in_channels": in_channels, "width": width, "blocks": blocks,
+            "stages": stages,
+        }  # fmt: skip
+        for name, size in sizes.items():
+            _arguments.count(name, size)
         self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         widths = [width] + [width << stage for stage in range(stages) for _ in range(blocks)]

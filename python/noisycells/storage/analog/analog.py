@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,10 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ... import _arguments
-from ..._types import F64
+from ..._types import F64, MAX_CELLS
 from ...channel import Channel
 from ...devices import CellLike, cell
-from ..arrays import prepare
+from ..arrays import digital_arrays, prepare
+from ..feedback import checked_moments
+from ..histogram import extent
 from ..selection import assigned
 from .loop import Feedback, Programming, feedback
 from .maps import CellMap, design, gaussian_source, histogram_source
@@ -91,15 +92,15 @@ class Analog:
                 repr(self.channel),
             )
         self.how = Programming(
-            _arguments.integer("pulses", pulses, 1),
-            _arguments.integer("verify_reads", verify_reads, 0),
+            _arguments.integer("pulses", pulses, 1, MAX_CELLS),
+            _arguments.integer("verify_reads", verify_reads, 0, MAX_CELLS),
             _arguments.number("tolerance", tolerance, 0),
-            _arguments.integer("reads", reads, 1),
+            _arguments.integer("reads", reads, 1, MAX_CELLS),
         )
         if self.how.verify_reads == 0 and self.how.pulses > 1:
             raise _arguments.wrong_value("pulses", "1 where nothing is verified", pulses)
         self.rotate = _arguments.flag("rotate", rotate)
-        self.bias = None if bias is None else _arguments.number("bias", bias, above=0)
+        self.bias = None if bias is None else _arguments.number("bias", bias, most=1e6, above=0)
         self.damping = _arguments.number("damping", damping, 0)
 
     def encode(
@@ -139,24 +140,26 @@ class Analog:
         """
         if not isinstance(weights, Mapping):
             raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
+        if not weights:
+            raise _arguments.wrong_value("weights", "at least one tensor", "none")
         for name, unused in (("mask", mask), ("sensitivity", sensitivity)):
             if unused is not None:
                 raise _arguments.wrong_value(name, "None where all weights have cells", "one")
-        given = {} if moments is None else moments
+        given = _arguments.mapping("moments", moments, "names to arrays")
         _arguments.names("moments", given, weights, "names of weights")
-        codecs = assigned(weights, overrides or {}, self)
+        codecs = assigned(weights, _arguments.mapping("overrides", overrides, "codecs"), self)
         return AnalogModel(
             {name: codecs[name]._tensor(name, w, given.get(name)) for name, w in weights.items()},
-            {name: np.asarray(value) for name, value in (digital or {}).items()},
+            digital_arrays(digital),
         )
 
     def _tensor(self, name: str, weights: ArrayLike, moments: ArrayLike | None) -> AnalogTensor:
         source = prepare(name, weights)
         if len(source.shape) < 2 or source.weights.size == 0:
             raise _arguments.wrong_value(name, "two dimensions or more, not empty", source.shape)
-        _arguments.array32(name, source.weights)
+        extent([source])  # checks it
         values = source.weights.reshape(source.shape[0], -1).astype(np.float64)
-        inputs = None if moments is None else _moments(name, moments, values.shape[1])
+        inputs = None if moments is None else checked_moments(name, moments, values.shape[1])
         if self.rotate:
             rotation = Rotation(values.shape[1])
             values = rotation.apply(values)
@@ -233,21 +236,10 @@ def bias_weight(bias: ArrayLike, moments: ArrayLike) -> float:
         Mean error of each weight.
     moments : array_like, shape (n, n)
     """
-    b, h = np.asarray(bias, np.float64), np.asarray(moments, np.float64)
+    b = np.asarray(_arguments.real("bias", bias), np.float64)
+    h = np.asarray(_arguments.real("moments", moments), np.float64)
     alone = float(np.sum(b**2 * np.diag(h)))
     if alone == 0:
         return 1.0
     together = float(np.sum((b @ h) * b))
     return min(max(together / alone, 1.0), LARGEST_BIAS_WEIGHT)
-
-
-def _moments(name: str, moments: ArrayLike, n: int) -> F64:
-    array = np.asarray(_arguments.real("moments", moments), np.float64)
-    if array.shape != (n, n):
-        raise _arguments.wrong_value("moments", f"shape {(n, n)} for {name!r}", array.shape)
-    largest = float(np.abs(array).max())
-    if not math.isfinite(largest):
-        raise _arguments.wrong_value("moments", f"finite values for {name!r}", "NaN or infinity")
-    if np.abs(array - array.T).max() > 1e-5 * largest:
-        raise _arguments.wrong_value("moments", f"a symmetric matrix for {name!r}", "another")
-    return np.asarray((array + array.T) / 2)

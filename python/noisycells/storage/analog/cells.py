@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import _arguments, random
-from ..._types import F32, F64
+from ..._types import F32, F64, MAX_CELLS
 from ...channel import Channel
 
 __all__ = ["CellArray"]
@@ -102,7 +102,9 @@ class CellArray:
     def read(self, seed: int, reads: int = 1) -> F64:
         """Mean of so many reads of every cell; the draws depend on chip, name and ``seed``."""
         key = random.key(_arguments.seed("seed", seed), "cell read", self.chip)
-        return self._observe(slice(0, self.size), key, _arguments.integer("reads", reads, 1))
+        return self._observe(
+            slice(0, self.size), key, _arguments.integer("reads", reads, 1, MAX_CELLS)
+        )
 
     def _observe(self, part: slice, key: int, reads: int) -> F64:
         level, std = self._level[part].astype(np.float64), self._read_std[part]

@@ -19,6 +19,8 @@ from .model import CodedTensor
 from .sections import take
 
 _STEP = struct.Struct("<f")
+LEAST_STEP, MOST_STEP = 1e-6, 1e3
+"""Limits of a step, in root mean squares: all weights are then 0, or beyond what is coded."""
 
 
 class Coded(Mode):
@@ -86,7 +88,7 @@ class Coded(Mode):
         self.step = (
             {name: _arguments.number(f"step {name!r}", s, above=0) for name, s in step.items()}
             if isinstance(step, Mapping)
-            else _arguments.number("step", step, above=0)
+            else _arguments.number("step", step, LEAST_STEP, MOST_STEP)
         )
 
     @property

@@ -74,11 +74,12 @@ class Levels(Mode):
         self.radices = tuple(_arguments.integer("radices", r, 2, 8) for r in radices)
         if not 1 <= len(self.radices) <= 4:
             raise _arguments.wrong_value("radices", "1 to 4 numbers", radices)
-        self.block = None if block is None else _arguments.integer("block", block, 1)
+        self.block = None if block is None else _arguments.count("block", block)
 
     def can_read(self, other: Levels) -> bool:
         """Whether digits and blocks are the same: they are not in the cells."""
-        return self.radices == other.radices and self.block == other.block
+        same = self.radices == other.radices and self.block == other.block
+        return same and super().can_read(other)
 
     @cached_property
     def _digits(self) -> tuple[SideLevels, ...]:
@@ -133,8 +134,7 @@ class Levels(Mode):
         if not 0 <= base < math.inf:
             raise _arguments.wrong_value("scale", "a finite number >= 0", base)
         rows, columns = tensor.table
-        width = columns if self.block is None else self.block
-        steps = entropy.decode(take(sections), (rows, -(-columns // max(1, width))))
+        steps = entropy.decode(take(sections), (rows, -(-columns // self._width(columns))))
         mask = None
         if tensor.stored < tensor.size:
             mask = entropy.decode(take(sections), tensor.table, tensor.group) != 0
@@ -149,10 +149,14 @@ class Levels(Mode):
         out[np.ones(tensor.table, bool) if mask is None else mask] = values
         return (out * self._sizes(base, steps, columns)).astype(np.float32).reshape(tensor.shape)
 
+    def _width(self, columns: int) -> int:
+        """Weights of a row that share a scale."""
+        return max(1, min(columns, self.block or columns))
+
     def _scales(self, matrix: Matrix) -> tuple[float, NDArray[np.int32]]:
         """The largest scale, and how many steps each is below it, (rows, blocks)."""
         rows, columns = matrix.entry.table
-        width = max(1, columns if self.block is None else self.block)
+        width = self._width(columns)
         count = -(-columns // width)
         padded = np.zeros((rows, count * width))
         padded[:, :columns] = matrix.weights
@@ -180,7 +184,7 @@ class Levels(Mode):
     def _sizes(self, base: float, steps: NDArray[np.int32], columns: int) -> F64:
         """The scale of each weight."""
         sizes = (base or 1.0) * np.exp2(-steps / OCTAVE)
-        width = max(1, columns if self.block is None else self.block)
+        width = self._width(columns)
         return (
             np.repeat(sizes, width, axis=1)[:, :columns] if columns else np.zeros((len(steps), 0))
         )

@@ -15,8 +15,10 @@ from ..._types import F64, U8
 from ...channel import Channel
 from ...devices import CellLike, cell
 from .. import blocks
-from ..arrays import Source, prepare
+from ..arrays import Source, digital_arrays, prepare
 from ..constellation import Constellation
+from ..feedback import checked_moments
+from ..histogram import extent
 from ..selection import assigned
 from .model import CodedModel, CodedTensor
 from .sections import join
@@ -136,13 +138,14 @@ class Mode(ABC):
             raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
         if not weights:
             raise _arguments.wrong_value("weights", "at least one tensor", "none")
-        kept = {name: np.asarray(value) for name, value in (digital or {}).items()}
+        kept = digital_arrays(digital)
         if both := sorted(kept.keys() & weights.keys()):
             raise _arguments.wrong_value("digital", "names that are not in cells", both)
         matrices = _matrices(weights, mask, sensitivity, moments)
         for option, names in self.by_name.items():
             _arguments.names(option, names, weights, "names of weights to store")
-        codecs = assigned(weights, overrides or {}, self)
+        given = _arguments.mapping("overrides", overrides, "codecs")
+        codecs = assigned(weights, given, self)
         for codec in codecs.values():
             if not self.can_read(codec):
                 raise _arguments.wrong_value("overrides", "cells as of this codec", codec)
@@ -200,8 +203,13 @@ class Mode(ABC):
         """The arguments besides the channels, as JSON knows them."""
 
     def can_read(self, other: Any) -> bool:
-        """Whether this codec reads what ``other``, of its class, has encoded."""
-        return True
+        """Whether this codec reads what ``other``, of its class, has encoded.
+
+        Cells and code are those of one codec, so another one would not have its way with them.
+        """
+        return (self.channel, self.learnt, self.code_options()) == (
+            other.channel, other.learnt, other.code_options()
+        )  # fmt: skip
 
     def code_options(self) -> dict[str, Any]:
         """The arguments of the cells behind the code."""
@@ -248,20 +256,23 @@ def _matrices(
     sensitivity: Mapping[str, ArrayLike] | None,
     moments: Mapping[str, ArrayLike] | None,
 ) -> list[Matrix]:
-    masks = dict.fromkeys(weights, mask) if isinstance(mask, str) else mask or {}
-    for name, given in (("mask", masks), ("sensitivity", sensitivity), ("moments", moments)):
-        if unknown := sorted(set(given or ()) - set(weights)):
-            raise _arguments.wrong_value(name, "names of weights", unknown)
+    if isinstance(mask, str):
+        mask = dict.fromkeys(weights, mask)
+    known = {
+        name: _arguments.mapping(name, given, "names to arrays")
+        for name, given in (("mask", mask), ("sensitivity", sensitivity), ("moments", moments))
+    }
+    for name, given in known.items():
+        _arguments.names(name, given, weights, "names of weights")
     found = []
     for name, array in weights.items():
-        source = prepare(name, array, masks.get(name), (sensitivity or {}).get(name))
-        found.append(_matrix(source, (moments or {}).get(name)))
+        source = prepare(name, array, known["mask"].get(name), known["sensitivity"].get(name))
+        found.append(_matrix(source, known["moments"].get(name)))
     return found
 
 
 def _matrix(source: Source, moments: ArrayLike | None) -> Matrix:
-    if not np.isfinite(source.weights).all():
-        raise _arguments.wrong_value(f"weights {source.name!r}", "finite values", "NaN or infinity")
+    extent([source])  # checks it
     entry = CodedTensor(source.name, source.shape, source.weights.size, source.dtype)
     weights = source.weights.astype(np.float64).reshape(entry.table)
     kept = None
@@ -272,14 +283,7 @@ def _matrix(source: Source, moments: ArrayLike | None) -> Matrix:
     sensitivity = None if source.sensitivity is None else float(np.mean(source.sensitivity))
     found: F64 | None = None
     if moments is not None:
-        found = np.asarray(moments, np.float64)
-        inputs = entry.table[1]
-        if found.shape != (inputs, inputs) or not np.isfinite(found).all():
-            raise _arguments.wrong_value(
-                f"moments {entry.name!r}",
-                f"finite numbers of shape {(inputs, inputs)}",
-                found.shape,
-            )
+        found = checked_moments(entry.name, moments, entry.table[1])
     return Matrix(entry, weights, kept, sensitivity, found)
 
 

@@ -50,13 +50,15 @@ def calibrate(
     Raises
     ------
     TypeError, ValueError
-        If the model has no crossbar layers, a layer saw no data, or an argument is not as said
-        above; the ranges are then as they were.
+        If the model has no crossbar layers, none with a range to calibrate, a layer saw no data, or
+        an argument is not as said above; the ranges are then as they were.
     """
     check_module(model)
     layers = required(model)
     vectors = _arguments.count("vectors", vectors)
     quantile = check_quantile(quantile)
+    if not any("calibrated" in (x.spec.dac_range, x.spec.adc_range) for x in layers.values()):
+        raise _arguments.wrong_value("model", "layers of which a range is 'calibrated'", "none")
     samples = {layer: _Sample(vectors) for layer in layers.values()}
     watch(model, batches, samples)
     for name, layer in layers.items():

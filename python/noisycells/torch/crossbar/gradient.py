@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ... import _core
+from ..._analog import ENLARGED, TINY
 from ..._types import tiles
 from ...crossbar import CrossbarSpec
 from .patches import Geometry, blocks, core_convolution, padded, windows
@@ -26,6 +27,7 @@ __all__ = [
     "convolution_gradient",
     "input_codes",
     "input_digits",
+    "input_shares",
     "input_slices",
     "linear_gradient",
     "pack_mask",
@@ -78,7 +80,11 @@ def _masked(grad: Tensor, bits: Tensor) -> Tensor:
 def input_codes(x: Tensor, full_scale: Tensor | float, levels: int) -> Tensor:
     """Codes of the DAC, or inputs in units of full scale where ``levels`` is 0."""
     if isinstance(full_scale, Tensor):
-        t = x * torch.where(full_scale > 0, (levels or 1) / full_scale, 0)
+        enlarged = torch.where(full_scale < float(TINY), float(ENLARGED), 1.0).to(
+            x
+        )  # else inverses overflow
+        inverse = (levels or 1) / (full_scale * enlarged)
+        t = x * enlarged * torch.where(full_scale > 0, inverse, 0)
         return t.round_() if levels else t  # no driven input exceeds its vector's full scale
     t = x * ((levels or 1) / full_scale)
     return t.clamp_(-levels, levels).round_() if levels else t
@@ -91,6 +97,16 @@ def input_slices(spec: CrossbarSpec) -> list[tuple[int, int, float]]:
         return [(0, levels or 1, 1.0)]
     digit = (1 << bits) - 1
     return [(s, digit, (digit << s) / levels) for s in range(0, levels.bit_length(), bits)]
+
+
+def input_shares(spec: CrossbarSpec) -> list[float]:
+    """The share of the codes' range that each slice covers, and so of a change of an input."""
+    if spec.input_slice_bits is None:
+        return [1.0]
+    levels = spec.dac_levels
+    return [
+        (min(digit, levels >> shift) << shift) / levels for shift, digit, _ in input_slices(spec)
+    ]
 
 
 def input_digits(codes: Tensor, shift: int, digit: int) -> Tensor:
@@ -116,13 +132,13 @@ def linear_gradient(
         if spec.dac_levels:
             scale = vector_scale(driven) if full_scale is None else full_scale
         codes = _codes(x, scale, None if row is None else _undriven_as_one(row), spec)
-    for s, (_, _, factor) in enumerate(input_slices(spec)):
+    for s, share in enumerate(input_shares(spec)):
         for q, plane in enumerate(product.planes):
             for tile, masked in _by_tile(grad, product.inside, s, q, product):
                 if grad_x is not None:
-                    grad_x[:, tile].addmm_(masked, plane[:, tile], alpha=factor)
+                    grad_x[:, tile].addmm_(masked, plane[:, tile], alpha=share)
                 if totals is not None and codes is not None:
-                    steps = _scaled(masked, scale, spec)
+                    steps = _scaled(masked, scale)
                     totals[q, :, tile].addmm_(steps.T, codes[s][:, tile])
     if grad_x is not None and spec.dac_levels and full_scale is not None:
         grad_x = _unclipped(grad_x, driven, full_scale)
@@ -167,19 +183,22 @@ def _undriven_as_one(row: Tensor) -> Tensor:
 def _codes(
     x: Tensor, scale: Tensor | float | None, row: Tensor | None, spec: CrossbarSpec
 ) -> list[Tensor]:
-    """The DAC's output in each slice, (..., inputs), in steps; without a DAC the inputs."""
+    """The DAC's output in each slice, (..., inputs), of full scale; without a DAC the inputs."""
     if scale is None:
         return [x]
     codes = input_codes(x if row is None else x * row, scale, spec.dac_levels)
     if spec.input_slice_bits is None:
-        return [codes]
+        return [codes / spec.dac_levels]
     slices = input_slices(spec)
-    return [input_digits(codes, shift, digit) * (1 << shift) for shift, digit, _ in slices]
+    return [
+        input_digits(codes, shift, digit) * ((1 << shift) / spec.dac_levels)
+        for shift, digit, _ in slices
+    ]
 
 
-def _scaled(masked: Tensor, scale: Tensor | float | None, spec: CrossbarSpec) -> Tensor:
-    """Gradients times the step of the DAC."""
-    return masked if scale is None else masked * (scale / spec.dac_levels)
+def _scaled(masked: Tensor, scale: Tensor | float | None) -> Tensor:
+    """Gradients times the full scale of the DAC; steps of tiny ones float32 does not resolve."""
+    return masked if scale is None else masked * scale
 
 
 def _shared(totals: Tensor, product: Product) -> Tensor:
@@ -239,13 +258,13 @@ def _by_convolutions(
     images = _codes(x, full_scale, None, spec) if need_weight else [x] * spec.input_slices
     grad_x: Tensor | None = None
     totals = x.new_zeros(product.planes.shape) if need_weight else None
-    for s, (_, _, factor) in enumerate(input_slices(spec)):
+    for s, share in enumerate(input_shares(spec)):
         for q, plane in enumerate(product.planes):
             for tile, masked in _by_tile(rows, product.inside, s, q, product):
                 first, last = tile.start // taps, -(-tile.stop // taps)
                 inner = slice(tile.start - first * taps, tile.stop - first * taps)
                 weight = plane.new_zeros(len(plane), (last - first) * taps)
-                weight[:, inner] = plane[:, tile] * factor if factor != 1 else plane[:, tile]
+                weight[:, inner] = plane[:, tile] * share if share != 1 else plane[:, tile]
                 of_x, of_weight, _ = torch.ops.aten.convolution_backward(
                     masked.reshape(len(x), *out, -1).movedim(-1, 1),
                     images[s][:, first:last],
@@ -264,7 +283,7 @@ def _by_convolutions(
         grad_x = _unclipped(grad_x, x, full_scale)
     if totals is None:
         return grad_x, None
-    return grad_x, _shared(_scaled(totals, full_scale, spec), product)
+    return grad_x, _shared(_scaled(totals, full_scale), product)
 
 
 def _inputs_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometry) -> Tensor:
@@ -275,8 +294,8 @@ def _inputs_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geometr
     total = torch.zeros_like(image)
     scales = product.row.unflatten(0, (-1, geometry.taps)).T
     passing = [
-        (plane[:, tile] * factor, tile, masked)
-        for s, (_, _, factor) in enumerate(input_slices(product.spec))
+        (plane[:, tile] * share, tile, masked)
+        for s, share in enumerate(input_shares(product.spec))
         for q, plane in enumerate(product.planes)
         for tile, masked in _by_tile(rows, product.inside, s, q, product)
     ]
@@ -352,7 +371,7 @@ def _weights_by_taps(rows: Tensor, x: Tensor, product: Product, geometry: Geomet
             scale = _patch_scale(image[block], product, geometry, out)
         flat = scale.reshape(-1, 1) if isinstance(scale, Tensor) else scale
         passing = [
-            (s, q, tile, _scaled(masked, flat, spec).T)
+            (s, q, tile, _scaled(masked, flat).T)
             for s in range(spec.input_slices)
             for q in range(len(product.planes))
             for tile, masked in _by_tile(rows[part], inside, s, q, product)

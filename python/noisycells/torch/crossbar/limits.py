@@ -55,8 +55,8 @@ def limit_weights(model: nn.Module, batches: Any) -> nn.Module:
     Raises
     ------
     TypeError, ValueError
-        If the model has no crossbar layers or is programmed, or no data reach a layer; the layers
-        are then as they were.
+        If the model has no crossbar layers or is programmed, or no data reach a layer or some that
+        are not finite; the layers are then as they were.
     """
     check_module(model)
     layers = required(model)
@@ -66,10 +66,13 @@ def limit_weights(model: nn.Module, batches: Any) -> nn.Module:
     watch(model, batches, squares)
     limits = {}
     for name, layer in layers.items():
-        if squares[layer].total is None:
+        total = squares[layer].total
+        if total is None:
             raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
+        if not total.isfinite().all():
+            raise _arguments.wrong_value("batches", f"finite inputs of {name!r}", "NaN or infinity")
         if layer.spec.mapping != "row" and layer.spec.weight_slice_bits is None:
-            limits[layer] = _limits(layer, squares[layer].total)
+            limits[layer] = _limits(layer, total)
     for layer, values in limits.items():
         layer.limits, layer.ranges = values, None
         layer.identity = identity.written(layer).to(values.device)
@@ -88,9 +91,8 @@ class _Squares:
         self.total = found if self.total is None else self.total + found
 
 
-def _limits(layer: CrossbarLayer, squares: Tensor | None) -> Tensor:
+def _limits(layer: CrossbarLayer, squares: Tensor) -> Tensor:
     """Of each output, float32 (out,)."""
-    assert squares is not None
     layer.limits = None
     weights = layer.mapped().detach().double().abs().flatten(1).cpu().numpy()
     energy = np.repeat(squares.cpu().numpy(), len(weights) // layer.arrays, axis=0)

@@ -103,6 +103,8 @@ def inject_noise(
     """
     check_module(model, to_change=True)
     _check_one_kind(eta, codec, device, spec, seconds)
+    if eta is None:  # whose noise has a size of its own
+        _arguments.choice("norm", norm, ("range",))
     if active_noise(model) is not None:
         raise _arguments.wrong_value("model", "one without noise", "a noisy one; remove() it first")
     clip = _check_clip(clip)

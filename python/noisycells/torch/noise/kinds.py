@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ... import _arguments, random
+from ..._types import LARGEST
 from ...crossbar import Crossbar, CrossbarSpec
 from ...devices import DeviceLike, computing
 from ...storage import Codec
@@ -206,23 +207,22 @@ def _check_eta(eta: Any) -> Eta:
     if callable(eta):
         found: Eta = eta
         return found
-    try:
-        low, high = map(float, eta if isinstance(eta, tuple) else (eta, eta))
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not 0 <= low <= high < math.inf:
-        raise _arguments.wrong_value(
-            "eta",
-            "a number of at least 0, a pair (low, high) of them in ascending order, or a callable",
-            repr(eta),
-        )
-    return (low, high) if isinstance(eta, tuple) else low
+    if not isinstance(eta, tuple):
+        return _strength(eta)
+    values = tuple(map(_strength, eta))
+    if len(values) != 2 or values[0] > values[1]:
+        raise _arguments.wrong_value("eta", "a pair (low, high) in ascending order", repr(eta))
+    return values
+
+
+def _strength(eta: Any) -> float:
+    return _arguments.number("eta", eta, 0, LARGEST)
 
 
 def _resolve(eta: Eta, key: int) -> float:
     """Eta of the draw with that key."""
     if callable(eta):
-        return float(eta(key))
+        return _strength(eta(key))
     if isinstance(eta, tuple):
         low, high = eta
         return low + (high - low) * random.fold_in(key, random.stream("eta")) / 2**64
