@@ -343,7 +343,7 @@ def test_refusals() -> None:
     analog = Analog(CELL)
     for given, moments, message in (
         ({"w": w[0]}, {}, r"w: expected two dimensions or more, not empty, got \(4,\)"),
-        ({"w": w * np.nan}, {}, r"w: expected values finite in float32"),
+        ({"w": w * np.nan}, {}, r"weights 'w': expected finite numbers"),
         ({"w": w * np.float32(1e-40)}, {}, r"weights 'w': expected a largest magnitude of 0 or at"),
         ({"w": w.astype(np.float64) * 1e38}, {}, r"weights 'w': expected magnitudes up to 1e\+38"),
         ({}, {}, r"weights: expected at least one tensor, got none"),

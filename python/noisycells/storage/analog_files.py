@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ from .fields import (
     json_field,
     stream_version,
 )
-from .model_files import check_arrays, check_names, read_digital, source_metadata_of, wrapped
+from .model_files import check_arrays, check_names, naming, read_digital, source_metadata_of
+from .schema import check_channel
 
 KIND = "analog"
 ENCODER, DECODER = ("values", "targets", "mean"), ("outputs", "decoded")
@@ -97,13 +99,37 @@ def read_analog(reader: Reader) -> AnalogModel:
     DecodeError
         If it is damaged or inconsistent.
     """
-    return wrapped(reader, _read)
+    with naming(reader):
+        found = _describe(reader)
+        expected = {
+            key: a for record in found.records.values() for key, a in record.arrays().items()
+        }
+        check_arrays(reader, expected, found.digital)
+        arrays, dtypes = read_digital(reader, found.digital)
+        tensors = {name: record.tensor(reader) for name, record in found.records.items()}
+        return AnalogModel(tensors, arrays, dtypes, found.aliases)
 
 
-def _read(reader: Reader) -> AnalogModel:
+def count_analog(reader: Reader) -> int:
+    """Tensors of the model of an open file, in cells or digital; errors as :func:`read_analog`."""
+    with naming(reader):
+        found = _describe(reader)
+        return len(found.records) + len(found.digital)
+
+
+class _Described(NamedTuple):
+    """What the metadata of a file say."""
+
+    records: dict[str, _Record]
+    digital: list[str]
+    aliases: dict[str, str]
+
+
+def _describe(reader: Reader) -> _Described:
     own = {"format", "format_version", "header_crc32", "crc32"}
     needed = {"kind", "stream_version", "codecs", "tensors", "digital", "aliases"}
-    fields = Field("metadata", dict(reader.metadata)).members(needed | own, {"source_metadata"})
+    more = set(reader.metadata) if reader.newer else {"source_metadata"}
+    fields = Field("metadata", dict(reader.metadata)).members(needed | own, more)
     stream_version(fields["stream_version"])
     codecs = [_codec(field) for field in json_field(fields["codecs"]).items()]
     records: dict[str, _Record] = {}
@@ -115,17 +141,15 @@ def _read(reader: Reader) -> AnalogModel:
     digital = described_digital(json_field(fields["digital"]), records)
     aliases = described_aliases(json_field(fields["aliases"]), {*records, *digital})
     source_metadata_of(reader)
-    expected = {key: a for record in records.values() for key, a in record.arrays().items()}
-    check_arrays(reader, expected, digital)
-    arrays, dtypes = read_digital(reader, digital)
-    tensors = {name: record.tensor(reader) for name, record in records.items()}
-    return AnalogModel(tensors, arrays, dtypes, aliases)
+    return _Described(records, digital, aliases)
 
 
 def _codec(field: Field) -> Analog:
     if not isinstance(field.value, dict):
         field.fail("an object")
     Field(f"{field.place}.mode", field.value.get("mode")).one_of(Analog.NAME)
+    fields = field.members({"mode", *inspect.signature(Analog).parameters})
+    check_channel(fields["channel"])
     codec = computed(field, lambda: Analog.from_dict(field.value))
     if codec.to_dict() != field.value:
         field.fail("the fields of docs/format.md, as the codec gives them")

@@ -27,7 +27,7 @@ from .fields import (
     stream_version,
 )
 from .ldpc import LANES, MAX_DEGREE
-from .model_files import check_arrays, check_names, read_digital, source_metadata_of, wrapped
+from .model_files import check_arrays, check_names, naming, read_digital, source_metadata_of
 from .modes import Coded, CodedModel, CodedTensor, Levels
 from .modes.mode import Mode
 from .schema import check_channel
@@ -77,7 +77,8 @@ def read_coded(reader: Reader) -> CodedModel:
     DecodeError
         If it is damaged or inconsistent.
     """
-    return wrapped(reader, _read)
+    with naming(reader):
+        return _read(reader)
 
 
 class _Described(NamedTuple):
@@ -92,8 +93,9 @@ class _Described(NamedTuple):
 
 def count_coded(reader: Reader) -> int:
     """Tensors of the model of an open file, in cells or digital; errors as :func:`read_coded`."""
-    found = wrapped(reader, _describe)
-    return len(found.tensors) + len(found.digital)
+    with naming(reader):
+        found = _describe(reader)
+        return len(found.tensors) + len(found.digital)
 
 
 def _describe(reader: Reader) -> _Described:

@@ -26,7 +26,7 @@ from ..io import (
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .analog import Analog, AnalogModel
-from .analog_files import is_analog, read_analog, write_analog
+from .analog_files import count_analog, is_analog, read_analog, write_analog
 from .arrays import Source, prepare
 from .codec import Codec
 from .coded_files import count_coded, is_coded, read_coded, write_coded
@@ -351,10 +351,9 @@ def read_file(
 def count_tensors(path: PathLike) -> int:
     """Tensors of a stored model, in cells or digital; errors are those of :func:`load`."""
     with Reader(path) as reader:
-        if is_coded(reader):
-            return count_coded(reader)
-        if (model := _read_whole(reader)) is not None:
-            return len(model) + len(model.digital)
+        for kind, count in ((is_coded, count_coded), (is_analog, count_analog)):
+            if kind(reader):
+                return count(reader)
     with StoredFile(path) as stored:
         return len(stored.names) + len(stored.digital_names)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,6 @@ from .fields import Field, described_texts, json_field
 from .modes import CodedModel, CodedTensor
 from .stored import StoredTensor
 
-T = TypeVar("T")
-
 
 def check_names(model: CodedModel | AnalogModel) -> None:
     """Refuse aliases of no tensor, or with the name of one."""
@@ -29,10 +28,11 @@ def check_names(model: CodedModel | AnalogModel) -> None:
             )
 
 
-def wrapped(reader: Reader, read: Callable[[Reader], T]) -> T:
-    """What ``read`` makes of an open file; errors in it are DecodeErrors with its path."""
+@contextmanager
+def naming(reader: Reader) -> Iterator[None]:
+    """Errors are DecodeErrors that name the file."""
     try:
-        return read(reader)
+        yield
     except ValueError as error:
         if str(reader.path) in str(error):
             raise
@@ -54,7 +54,7 @@ def check_arrays(
     keys = {*expected, *(f"{name}.digital" for name in digital)}
     found = reader.entries.keys()
     if not keys <= found or (keys < found and not reader.newer):
-        raise _arguments.wrong_value("arrays", str(sorted(keys)), sorted(reader.entries))
+        raise _arguments.wrong_value("arrays", str(sorted(keys)), sorted(found))
     for key, (dtype, shape) in expected.items():
         entry = reader.entries[key]
         if entry.dtype != dtype or entry.shape != shape:

@@ -13,7 +13,7 @@ from ... import _arguments
 from ..._types import F64, MAX_CELLS
 from ...channel import Channel
 from ...devices import CellLike, cell
-from ..arrays import prepare
+from ..arrays import digital_arrays, prepare
 from ..feedback import checked_moments
 from ..histogram import extent
 from ..selection import assigned
@@ -147,10 +147,10 @@ class Analog:
                 raise _arguments.wrong_value(name, "None where all weights have cells", "one")
         given = _arguments.mapping("moments", moments, "names to arrays")
         _arguments.names("moments", given, weights, "names of weights")
-        codecs = assigned(weights, overrides or {}, self)
+        codecs = assigned(weights, _arguments.mapping("overrides", overrides, "codecs"), self)
         return AnalogModel(
             {name: codecs[name]._tensor(name, w, given.get(name)) for name, w in weights.items()},
-            {name: np.asarray(value) for name, value in (digital or {}).items()},
+            digital_arrays(digital),
         )
 
     def _tensor(self, name: str, weights: ArrayLike, moments: ArrayLike | None) -> AnalogTensor:
