@@ -8,6 +8,7 @@ from . import (
     isik_figures,
     isik_storage,
     strategies,
+    transformer,
     zhou_losses,
     zhou_retraining,
 )
@@ -20,6 +21,7 @@ STUDIES: dict[str, Study] = {
     for study in (
         *strategies.STUDIES,
         *crossbar.STUDIES,
+        *transformer.STUDIES,
         *isik_storage.STUDIES,
         *isik_distillation.STUDIES,
         *isik_figures.STUDIES,
@@ -27,4 +29,4 @@ STUDIES: dict[str, Study] = {
         *zhou_retraining.STUDIES,
     )
 }
-"""Those of the papers, and what the demo and the crossbars show."""
+"""Those of the papers, and what the demo, the crossbars and a transformer show."""
