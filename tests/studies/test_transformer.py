@@ -93,7 +93,10 @@ def test_neighbors_that_stay() -> None:
         (("--rank", 0), "rank: expected at least 1"),
         (("--examples", 5), "examples: expected at least 32"),
         (("--device", "ideal", "--device", "ideal"), "device: expected devices of different"),
-        (("--encoder", Path(__file__).parent), "encoder: expected a directory of a model of transformers"),
+        (
+            ("--encoder", Path(__file__).parent),
+            "encoder: expected a directory of a model of transformers",
+        ),
     ],
 )
 def test_refused(options: tuple[object, ...], message: str, tmp_path: Path) -> None:

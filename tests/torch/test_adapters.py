@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import noisycells.torch as nct  # noqa: E402
-from noisycells.torch.crossbar.correction import _Moments, _solved  # noqa: E402
+from noisycells.torch.crossbar.correction import PENALTIES, _Moments, _regression, _solved  # noqa: E402
 from noisycells.torch.measure.evaluate import without_noise  # noqa: E402
 
 nn = torch.nn
@@ -129,6 +129,21 @@ def test_it_is_the_least_squares_solution() -> None:
     left = (torch.linalg.svdvals(e)[2:] ** 2).sum()  # of any matrix of rank 2 (Eckart-Young)
     found = (e - x @ (two.up @ two.down).T).square().sum()
     assert left < found < 1.01 * left
+
+
+def test_inputs_that_are_alike_or_never_change() -> None:
+    """The least penalty is below the rounding of float32, with which nothing can be solved."""
+    torch.manual_seed(0)
+    x = torch.zeros(1, 500, 2000)
+    x[..., :200] = torch.randn(1, 500, 4) @ torch.randn(4, 200)
+    e = x[..., :200] @ torch.randn(200, 3)
+    moments = _Moments()
+    for part, error in zip(x.split(100, 1), e.split(100, 1), strict=True):
+        moments.add(part, error)
+    assert _regression(moments.fitted, 0, 3, PENALTIES[0]) is None
+    one = _solved(moments, 0, 3)
+    found = x[0].double() @ (one.up @ one.down).T + one.offset
+    assert (found - e[0]).std() < 0.01 * e.std()
 
 
 def test_no_correction_where_none_helps() -> None:

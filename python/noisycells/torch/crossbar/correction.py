@@ -115,13 +115,21 @@ class _Sums:
 
 
 class _Moments:
-    """Of the vectors to fit and of those held out, the last fifth of what comes together."""
+    """Of the vectors to fit and of those held out, the last fifth of what comes together.
+
+    About a point near the mean of the inputs, the first ones' mean, so that differences of sums
+    in float32 are exact enough.
+    """
 
     def __init__(self) -> None:
         self.fitted, self.held_out = _Sums(), _Sums()
+        self.about: Any = None  # (groups, in)
 
     def add(self, x: Tensor, e: Tensor) -> None:
         """As for :meth:`_Sums.add`."""
+        if self.about is None:
+            self.about = x.mean(1)
+        x = x - self.about[:, None]
         first = x.shape[1] - x.shape[1] // HELD_OUT
         self.fitted.add(x[:, :first], e[:, :first])
         self.held_out.add(x[:, first:], e[:, first:])
@@ -175,7 +183,7 @@ def _rows(layer: CrossbarLayer, y: Tensor) -> Iterator[Tensor]:
 
 
 class _Solution(NamedTuple):
-    """Of one group: e is close to ``up @ down @ x + offset``."""
+    """Of one group: e is close to ``up @ down @ x + offset``, x from where moments are about."""
 
     down: Tensor  # (rank, in)
     up: Tensor  # (out, rank)
@@ -206,19 +214,27 @@ def _solved(moments: _Moments, group: int, rank: int) -> _Solution:
     offset = none._replace(offset=sums.e[group] / sums.count)
     tried = [none, offset]
     if rank and sums.xx[group].any():
-        tried += [_regression(sums, group, rank, penalty) for penalty in PENALTIES]
+        found = (_regression(sums, group, rank, penalty) for penalty in PENALTIES)
+        tried += [one for one in found if one is not None]
     if not held_out.count:
         return tried[1]
-    return min(tried, key=lambda one: _squared_error(held_out, group, one))
+    best = min(tried, key=lambda one: _squared_error(held_out, group, one))
+    about = moments.about[group].to(best.down)
+    return best._replace(offset=best.offset - best.up @ (best.down @ about))
 
 
-def _regression(sums: _Sums, group: int, rank: int, penalty: float) -> _Solution:
-    """Reduced-rank ridge regression; the offset is not penalized."""
+def _regression(sums: _Sums, group: int, rank: int, penalty: float) -> _Solution | None:
+    """Reduced-rank ridge regression; None where rounding is more than the penalty.
+
+    The offset is not penalized.
+    """
     mean, error = sums.x[group] / sums.count, sums.e[group] / sums.count
     covariance = sums.xx[group] / sums.count - torch.outer(mean, mean)
     products = sums.xe[group] / sums.count - torch.outer(mean, error)
-    covariance.diagonal().add_(penalty * sums.xx[group].diagonal().mean() / sums.count)
-    root = torch.linalg.cholesky(covariance)
+    covariance.diagonal().add_(penalty * covariance.diagonal().mean())
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if failed:
+        return None
     fitted = torch.linalg.solve_triangular(root, products, upper=False)  # of uncorrelated inputs
     if len(fitted) < fitted.shape[1]:
         leading = torch.linalg.eigh(fitted @ fitted.T)[1][:, -rank:]
