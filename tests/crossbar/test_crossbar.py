@@ -23,7 +23,7 @@ from noisycells.crossbar.packed import Packed
 F32 = NDArray[np.float32]
 
 PCM = nc.devices.pcm_joshi2020()
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none", mapping="tensor")
 
 
 def weights(n: int = 20, k: int = 70, seed: int = 0) -> F32:
@@ -127,6 +127,7 @@ def test_fields_that_disagree(name: str, values: dict[str, Any]) -> None:
 def test_reads_are_noisy_unless_the_device_is_exact() -> None:
     """The default; an exact device packs no variances and its reads do not differ."""
     assert nc.CrossbarSpec().read_noise == "weight"
+    assert nc.CrossbarSpec().mapping == "column"  # with one scale outliers of one output rule all
     spec = nc.CrossbarSpec(adc_bits=None)
     for device, noisy in ((PCM, True), (nc.devices.ideal(), False)):
         xb = nc.Crossbar(weights(), device, spec).program(1)
@@ -571,7 +572,9 @@ def test_error_budget_against_formulas() -> None:
     w, x = weights(60, 400), inputs(300, 400)
     device = nc.devices.gaussian(0.3, g_min=5.0, read_std=0.2)
     top, span, scale = np.abs(w).max(), 20.0, np.abs(x).max(axis=1)
-    spec = nc.CrossbarSpec(read_noise="both", output_noise=0.1, rows=100, adc_range=6.0)
+    spec = nc.CrossbarSpec(
+        read_noise="both", output_noise=0.1, rows=100, adc_range=6.0, mapping="tensor"
+    )
     xb = nc.Crossbar(w, device, spec).program(1)
     budget = xb.error_budget(x)
     assert set(budget) == {"dac", "programming", "weight_noise", "output_noise", "adc", "all"}

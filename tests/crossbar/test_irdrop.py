@@ -133,7 +133,9 @@ def test_crossbar_outputs() -> None:
     g = np.random.default_rng(3)
     w = g.normal(size=(10, 30)).astype(np.float32)
     x = g.normal(size=(4, 30)).astype(np.float32)
-    spec = nc.CrossbarSpec(rows=16, cols=8, dac_bits=None, adc_bits=None, wire_resistance_ohm=3.0)
+    spec = nc.CrossbarSpec(
+        rows=16, cols=8, dac_bits=None, adc_bits=None, wire_resistance_ohm=3.0, mapping="tensor"
+    )
     device = nc.devices.gaussian(0.5, g_min=1.0)
     xb = nc.Crossbar(w, device, spec).program(7)
     effective = np.zeros((10, 30))
@@ -145,7 +147,8 @@ def test_crossbar_outputs() -> None:
     effective *= np.abs(w).max() / (device.g_max - device.g_min)
     y, ideal = xb.matmul(x, 1), x @ xb.layer.slices[0].T
     expected = x @ effective.T
-    dropped = nc.Crossbar(w, device, nc.CrossbarSpec(dac_bits=None, adc_bits=None)).program(7)
+    plain = nc.CrossbarSpec(dac_bits=None, adc_bits=None, mapping="tensor")
+    dropped = nc.Crossbar(w, device, plain).program(7)
     without = dropped.matmul(x, 1)
     error = np.sqrt(np.mean((y - expected) ** 2))
     effect = np.sqrt(np.mean((without - expected) ** 2))
