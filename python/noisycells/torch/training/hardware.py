@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -124,8 +124,9 @@ def adapt(
     return tuple(losses)
 
 
-@contextmanager
-def hardware_aware(model: nn.Module, rank: int | None = None) -> Iterator[list[nn.Parameter]]:
+def hardware_aware(
+    model: nn.Module, rank: int | None = None
+) -> AbstractContextManager[list[nn.Parameter]]:
     """Have a converted model ready for training in a loop of one's own; gives what is trained.
 
     Meanwhile ``requires_grad`` is that of what :func:`adapt` trains: with `rank` adapters
@@ -147,19 +148,29 @@ def hardware_aware(model: nn.Module, rank: int | None = None) -> Iterator[list[n
     rank : int, optional
         At least 1.
 
+    Returns
+    -------
+    context manager of list of torch.nn.Parameter
+
     Raises
     ------
     TypeError, ValueError
         If the model has no crossbar layers, or there is nothing to train.
     """
     check_module(model)
-    layers = required(model)
+    required(model)
     if rank is not None:
         rank = _arguments.count("rank", rank)
+    elif not any(parameter.requires_grad for parameter in model.parameters()):
+        raise _arguments.wrong_value("model", "parameters that take gradients", "none")
+    return _training(model, rank)
+
+
+@contextmanager
+def _training(model: nn.Module, rank: int | None) -> Iterator[list[nn.Parameter]]:
+    layers = required(model)
     before = [(p, p.requires_grad) for p in model.parameters()]
     found = [p for p, needed in before if needed] if rank is None else []
-    if rank is None and not found:
-        raise _arguments.wrong_value("model", "parameters that take gradients", "none")
     try:
         if rank is not None:
             for parameter, _ in before:
