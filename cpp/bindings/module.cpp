@@ -1,5 +1,7 @@
 #include <pybind11/pybind11.h>
 
+#include <utility>
+
 #include "noisycells/parallel.h"
 
 namespace noisycells::bindings {
@@ -20,8 +22,9 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.attr("__version__") = NOISYCELLS_VERSION;
   pybind11::register_local_exception_translator([](std::exception_ptr error) {
     try {
-      std::rethrow_exception(error);
-    } catch (const noisycells::Interrupted&) {  // the signal's handler has raised
+      std::rethrow_exception(std::move(error));
+    } catch (const noisycells::Interrupted&) {
+      if (!PyErr_Occurred()) throw;  // else the signal's handler has raised
     }
   });
   register_runtime(m);

@@ -40,7 +40,7 @@ void require_size(const std::vector<float>& a, const char* name, std::int64_t ex
 
 // How products are computed. The arrays are copies; those of `how` are these.
 struct ProductSettings {
-  std::vector<float> steps, plane_factors, scale, bias, row_scale;
+  std::vector<float> steps, plane_factors, scale, row_scale;
   Product how{};
 };
 
@@ -67,15 +67,12 @@ std::unique_ptr<ProductSettings> make_settings(int dac_levels, int slice_bits, i
                                                const Floats& steps, const Floats& plane_factors,
                                                float output_noise, bool weight_noise,
                                                std::optional<float> fixed_range,
-                                               const Floats& scale, const MaybeFloats& bias,
-                                               const MaybeFloats& row_scale, std::uint64_t seed,
-                                               std::uint64_t stream) {
+                                               const Floats& scale, const MaybeFloats& row_scale) {
   require_range(fixed_range);
   auto s = std::make_unique<ProductSettings>();
   s->steps = copied(steps, "steps");
   s->plane_factors = copied(plane_factors, "plane_factors");
   s->scale = copied(scale, "scale");
-  s->bias = copied(bias, "bias");
   s->row_scale = copied(row_scale, "row_scale");
   Product& how = s->how;
   how.dac_levels = dac_levels;
@@ -87,10 +84,7 @@ std::unique_ptr<ProductSettings> make_settings(int dac_levels, int slice_bits, i
   how.weight_noise = weight_noise;
   how.fixed_range = fixed_range.value_or(0.0f);
   how.scale = s->scale.data();
-  how.bias = bias ? s->bias.data() : nullptr;
   how.row_scale = row_scale ? s->row_scale.data() : nullptr;
-  how.seed = seed;
-  how.stream = stream;
   check(*s);
   return s;
 }
@@ -184,7 +178,6 @@ std::int64_t checked_passes(const CrossbarArray& array, const ProductSettings& s
   require_size(s.steps, "steps", passes);
   require_size(s.plane_factors, "plane_factors", array.planes());
   require_size(s.scale, "scale", array.n());
-  if (s.how.bias) require_size(s.bias, "bias", array.n());
   if (s.how.row_scale) require_size(s.row_scale, "row_scale", array.k());
   return passes;
 }
@@ -208,8 +201,9 @@ void require_inside(const Bits& inside, std::int64_t passes, std::int64_t batch,
 }
 
 std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
-                     const ProductSettings& settings, MaybeBits& inside,
-                     const Convolution* convolution, int num_threads) {
+                     const ProductSettings& settings, std::uint64_t seed, std::uint64_t stream,
+                     const MaybeFloats& bias, MaybeBits& inside, const Convolution* convolution,
+                     int num_threads) {
   Patches patches{};
   if (convolution)
     patches = patches_of(x, *convolution, array.k());
@@ -222,6 +216,12 @@ std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
   const std::int64_t passes = checked_passes(array, settings);
   require(array.packed(), "product: expected every plane to be packed first");
   Product how = settings.how;
+  how.seed = seed;
+  how.stream = stream;
+  if (bias) {
+    require_length(*bias, "bias", array.n());
+    how.bias = bias->data();
+  }
   if (inside) {
     require_inside(*inside, passes, batch, array.n());
     how.inside = inside->mutable_data();
@@ -274,8 +274,7 @@ void register_crossbar(py::module_& m) {
       .def(py::init(&make_settings), py::kw_only(), py::arg("dac_levels"), py::arg("slice_bits"),
            py::arg("adc_levels"), py::arg("steps").noconvert(),
            py::arg("plane_factors").noconvert(), py::arg("output_noise"), py::arg("weight_noise"),
-           py::arg("fixed_range"), py::arg("scale").noconvert(), py::arg("bias").noconvert(),
-           py::arg("row_scale").noconvert(), py::arg("seed"), py::arg("stream"));
+           py::arg("fixed_range"), py::arg("scale").noconvert(), py::arg("row_scale").noconvert());
   py::class_<Convolution>(m, "Convolution")
       .def(py::init(&make_convolution), py::arg("kernel"), py::arg("stride"), py::arg("padding"),
            py::arg("dilation"));
@@ -288,7 +287,8 @@ void register_crossbar(py::module_& m) {
            py::arg("negative").noconvert(), py::arg("inverse_span"),
            py::arg("variance").noconvert(), py::arg("num_threads") = 0)
       .def("product", &product, py::arg("x").noconvert(), py::arg("y").noconvert(),
-           py::arg("settings"), py::arg("inside").noconvert() = py::none(),
+           py::arg("settings"), py::arg("seed"), py::arg("stream"),
+           py::arg("bias").noconvert() = py::none(), py::arg("inside").noconvert() = py::none(),
            py::arg("convolution") = py::none(), py::arg("num_threads") = 0);
   m.def("weight_gradient", &bound_weight_gradient, py::arg("x").noconvert(),
         py::arg("grad").noconvert(), py::arg("total").noconvert(), py::arg("convolution"),

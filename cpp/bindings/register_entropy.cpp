@@ -43,7 +43,9 @@ void register_entropy(py::module_& m) {
         const auto bytes = static_cast<std::size_t>(length(code, "code"));
         auto* to = values.mutable_data();
         const Released released;
-        entropy_decode(table, code.data(), bytes, to);
+        const std::size_t used = entropy_decode(table, code.data(), bytes, to);
+        require(used == bytes, "code: expected " + std::to_string(used) + " bytes, got " +
+                                   std::to_string(bytes));
       },
       py::arg("code").noconvert(), py::arg("rows"), py::arg("columns"), py::arg("group"),
       py::arg("values").noconvert());

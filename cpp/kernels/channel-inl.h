@@ -172,16 +172,10 @@ NC_INLINE F read_cells(const Values& of, const ChannelTables& c) {
   return v;
 }
 
-// Every cell drawn. A cell number that most elements have is drawn for all of them at once; the
-// rest (elements with many cells are rare in adaptive redundancy) element by element, a vector
-// of cells at a time. Which way does not change the numbers.
-void sample_literal(const float* x, float* y, std::ptrdiff_t n, const std::int32_t* cells,
-                    int cells_stride, const ChannelTables& c, const Keys& keys,
-                    std::int64_t index) {
-  Literal b;
+// The moments of each element, and sums of 0.
+void begin_literal(const float* x, std::ptrdiff_t n, const ChannelTables& c, Literal& b) {
   Rows rows;
   find_rows(x, n, c, rows);
-  if (c.d2d > 0) normals(b.d2d, n, {keys.chip, keys.stream, kD2D, 0}, index);
   with_table(c, [&](const auto& table) __attribute__((always_inline)) {
     for (std::ptrdiff_t i = 0; i < n; i += W) {
       F mean, std, read_std;
@@ -192,7 +186,17 @@ void sample_literal(const float* x, float* y, std::ptrdiff_t n, const std::int32
       store(b.total + i, set(0.0f));
     }
   });
+}
 
+// Every cell drawn. A cell number that most elements have is drawn for all of them at once; the
+// rest (elements with many cells are rare in adaptive redundancy) element by element, a vector
+// of cells at a time. Which way does not change the numbers.
+void sample_literal(const float* x, float* y, std::ptrdiff_t n, const std::int32_t* cells,
+                    int cells_stride, const ChannelTables& c, const Keys& keys,
+                    std::int64_t index) {
+  Literal b;
+  begin_literal(x, n, c, b);
+  if (c.d2d > 0) normals(b.d2d, n, {keys.chip, keys.stream, kD2D, 0}, index);
   const bool uniform = cells_stride == 0;
   alignas(64) std::int32_t count[kRoom];
   std::int32_t most = cells[0];

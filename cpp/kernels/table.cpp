@@ -22,6 +22,7 @@ namespace {
 #include "channel-inl.h"
 #include "codec-inl.h"
 #include "device-inl.h"
+#include "digest-inl.h"
 #include "gradient-inl.h"
 #include "ldpc-inl.h"
 #include "product-inl.h"
@@ -72,6 +73,7 @@ constexpr Kernels named() {
   k.input_values = input_values;
   k.add_outer = add_outer;
   k.check_nodes = check_nodes;
+  k.digest = digest;
   return k;
 }
 

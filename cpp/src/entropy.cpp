@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 
 // A value is a row of decisions: is it 0, is it beyond 1, beyond 2, ..., its sign. Each decision is
@@ -35,7 +36,8 @@ struct Tables {
     for (int i = 0; i < 4096; ++i) {
       const double e = exp_minus(std::abs(i - 2048) / 256.0);
       const double p = i < 2048 ? e / (1.0 + e) : 1.0 / (1.0 + e);
-      squash[i] = std::clamp(static_cast<std::int32_t>(p * kOne + 0.5), kLeast, kOne - kLeast);
+      squash[i] =
+          std::clamp(static_cast<std::int32_t>(std::lround(p * kOne)), kLeast, kOne - kLeast);
     }
     int logit = 0;
     for (int i = 0; i < 4096; ++i) {
@@ -134,6 +136,10 @@ class Decoder {
     return bit;
   }
 
+  std::size_t used(const std::uint8_t* start) const {
+    return static_cast<std::size_t>(in_ - start);
+  }
+
  private:
   void next() { code_ = code_ << 8 | (in_ < end_ ? *in_++ : 0); }
 
@@ -149,7 +155,8 @@ class Model {
       : table_(table), coder_(coder), rows_(static_cast<std::size_t>(table.rows) * kSteps),
         columns_(static_cast<std::size_t>(table.columns) * kSteps),
         groups_(static_cast<std::size_t>(table.columns / table.group + 1) * kSteps),
-        around_(kNeighbors * kSteps), overall_(2 * kSteps), joint_(64 * kSteps), rest_(2 * kBits) {
+        around_(std::size_t{kNeighbors} * kSteps), overall_(std::size_t{2} * kSteps),
+        joint_(std::size_t{64} * kSteps), rest_(std::size_t{2} * kBits) {
     for (auto& set : weights_) set.fill(kOne * 3 / 10);
   }
 
@@ -244,10 +251,11 @@ void entropy_encode(const SymbolTable& table, const std::int32_t* values,
   encoder.finish();
 }
 
-void entropy_decode(const SymbolTable& table, const std::uint8_t* in, std::size_t bytes,
-                    std::int32_t* values) {
+std::size_t entropy_decode(const SymbolTable& table, const std::uint8_t* in, std::size_t bytes,
+                           std::int32_t* values) {
   Decoder decoder(in, bytes);
   run(table, decoder, nullptr, values);
+  return decoder.used(in);
 }
 
 }  // namespace noisycells

@@ -39,7 +39,8 @@ void run_share(Interruptible* call, std::ptrdiff_t begin, std::ptrdiff_t end, st
     const std::ptrdiff_t stop = end - begin > size ? begin + size : end;
     f(state, begin, stop);
     begin = stop;
-    if (Clock::now() - started < kPiece) size *= 2;
+    const auto took = Clock::now() - started;
+    if (took < kPiece) size *= took < kPiece / 8 ? 8 : 2;
   }
   serves = before;
 }

@@ -1,5 +1,7 @@
+#include "noisycells/digest.h"
 #include "noisycells/rng.h"
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
@@ -109,6 +111,45 @@ void normals_agree() {
   digest.add(first);
 }
 
+// The definition, in scalars.
+std::uint64_t block_digest(const std::vector<std::uint32_t>& words, const std::int32_t* key) {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < words.size(); i += 2)
+    sum += std::uint64_t{words[i] + static_cast<std::uint32_t>(key[i])} *
+           (words[i + 1] + static_cast<std::uint32_t>(key[i + 1]));
+  return sum;
+}
+
+void digests_by_definition() {
+  Digest digest("block_digests");
+  Integers g(2);
+  std::vector<std::int32_t> key(kDigestKey);
+  for (std::int32_t& w : key) w = static_cast<std::int32_t>(g.next());
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{4095},
+                                 std::size_t{4096}, std::size_t{4097}, std::size_t{2'000'003}}) {
+    std::vector<unsigned char> bytes(size);
+    for (unsigned char& b : bytes) b = static_cast<unsigned char>(g.next());
+    const std::size_t blocks = (size + kDigestBytes - 1) / kDigestBytes;
+    std::vector<std::uint64_t> expected;
+    for (std::size_t i = 0; i < blocks; ++i) {
+      std::vector<std::uint32_t> words(kDigestBytes / 4);
+      std::memcpy(words.data(), &bytes[i * kDigestBytes],
+                  std::min<std::size_t>(kDigestBytes, size - i * kDigestBytes));
+      for (const std::int32_t* k : {key.data(), key.data() + 4})
+        expected.push_back(block_digest(words, k));
+    }
+    for (const int threads : kThreads) {
+      const auto got =
+          at_every_level<std::uint64_t>("digests", 2 * blocks, [&](std::uint64_t* out) {
+            block_digests(bytes.data(), static_cast<std::ptrdiff_t>(size), key.data(), out,
+                          threads);
+          });
+      CHECK(got == expected, "digests of " + std::to_string(size) + " bytes");
+    }
+    digest.add(expected);
+  }
+}
+
 }  // namespace
 
 void random_tests(const std::string& path) {
@@ -116,6 +157,7 @@ void random_tests(const std::string& path) {
   random_counters();
   words_by_definition();
   normals_agree();
+  digests_by_definition();
 }
 
 }  // namespace noisycells::tests

@@ -36,6 +36,7 @@ __all__ = [
     "cells",
     "choice",
     "count",
+    "expectation",
     "flag",
     "instance",
     "integer",
@@ -60,14 +61,19 @@ __all__ = [
 T = TypeVar("T")
 
 
+def expectation(expected: str, got: object) -> str:
+    """What all errors say behind a name; for those that the functions below do not make."""
+    return f"expected {expected}, got {got}"
+
+
 def wrong_value(name: object, expected: str, got: object) -> ValueError:
     """The error to raise for a value that is not as it has to be; ``name`` may be a file."""
-    return ValueError(f"{name}: expected {expected}, got {got}")
+    return ValueError(f"{name}: {expectation(expected, got)}")
 
 
 def wrong_kind(name: str, expected: str, got: object) -> TypeError:
     """The error to raise for a value of another type; ``got`` says what is wrong with it."""
-    return TypeError(f"{name}: expected {expected}, got {got}")
+    return TypeError(f"{name}: {expectation(expected, got)}")
 
 
 def wrong_type(name: str, expected: str, got: object) -> TypeError:
@@ -80,7 +86,7 @@ def wrong_type(name: str, expected: str, got: object) -> TypeError:
 
 def wrong_state(name: str, expected: str, got: object) -> RuntimeError:
     """The error to raise for what cannot be done now, but could be later."""
-    return RuntimeError(f"{name}: expected {expected}, got {got}")
+    return RuntimeError(f"{name}: {expectation(expected, got)}")
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ _F64 = NDArray[np.float64]
 _U8 = NDArray[np.uint8]
 _U16 = NDArray[np.uint16]
 _U32 = NDArray[np.uint32]
+_U64 = NDArray[np.uint64]
 _I32 = NDArray[np.int32]
 _Converter = tuple[float, float, float, int]  # lo, step, 1 / step, levels
 _Range = tuple[float, float, float, float, float, int, _Converter | None]  # reference.Range
@@ -35,6 +36,12 @@ def philox4x32(counter: _U32, key: _U32, rounds: int, out: _U32) -> None:
 def standard_normal(
     out: _F32, seed: int, stream: int, offset: int, num_threads: int = 0
 ) -> None: ...
+def fold_in(seed: int, data: int) -> int:
+    """reference.fold_in."""
+
+def block_digests(data: _U8, key: _I32, out: _U64, num_threads: int = 0) -> None:
+    """reference.block_digests; data (n,), key (1028,), out (ceil(n / 4096), 2)."""
+
 def random_words(out: _U32, seed: int, stream: int, offset: int, num_threads: int = 0) -> None: ...
 
 class ChannelTables:
@@ -227,10 +234,7 @@ class ProductSettings:
         weight_noise: bool,
         fixed_range: float | None,
         scale: _F32,
-        bias: _F32 | None,
         row_scale: _F32 | None,
-        seed: int,
-        stream: int,
     ) -> None:
         """The fields.
 
@@ -254,12 +258,8 @@ class ProductSettings:
             Full scale of the inputs; None: the largest magnitude of each vector.
         scale : float32 (n,)
             Digital factor of each output.
-        bias : float32 (n,) or None
-            Added to each output.
         row_scale : float32 (k,) or None
             Finite; each input is multiplied by it before the DAC.
-        seed, stream : int in [0, 2**64)
-            Of the read noise.
         """
 
 class Convolution:
@@ -300,6 +300,9 @@ class CrossbarArray:
         x: _F32,
         y: _F32,
         settings: ProductSettings,
+        seed: int,
+        stream: int,
+        bias: _F32 | None = None,
         inside: _U8 | None = None,
         convolution: Convolution | None = None,
         num_threads: int = 0,
@@ -307,8 +310,10 @@ class CrossbarArray:
         """Write the product of x (batch, k) to y (batch, n); return how many the DAC clipped.
 
         With a convolution, x (images, channels, depth, height, width) holds the images whose
-        patches are the vectors, and y is (images, depth', height', width', n). ``inside`` (passes,
-        vectors, (n + 7) // 8) gets bits, lowest first, of the sums within the range of the ADC.
+        patches are the vectors, and y is (images, depth', height', width', n). ``seed`` and
+        ``stream`` are those of the read noise; ``bias`` (n,) is added digitally. ``inside``
+        (passes, vectors, (n + 7) // 8) gets bits, lowest first, of the sums within the range of
+        the ADC.
         Raises ValueError where x is not finite; y and ``inside`` are then written in part.
         """
 

@@ -11,6 +11,11 @@ from .runtime import threads_argument
 
 __all__ = ["pack_bits", "unpack_bits"]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MAX_WIDTH = 16
 
 

@@ -12,6 +12,10 @@ from . import _arguments
 __all__ = ["mean_and_interval", "student_t"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def mean_and_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """Mean and half width of its Student-t interval.
 

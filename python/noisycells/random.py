@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def key(seed: int, purpose: str, *numbers: int) -> int:
 
     ``numbers``, such as that of the chip, are folded in after the purpose, one by one.
     """
-    derived = fold_in(seed, stream("key", purpose))
+    derived = fold_in(seed, _purpose(purpose))
     for number in numbers:
         derived = fold_in(derived, number)
     return derived
@@ -66,10 +66,29 @@ def unnamed(array: NDArray[Any]) -> str:
 
 
 def content(array: NDArray[Any]) -> int:
-    """A 64-bit digest of an array's shape, dtype and bytes: equal arrays have equal ones."""
+    """A 64-bit digest of an array's shape, dtype and bytes: equal arrays have equal ones.
+
+    BLAKE2b over the digests that the core takes of blocks (:func:`reference.block_digests
+    <noisycells.reference.block_digests>`), at the rate at which memory is read.
+    """
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    blocks = np.empty((-(-data.size // 4096), 2), np.uint64)
+    _core.block_digests(data, _content_key(), blocks, threads_argument(None))
     digest = hashlib.blake2b(f"{array.shape} {array.dtype.str}".encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    digest.update(blocks.astype("<u8", copy=False).data)
     return int.from_bytes(digest.digest(), "little")
+
+
+@cache
+def _content_key() -> NDArray[np.int32]:
+    words = np.empty(1028, np.uint32)
+    _core.random_words(words, 0, stream("content"), 0)
+    return words.view(np.int32)
+
+
+@cache
+def _purpose(name: str) -> int:
+    return stream("key", name)
 
 
 def fold_in(seed: int, data: int) -> int:
@@ -78,9 +97,7 @@ def fold_in(seed: int, data: int) -> int:
     One Philox block of (data, key = seed); :func:`noisycells.reference.fold_in` defines it.
     """
     seed, data = _arguments.seed("seed", seed), _arguments.seed("data", data)
-    counter = [data & 0xFFFFFFFF, data >> 32, 0xFFFFFFFF, 0xFFFFFFFF]
-    words = philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
-    return int(words[0]) | int(words[1]) << 32
+    return _core.fold_in(seed, data)
 
 
 def philox4x32(counter: ArrayLike, key: ArrayLike, rounds: int = 10) -> NDArray[np.uint32]:

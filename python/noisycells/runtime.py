@@ -15,6 +15,11 @@ __all__ = [
     "threading_backend",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 SIMD_VARIABLE = "NOISYCELLS_SIMD_LEVEL"
 MAX_THREADS = 4096
 

@@ -1,4 +1,4 @@
-"""The command line, end to end."""
+"""The command line, end to end: help, store, read, inspect, fit, errors."""
 
 from __future__ import annotations
 
@@ -13,31 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import run, succeed
 from safetensors.numpy import load_file, save_file
 
 import noisycells as nc
-from noisycells import data
 from noisycells.cli import main
 from noisycells.cli.options import progress
-from noisycells.devices.comparison import describe
 
 WEIGHTS = {
     "fc.weight": np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32),
     "fc.bias": np.arange(40, dtype=np.float32),
 }
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(
-        main, [str(argument) for argument in arguments], prog_name="noisycells"
-    )
-
-
-def succeed(*arguments: object) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 @pytest.fixture
@@ -78,80 +64,6 @@ def test_installed_command() -> None:
         [command, "inspect", os.devnull], capture_output=True, text=True, check=False
     )
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
-
-
-def test_devices() -> None:
-    text, rows = succeed("devices"), json.loads(succeed("devices", "--json"))
-    assert rows == nc.devices.table()
-    for row in rows:
-        assert f"{row['name']}: {row['summary']}" in text and row["license"] in text
-
-
-def test_devices_show(tmp_path: Path) -> None:
-    device = nc.devices.pcm_joshi2020()
-    row = json.loads(succeed("devices", "show", "pcm_joshi2020", "--json"))
-    assert row == json.loads(json.dumps(describe(device)))
-    assert [one["seconds"] for one in row["times"]] == [None, 1, 3600, 86_400]
-    hour = row["times"][2]
-    mean, std = device.moments([12.5], 3600)
-    want = {"target": 12.5, "mean": mean[0], "std": std[0]}
-    assert hour["errors"][2] == pytest.approx(want, rel=1e-9)
-    assert hour["left"] == pytest.approx(mean[0] / device.moments([12.5])[0][0], rel=1e-9)
-    assert hour["capacity"] == device.channel(3600).capacity()
-    grid = np.linspace(0, 25, 257)
-    spread = np.sqrt(np.mean(device.moments(grid, 3600)[1] ** 2)) / 25
-    assert hour["error"] == pytest.approx(100 * spread)
-    text = succeed("devices", "show", "pcm_joshi2020")
-    assert device.doi in text and "valid    0 to 25 uS, 0 to 86400 s" in text
-    assert f"{hour['error']:.2f} %" in text and "3600 s" in text
-    # a file, and times that were not measured
-    file = tmp_path / "mine.json"
-    file.write_text(device.to_json())
-    assert succeed("devices", "show", file) == text
-    year = json.loads(succeed("devices", "show", file, "--times", 3e7, "--extrapolate", "--json"))
-    assert [one["extrapolated"] for one in year["times"]] == [False, True]
-    assert "3e+07 s*" in succeed("devices", "show", file, "--times", 3e7, "--extrapolate")
-    assert "3e+07 s" not in succeed("devices", "show", file, "--times", 3e7)
-    cell = json.loads(succeed("devices", "show", "pcm_array", "--json"))
-    assert (cell["kind"], cell["times"]) == ("cell", [])
-    assert cell["capacity"] == nc.devices.pcm_array().capacity()
-    assert f"cell, {cell['capacity']:.2f} bits" in succeed("devices", "show", "pcm_array")
-
-
-def test_devices_compare(tmp_path: Path) -> None:
-    file = tmp_path / "mine.json"
-    file.write_text(nc.devices.gaussian(0.5, g_max=20.0).to_json())
-    names = ("pcm_hermes", file, "pcm_array", "rram_milo2021")
-    rows = json.loads(succeed("devices", "compare", *names, "--json"))
-    assert [row["name"] for row in rows] == ["pcm_hermes", "gaussian", "pcm_array", "rram_milo2021"]
-    assert [len(row["times"]) for row in rows] == [4, 4, 0, 1]  # the last just programmed
-    text = succeed("devices", "compare", *names)
-    assert all(row["name"] in text for row in rows)
-    assert len(text.splitlines()) == 1 + 4 + 4 + 1 + 1 + 1
-
-
-@pytest.mark.parametrize("command", ["show", "compare"])
-def test_devices_plot(command: str, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    picture = tmp_path / "a.png"
-    succeed("devices", command, "pcm_hermes", "--plot", picture)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert run("devices", command, "pcm_hermes", "--plot", picture).exit_code == 2  # is there
-    succeed("devices", command, "pcm_hermes", "--plot", picture, "--force")
-
-
-def test_devices_errors() -> None:
-    for arguments, message in (
-        (("show", "pcm_herms"), "did you mean 'pcm_hermes'"),
-        (("show",), "Missing argument"),
-        (("compare",), "Missing argument"),
-        (("compare", "pcm_hermes", "none.json"), "none.json"),
-        (("show", "pcm_hermes", "--times", "-1"), "seconds: expected"),
-        (("compare", "pcm_array", "--plot", "x.png"), "expected at least one device"),
-        (("--json", "show", "pcm_hermes"), "--json: expected behind the command"),
-    ):
-        result = run("devices", *arguments)
-        assert result.exit_code == 2 and message in result.stderr, arguments
 
 
 def test_store_and_read(tmp_path: Path, model: Path, stored: Path) -> None:
@@ -366,67 +278,6 @@ def test_fit_of_a_cell_without_noise(tmp_path: Path) -> None:
     figures = json.loads(succeed("fit", file, "--json"), parse_constant=pytest.fail)
     assert figures["capacity"] is None
     assert "capacity        any number\n" in succeed("fit", file)
-
-
-DEMO = ("demo", "--cells", "2,1", "--repeats", 2, "--epochs", 1, "--scope", "tensor")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits as a directory of IDX files, a few of them."""
-    pytest.importorskip("sklearn")
-    directory = tmp_path_factory.mktemp("few-digits")
-    digits = data.load_digits()
-    for part, kind in (("train", "train"), ("t10k", "test")):
-        pixels = np.rint(getattr(digits, f"{kind}_images")[:200, 0] * 255)
-        labels = getattr(digits, f"{kind}_labels")[:200]
-        for name, array in (("images-idx3", pixels), ("labels-idx1", labels)):
-            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-            content = header + array.astype(np.uint8).tobytes()
-            (directory / f"{part}-{name}-ubyte").write_bytes(content)
-    return directory
-
-
-def test_demo(tmp_path: Path, images: Path) -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("matplotlib")
-    first, second = tmp_path / "first", tmp_path / "second"
-    options = ("--data", images, "--cache", tmp_path / "networks")
-    table = succeed(*DEMO, *options, "-o", first)
-    printed = succeed(*DEMO, *options, "--output", second, "--json")
-    assert "LeNet on few-digits" in table and "+ adaptive redundancy" not in table
-    assert table.count("redundancy") == 2  # a heading for accuracy and one for cost
-    (stem,) = (file.stem for file in first.glob("*.csv"))
-    assert stem.startswith("strategies-few-digits") and stem.endswith("-LeNet-pcm_array")
-    for name in (f"{stem}.json", f"{stem}.csv", f"{stem}.png", "index.html"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
-    report = json.loads(printed)
-    assert report == json.loads((first / f"{stem}.json").read_text())
-    assert report["settings"]["scope"] == "tensor" and report["channel"]["name"] == "pcm_array"
-    entries = [e for e in report["tables"][0]["entries"] if e["row"] != "no noise"]
-    assert len(entries) == 2 * 5
-    for entry in entries:
-        assert f"{entry['mean']:.2f} ±{entry['half_width']:.2f}" in table
-
-
-def test_demo_on_the_embedded_digits_in_a_process_of_its_own(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("sklearn")
-    pytest.importorskip("matplotlib")
-    command = Path(sysconfig.get_path("scripts")) / "noisycells"
-    done = subprocess.run(
-        [command, *map(str, DEMO), "--seed", "3", "--device", "rram_mlc_3bit"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
-    )
-    assert "LeNet on digits, 1347 training and 450 test images." in done.stdout
-    assert "seed 3" in done.stdout and "rram_mlc_3bit" in done.stdout
-    names = sorted(path.name for path in (tmp_path / "noisycells-demo").iterdir())
-    stem = "strategies-digits-LeNet-rram_mlc_3bit"
-    assert names == ["index.html", "jobs", f"{stem}.csv", f"{stem}.json", f"{stem}.png"]
 
 
 def test_bench(monkeypatch: pytest.MonkeyPatch) -> None:

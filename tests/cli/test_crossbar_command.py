@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import run
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("joblib")
@@ -16,19 +16,12 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
 from noisycells import data, devices  # noqa: E402
-from noisycells.cli import main  # noqa: E402
 from noisycells.studies.crossbar_view import format_crossbars  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def digits() -> data.Dataset:
     return data.load_digits()
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(
-        main, [str(argument) for argument in arguments], prog_name="noisycells"
-    )
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +130,7 @@ def test_plan_quick_and_resume(tmp_path: Path, images: Path) -> None:
         (["--mapping", "tile"], r"'--mapping': 'tile' is not one of"),
         (["--read-noise", "pink"], r"'--read-noise': 'pink' is not one of"),
         (["--output-noise", "-1"], r"output_noise: expected a number in .*, got -1"),
-        (["--reset-noise", "-1"], r"reset_noise: expected 0 to 100, got -1"),
+        (["--reset-noise", "-1"], r"reset_noise: expected a number in \[0, 100\], got -1"),
         (["--data", "cifar"], r"data: expected 'digits', .* got 'cifar'"),
     ],
 )

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from product_cases import (
     NOT_FINITE,
+    SEED,
+    STREAM,
     Case,
     kernels,
     layer,
@@ -45,7 +47,9 @@ def core_convolve(c: Convolution, kernel: str, noise: str, threads: int = 1) -> 
     made, shape = layer(case), patches(images(c), c).shape[:4]
     memory, y = guarded((*shape, case.n), np.float32)
     bits, inside = guarded((passes(case), case.batch, 1), np.uint8)
-    clipped = made.pack().product(images(c), y, made.settings(), inside, c.bound, threads)
+    clipped = made.pack().product(
+        images(c), y, made.settings(), SEED, STREAM, made.bias, inside, c.bound, threads
+    )
     memory.check()
     bits.check()
     return y, inside, clipped
@@ -85,8 +89,8 @@ def test_patches_that_are_not_finite(simd_level: str) -> None:
     made, y = layer(case), np.empty_like(convolved(c, "int16", "none", "exact")[0])
     x = images(c).copy()
     x[1, 1, 0, 8, 2] = np.nan  # in no patch: they are 2 wide, 3 apart
-    made.pack().product(x, y, made.settings(), None, c.bound)
+    made.pack().product(x, y, made.settings(), SEED, STREAM, made.bias, None, c.bound)
     same_bits(y, convolved(c, "int16", "none", "exact")[0])
     x[1, 1, 0, 8, 7] = np.nan  # in the last one only
     with pytest.raises(ValueError, match=NOT_FINITE):
-        made.pack().product(x, y, made.settings(), None, c.bound)
+        made.pack().product(x, y, made.settings(), SEED, STREAM, made.bias, None, c.bound)

@@ -71,8 +71,8 @@ def good_pack(variance: bool = False, **changed: Any) -> None:
 
 SETTINGS = {
     "dac_levels": 127, "slice_bits": 4, "adc_levels": 7, "steps": F(8) + 1, "plane_factors": F(2),
-    "output_noise": 0.1, "weight_noise": False, "fixed_range": None, "scale": F(3), "bias": F(3),
-    "row_scale": F(4), "seed": 1, "stream": 2,
+    "output_noise": 0.1, "weight_noise": False, "fixed_range": None, "scale": F(3),
+    "row_scale": F(4),
 }  # fmt: skip
 CONVOLUTION = {
     "kernel": (1, 1, 2), "stride": (1, 1, 1), "padding": (0, 0, 0), "dilation": (1, 1, 1),
@@ -103,7 +103,10 @@ def packed_array(**changed: Any) -> _core.CrossbarArray:
 def good_product(array: _core.CrossbarArray | None = None, **changed: Any) -> None:
     """``changed``: arguments of the product and of its settings."""
     settings = good_settings(**changed_of(SETTINGS, changed))
-    arguments = {"x": F((5, 4)), "y": F((5, 3)), "inside": np.zeros((8, 5, 1), np.uint8), **changed}
+    arguments = {
+        "x": F((5, 4)), "y": F((5, 3)), "seed": 1, "stream": 2, "bias": F(3),
+        "inside": np.zeros((8, 5, 1), np.uint8), **changed,
+    }  # fmt: skip
     (array or packed_array()).product(settings=settings, **arguments)
 
 
@@ -337,11 +340,12 @@ TYPE_ERRORS: list[Callable[[], Any]] = [
         lambda call=call, name=name, value=value: call(**{name: value})
         for call in (good_product, good_convolve)
         for name in ("steps", "plane_factors", "scale", "bias", "row_scale")
-        for value in (np.zeros(np.shape(SETTINGS[name])), F(16)[::4])
+        for value in (np.zeros(4), F(16)[::4])
     ],
     lambda: good_program(inverse=np.zeros(3)),
     lambda: good_program(device=OLD),
     lambda: good_program(seed=-1),
+    lambda: good_product(seed=-1),
     lambda: good_program(stream=2**64),
     lambda: good_age(device=PLAIN),
     lambda: good_age(inverse=F(6)[::2]),
@@ -379,9 +383,9 @@ def test_planes_that_were_never_packed() -> None:
     settings = good_settings(slice_bits=0, adc_levels=0, steps=F(2))
     for plane in (0, 1):
         with pytest.raises(ValueError, match=r"^product: expected every plane to be packed"):
-            array.product(F((1, 4)), y, settings)
+            array.product(F((1, 4)), y, settings, 1, 2)
         array.pack(plane, F((3, 4)), None, 1.0, None)
-    array.product(F((1, 4)), y, settings)
+    array.product(F((1, 4)), y, settings, 1, 2)
 
 
 @pytest.mark.parametrize("stuck", [(2**63, 2**63), (2**64 - 1, 1), (2**40, 0)])

@@ -73,7 +73,9 @@ def test_damaged_codes_decode_to_something_else(cut: int) -> None:
     found = entropy.decode(code[:cut], values.shape)
     assert found.shape == values.shape and not np.array_equal(found, values)
     wrong = RNG(6).integers(0, 256, 500, np.uint8).tobytes()
-    assert np.abs(entropy.decode(wrong, (50, 60))).max() < 1 << 26
+    assert np.abs(entropy.decode(wrong[:4], (50, 60))).max() < 1 << 26
+    with pytest.raises(ValueError, match="code: expected 4 bytes, got 500"):
+        entropy.decode(wrong, (50, 60))
 
 
 def test_core_refuses_what_does_not_fit() -> None:

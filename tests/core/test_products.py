@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from product_cases import (
     KERNELS,
     NOISES,
+    SEED,
+    STREAM,
     Case,
     check,
     expected,
@@ -183,7 +185,7 @@ def test_products_without_masks(simd_level: str) -> None:
         case = Case(kernel, 9, 70, 33, 20, adc=31, noise="both")
         made, x = layer(case), inputs(case)
         y = np.empty((9, 70), np.float32)
-        made.pack().product(x, y, made.settings())
+        made.pack().product(x, y, made.settings(), SEED, STREAM)
         same_bits(y, expected(case)[0])
 
 
@@ -191,14 +193,14 @@ def test_settings_keep_copies_of_their_arrays(simd_level: str) -> None:
     """Later changes of the arrays do not matter, and one settings serves several products."""
     case = Case("int16", 9, 70, 33, 20, adc=31, noise="both", bias=True, row_scale=True)
     made, x, arrays = layer(case), inputs(case), {}
-    for name in ("steps", "plane_factors", "scale", "bias", "row_scale"):
+    for name in ("steps", "plane_factors", "scale", "row_scale"):
         arrays[name] = getattr(made, name).copy()
     bound = replace(made, **arrays).settings()
     for array in arrays.values():
         array[:] = np.nan
     y = np.empty((9, 70), np.float32)
     for _ in range(2):
-        made.pack().product(x, y, bound)
+        made.pack().product(x, y, bound, SEED, STREAM, made.bias)
         same_bits(y, expected(case)[0])
 
 

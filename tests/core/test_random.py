@@ -323,3 +323,27 @@ def test_fold_in_spreads() -> None:
     assert all(0 <= s < 2**64 for s in seeds)
     w = philox_in_integers([7, 0, 2**32 - 1, 2**32 - 1], [3, 0], 10)
     assert nc.random.fold_in(3, 7) == w[0] | w[1] << 32
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 100_003])
+def test_digests_of_blocks_are_as_defined(simd_level: str, size: int) -> None:
+    rng = np.random.default_rng(size)
+    data = rng.integers(0, 256, size + 1, np.uint8)[1:]  # not aligned
+    key = rng.integers(-(2**31), 2**31, 1028).astype(np.int32)
+    found = np.empty((-(-size // 4096), 2), np.uint64)
+    for threads in (1, 3):
+        _core.block_digests(data, key, found, threads)
+        assert np.array_equal(found, reference.block_digests(data, key))
+
+
+def test_content_tells_arrays_apart() -> None:
+    """By any bit, by the shape and by the dtype; arrays that are equal have equal digests."""
+    array = np.random.default_rng(1).standard_normal((50, 41)).astype(np.float32)
+    views = [array, array.reshape(41, 50), array.view(np.int32), array.T, array[:-1]]
+    found = {nc.random.content(view) for view in views}
+    for bit in range(8 * array.nbytes // 61):
+        changed = array.copy()
+        changed.view(np.uint8).reshape(-1)[bit * 61 // 8] ^= 1 << bit % 8
+        found.add(nc.random.content(changed))
+    assert len(found) == len(views) + 8 * array.nbytes // 61
+    assert nc.random.content(np.asfortranarray(array)) == nc.random.content(array.copy())

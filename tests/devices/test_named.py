@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from json_trees import any_tree
 
 import noisycells as nc
 from noisycells import devices
@@ -197,3 +199,45 @@ def test_a_device_that_the_core_would_bypass_is_refused() -> None:
     assert isinstance(leaky, Device) and leaky == PCM
     with pytest.raises(TypeError, match=r"^device: .*, got a Leaky with its own program"):
         nc.Crossbar(WEIGHT, leaky)
+
+
+# ----------------------------------------------------------------- any text
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        devices.fitted([0.0, 5.0, 9.0], [[0.0, 4.0, 9.0]] * 2, [[1.0] * 3] * 2, [1.0, 9.0]),
+        nc.Channel([-1, 0, 1], [-1, 0.1, 1], 0.1, 0.02, branch=(-1, 1), write_bits=4, stuck=0.1),
+    ],
+    ids=["device", "cell"],
+)
+def test_any_json_is_a_cell_a_device_or_an_error_with_its_file(made: Any, tmp_path: Path) -> None:
+    path = tmp_path / "any.json"
+
+    def check(tree: Any) -> None:
+        path.write_text(json.dumps(tree))
+        try:
+            found = devices.find(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            return
+        cell = found if isinstance(found, Channel) else found.channel()
+        assert np.isfinite(cell.sample([0.0, 1.0], 1)).all()
+
+    any_tree(made.to_dict(), check)()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"a":' * 100_000, "\x00", ""])
+def test_text_that_is_no_json(text: str, tmp_path: Path) -> None:
+    (tmp_path / "any.json").write_text(text)
+    with pytest.raises(ValueError, match=r"name: expected a file of a cell or a device, got .*any"):
+        devices.find(tmp_path / "any.json")
+    with pytest.raises(ValueError, match="text: expected a channel as JSON"):
+        Channel.from_json(text)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "any.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"name: expected a file of a cell or a device, got .*any"):
+        devices.find(tmp_path / "any.json")

@@ -15,6 +15,8 @@ from noisycells.io import Reader, Writer
 DATA = Path(__file__).parents[1] / "data"
 MODEL = DATA / "golden_v2_model.safetensors"
 TENSOR = DATA / "golden_v2_tensor.safetensors"
+CODED = DATA / "golden_v2_coded.safetensors"
+LEVELS = DATA / "golden_v2_levels.safetensors"
 
 
 class Content:
@@ -29,7 +31,7 @@ class Content:
                 if key not in ("format", "format_version", "header_crc32", "crc32")
             }
         self.tensors: list[dict[str, Any]] = json.loads(self.metadata["tensors"])
-        self.codecs: list[dict[str, Any]] = json.loads(self.metadata["codecs"])
+        self.codecs: list[dict[str, Any]] = json.loads(self.metadata.get("codecs", "[]"))
         self.writes_tables = True
 
     def write(self, path: Path, major: int = io.MAJOR) -> None:

@@ -178,13 +178,15 @@ class Layer:
             dac_levels=s.dac_levels, slice_bits=s.slice_bits, adc_levels=s.adc_levels,
             steps=s.steps, plane_factors=s.plane_factors, output_noise=s.output_noise,
             weight_noise=s.weight_noise, fixed_range=self.case.fixed, scale=self.scale,
-            bias=self.bias, row_scale=self.row_scale, seed=SEED, stream=STREAM,
+            row_scale=self.row_scale,
         )  # fmt: skip
 
     def product(self, array: _core.CrossbarArray, x: F32, threads: int = 1) -> tuple[F32, U8, int]:
         memory, y = guarded((len(x), self.case.n), np.float32)
         bits, inside = guarded((len(self.steps), len(x), (self.case.n + 7) // 8), np.uint8)
-        clipped = array.product(x, y, self.settings(), inside, None, threads)
+        clipped = array.product(
+            x, y, self.settings(), SEED, STREAM, self.bias, inside, None, threads
+        )
         memory.check()
         bits.check()
         return y, inside, clipped

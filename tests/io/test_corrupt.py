@@ -191,7 +191,7 @@ WRONG_FIELDS = {
     ),
     "digital-dropped": (
         set_metadata("digital", '["dense.bias","steps","phase"]'),
-        r"arrays .* unknown: \['scale.digital'\]",
+        r"arrays: .* unknown: \['scale.digital'\]",
     ),
     "digital-deep": (set_metadata("digital", "[" * 100_000), r"digital: .* too deeply"),
     "tensors-deep": (set_metadata("tensors", '{"a":' * 100_000), r"tensors: .* too deeply"),
@@ -300,7 +300,7 @@ WRONG_FIELDS = {
         r"tensor 'dense.weight': levels: expected inputs from -1 to 1, got .* to 1e\+30",
     ),
     "array-too-many": (
-        lambda c: c.arrays.update(more=np.zeros(3)), r"arrays .* unknown: \['more'\]"
+        lambda c: c.arrays.update(more=np.zeros(3)), r"arrays: .* unknown: \['more'\]"
     ),
     "side-padding": (
         set_array("half.weight.side", flip(23)), r"tensor 'half.weight': side: expected zeros"

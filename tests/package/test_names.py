@@ -25,7 +25,10 @@ def imported(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-@pytest.mark.parametrize("name", [*PACKAGES, "noisycells.random"])
+MODULES = [f"noisycells.{name}" for name in ("bits", "intervals", "random", "runtime")]
+
+
+@pytest.mark.parametrize("name", [*PACKAGES, *MODULES])
 def test_tab_completion_shows_public_names_and_submodules(name: str) -> None:
     """No numpy, no future annotations, no helper that a module happens to import."""
     module = imported(name)

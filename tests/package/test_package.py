@@ -63,7 +63,7 @@ def test_listing_devices_is_light() -> None:
 
 # Data flows one way; a room may import itself and what stands before it.
 ROOMS = [
-    {"_float32", "_types", "_analog", "_arguments", "_core", "runtime"},
+    {"_float32", "_types", "_analog", "_arguments", "_text", "_core", "runtime"},
     {"reference"},
     {"random", "bits"},
     {"channel"},
@@ -180,6 +180,51 @@ def test_types(tmp_path: Path) -> None:
         cwd=root, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --------------------------------------------------------------------------- the text itself
+
+
+def sources() -> Iterator[Path]:
+    """Python files of the package and, in the source tree, of its tests and benchmarks."""
+    yield from PACKAGE.rglob("*.py")
+    root = Path(__file__).parents[2]
+    if (root / "pyproject.toml").exists():
+        yield from (root / "tests").rglob("*.py")
+        yield from (root / "bench").rglob("*.py")
+
+
+def definitions(path: Path) -> Iterator[tuple[ast.AST, str]]:
+    """Everything that has a docstring, and the docstring."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node, ast.get_docstring(node) or ""
+
+
+def test_files_and_functions_are_short() -> None:
+    """At most 500 lines a file, and 60 a function besides its docstring."""
+    for path in sources():
+        assert len(path.read_text().splitlines()) <= 500, path
+        for node, docstring in definitions(path):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno is not None
+                lines = node.end_lineno - node.lineno + 1
+                if docstring:
+                    assert node.body[0].end_lineno is not None
+                    lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+                assert lines <= 60, f"{path}: {node.name} has {lines} lines"
+
+
+def test_docstrings_have_double_backticks() -> None:
+    """Roles apart. Docstrings that commands show as their help have single ones."""
+    for path in PACKAGE.rglob("*.py"):
+        if "cli" not in path.parts:
+            for node, docstring in definitions(path):
+                shown = isinstance(node, ast.FunctionDef) and "list[Table]" in ast.unparse(
+                    node.returns or ast.Constant(None)
+                )
+                code = re.sub(r"(?s):[a-z:]+:`[^`]*`|``[^`]*``", "", docstring)
+                assert shown or "`" not in code, f"{path}: {code!r}"
 
 
 # --------------------------------------------------------------------------- stubs of the core

@@ -67,6 +67,29 @@ def test_another_pulse_is_another_error_of_those_cells_alone() -> None:
     assert abs(correlation) < 5 / 150**0.5
 
 
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """In standard errors."""
+    return float(np.corrcoef(a, b)[0, 1]) * a.size**0.5
+
+
+def test_every_pulse_and_every_look_has_noise_of_its_own() -> None:
+    """Also where cells of a run had more pulses than others, and without a pulse in between."""
+    cells = CellArray(CELL, N, chip=3)
+    few = np.arange(N) >= N // 2
+    errors = []
+    for where in (np.ones(N, bool), ~few, few, few):
+        cells.write(np.zeros(N), where=where)
+        errors.append(cells._level[few].astype(np.float64))
+    assert (errors[0] == errors[1]).all() and (errors[1] != errors[2]).all()
+    assert abs(correlation(errors[1], errors[2])) < 6 and abs(correlation(*errors[2:])) < 6
+    looks = [cells.verify(1, 0, N, few) - cells._level for _ in range(3)]
+    cells.write(np.zeros(N), where=few)
+    looks.append(cells.verify(1, 0, N, few) - cells._level)
+    for i in range(4):
+        for j in range(i):
+            assert abs(correlation(looks[i], looks[j])) < 6
+
+
 def test_same_chip_same_draws() -> None:
     def read(chip: int, name: str, seed: int) -> np.ndarray:
         cells = CellArray(CELL, 50, chip, name)

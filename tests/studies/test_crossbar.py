@@ -97,7 +97,7 @@ def circuit(
 ) -> dict[str, Any]:  # fmt: skip
     """Arguments of jobs on the chips of a device."""
     variant = crossbar.variants(device, options)[zero_weights]
-    return crossbar._arguments(options, variant, zero_weights, compensation)
+    return crossbar._job_arguments(options, variant, zero_weights, compensation)
 
 
 def accuracies(
@@ -356,10 +356,10 @@ def test_counts_of_lenet(digits: data.Dataset) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"calibration_images": 0}, r"calibration_images: expected at least 1, got 0"),
+        ({"calibration_images": 0}, r"calibration_images: expected an int in \[1, \d+\], got 0"),
         ({"quantile": 0.0}, r"quantile: expected a number in \(0, 1\], got 0.0"),
-        ({"reset_noise": -1.0}, r"reset_noise: expected 0 to 100, got -1.0"),
-        ({"reset_noise": float("nan")}, r"reset_noise: expected 0 to 100, got nan"),
+        ({"reset_noise": -1.0}, r"reset_noise: expected a number in \[0, 100\], got -1.0"),
+        ({"reset_noise": float("nan")}, r"reset_noise: expected a number in \[0, 100\], got nan"),
         ({"times": (2.0, 1.0)}, r"times: expected increasing seconds >= 0, got \(2.0, 1.0\)"),
         ({"times": (-1.0,)}, r"times: expected increasing seconds >= 0, got \(-1.0,\)"),
         ({"times": (float("nan"),)}, r"times: expected increasing seconds"),

@@ -315,9 +315,9 @@ def test_plan_trains_nothing(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeds": 0}, "seeds: expected at least 1, got 0"),
-        ({"repeats": 1}, "repeats: expected at least 2, got 1"),
-        ({"model": "VGG"}, "model: expected one of LeNet, .* got 'VGG'"),
+        ({"seeds": 0}, r"seeds: expected an int in \[1, \d+\], got 0"),
+        ({"repeats": 1}, r"repeats: expected an int in \[2, \d+\], got 1"),
+        ({"model": "VGG"}, "model: expected one of 'LeNet', .* got 'VGG'"),
         ({"seed": -1}, "seed: expected"),
     ],
 )

@@ -85,10 +85,10 @@ def test_source_refuses_other_images(source: Source) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "VGG"}, "model: expected one of LeNet, .* got 'VGG'"),
-        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
+        ({"model": "VGG"}, "model: expected one of 'LeNet', .* got 'VGG'"),
+        ({"epochs": 0}, r"epochs: expected an int in \[1, \d+\], got 0"),
         ({"seed": -1}, "seed: expected"),
-        ({"schedule": "steps"}, "schedule: expected one of constant, cosine, got 'steps'"),
+        ({"schedule": "steps"}, "schedule: expected one of 'constant', 'cosine', got 'steps'"),
     ],
 )
 def test_recipe_is_checked(source: Source, change: dict[str, Any], message: str) -> None:

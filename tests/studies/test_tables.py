@@ -82,7 +82,7 @@ def test_text_is_as_wide_as_the_terminal(
         lines = tables.format_tables({**alone, "tables": [table]}).splitlines()
         widths[width] = max(map(len, lines))
         assert sum(line.count(tables.number(entry)) for line in lines) == 8
-    assert widths[40] <= 40 < widths[60] <= 60 < widths[500] <= tables.WIDTH
+    assert widths[40] <= 40 < widths[60] <= 60 < widths[500] <= 100
 
 
 def test_small_numbers_have_more_decimals() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 
@@ -13,6 +16,7 @@ torch = pytest.importorskip("torch")
 
 import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
+from noisycells.io import Reader, Writer  # noqa: E402
 
 nn = torch.nn
 
@@ -146,3 +150,93 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"a\.safetensors: "):
             nct.load_chip(file, nn.Sequential(nn.Linear(6, 5)))
+
+
+# ----------------------------------------------------------------- intact but inconsistent
+
+
+def small() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 2))
+
+
+def rewritten(path: Path, change: Any) -> None:
+    """A file with other metadata and tensors, and the right checksums."""
+    with Reader(path) as reader:
+        arrays = {key: reader.read(key) for key in reader.entries}
+        fields = {key: reader.metadata[key] for key in ("kind", "stream_version")}
+        trees = {key: json.loads(reader.metadata[key]) for key in ("layers", "folded")}
+    change(fields, trees, arrays)
+    with Writer(path) as writer:
+        for key, array in arrays.items():
+            writer.add(key, array)
+        writer.metadata = fields | {key: json.dumps(tree) for key, tree in trees.items()}
+
+
+def of_layer(**values: Any) -> Any:
+    return lambda fields, trees, arrays: trees["layers"]["0"].update(values)
+
+
+def array(key: str, value: Any) -> Any:
+    return lambda fields, trees, arrays: arrays.update({f"0.{key}": value(arrays[f"0.{key}"])})
+
+
+WRONG_FIELDS = {
+    r"stream_version: expected a positive integer": lambda f, t, a: f.update(stream_version="0x"),
+    r"stream_version: expected '?2": lambda f, t, a: f.update(stream_version="3"),
+    r"metadata: expected the fields .*'more'": lambda f, t, a: f.update(more="1"),
+    r"metadata: expected .*no 'folded'": lambda f, t, a: t.pop("folded"),
+    r"layers: expected an object": lambda f, t, a: t.update(layers=[1]),
+    r"folded: expected an object": lambda f, t, a: t.update(folded=None),
+    r"folded\.0: expected true or false": lambda f, t, a: t.update(folded={"0": 1}),
+    r"layers\.0: expected an object": lambda f, t, a: t["layers"].update({"0": 1}),
+    r"layers\.0: expected .*no 'spec'": lambda f, t, a: t["layers"]["0"].pop("spec"),
+    r"layers\.0: expected .*'more'": of_layer(more=1),
+    r"layers\.0\.name: expected a string, got \{": of_layer(name={}),
+    r"layers\.0\.name: expected a string, got 3": of_layer(name=3),
+    r"layers\.0\.device: data: expected": of_layer(device=[]),
+    r"layers\.0\.device: device: expected one of": of_layer(
+        device={"device": "toy", "arguments": {}}
+    ),
+    r"layers\.0\.device: device: expected one of .*\[": of_layer(
+        device={"device": [], "arguments": {}}
+    ),
+    r"layers\.0\.device: g_min, g_max": of_layer(
+        device={"device": "ideal", "arguments": {"g_max": -1}}
+    ),
+    r"layers\.0\.device: arguments: expected those of ideal": of_layer(
+        device={"device": "ideal", "arguments": {"g": 1}}
+    ),
+    r"layers\.0\.spec: ": of_layer(spec=3),
+    r"layers\.0\.spec: values: expected fields": of_layer(spec={"row": 3}),
+    r"layers\.0\.spec: rows: expected an int": of_layer(spec={"rows": 2.5}),
+    r"layers\.0\.spec: dac_range: expected": of_layer(spec={"dac_range": []}),
+    r"0\.chip_conductances: expected finite": array("chip_conductances", lambda a: a * np.nan),
+    r"0\.chip_conductances: expected shape": array("chip_conductances", lambda a: a[0]),
+    r"0\.chip_conductances: expected torch\.float32": array(
+        "chip_conductances", lambda a: a.astype(np.float64)
+    ),
+    r"0\.chip_programmed: expected finite": array("chip_programmed", lambda a: a + np.inf),
+    r"0\.chip_scale: expected finite": array("chip_scale", lambda a: a * np.inf),
+    r"0\.chip_weight: expected finite": array("chip_weight", lambda a: a * np.nan),
+    r"0\.chip_ranges: expected finite": array("chip_ranges", lambda a: a * np.nan),
+    r"0\.chip_seconds: expected a time, got -1": array("chip_seconds", lambda a: a * 0 - 1),
+    r"0\.chip_seconds: expected a time, got inf": array("chip_seconds", lambda a: a + np.inf),
+    r"0\.chip_seed: expected torch\.int64": array("chip_seed", lambda a: a.astype(np.int32)),
+    r"0\.identity: expected a JSON text": array("identity", lambda a: a[:-1]),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_FIELDS)
+def test_every_field_is_checked_and_named(message: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    nct.save_chip(nct.at(nct.program(nct.convert(small(), "pcm_joshi2020"), 1), 60), file)
+    rewritten(file, lambda *content: None)
+    nct.load_chip(file, small())
+    rewritten(file, WRONG_FIELDS[message])
+    model = small()
+    with pytest.raises(ValueError, match=r"a\.safetensors") as caught:
+        nct.load_chip(file, model)
+    assert re.search(message, str(caught.value)), caught.value
+    assert not message.startswith(("layers", "folded")) or isinstance(caught.value, nc.DecodeError)
+    assert type(model[0]) is nn.Linear

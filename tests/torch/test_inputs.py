@@ -204,14 +204,14 @@ def test_causal_language_models() -> None:
         log = model.table.weight.T.log_softmax(1)
     want = math.exp(-sum(log[a, b].item() for a, b in following) / len(following))
     plain = [{"input_ids": t, "attention_mask": m} for t, m in zip(tokens, masks, strict=True)]
-    labelled = [
+    labeled = [
         {**batch, "labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}
         for batch in plain
     ]
-    for data in (plain, labelled):
+    for data in (plain, labeled):
         assert nct.evaluate(model, data, 1, metric="perplexity").mean == pytest.approx(want)
     right = sum(int(log[a].argmax()) == b for a, b in following)
-    assert nct.evaluate(model, labelled, 1).mean == pytest.approx(100 * right / 5)
+    assert nct.evaluate(model, labeled, 1).mean == pytest.approx(100 * right / 5)
     with pytest.raises(ValueError, match="labels: expected one for each token"):
         nct.evaluate(model, [{"input_ids": tokens[0], "labels": torch.zeros(2).long()}], 1)
 
@@ -249,8 +249,8 @@ def test_against_the_clean_model() -> None:
     found = nct.evaluate(model, data, 3, metric="cosine", against="clean")
     assert found.scores == pytest.approx(by_hand.scores)
     assert 0.5 < found.mean < 0.99999
-    labelled = [(X, torch.zeros(40))]  # nor taken
-    assert nct.evaluate(model, labelled, 3, metric="cosine", against="clean").mean < 0.99999
+    labeled = [(X, torch.zeros(40))]  # nor taken
+    assert nct.evaluate(model, labeled, 3, metric="cosine", against="clean").mean < 0.99999
     classes = [(x, y.argmax(1)) for x, y in ((X[:7], clean[:7]), (X[7:], clean[7:]))]
     assert (
         nct.evaluate(model, data, 3, against="clean").scores

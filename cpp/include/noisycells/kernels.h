@@ -259,6 +259,9 @@ struct Kernels {
   // (degree, lanes), 2 <= degree <= kMaxDegree. Messages and the values they are part of are
   // replaced by new ones.
   void (*check_nodes)(float* values, float* messages, int degree, std::ptrdiff_t lanes);
+
+  // kBlock words of 4 bytes, under a key of kBlock + 4 words -> two digests.
+  void (*digest)(const void* words, const std::int32_t* key, std::uint64_t* out);
 };
 
 }  // namespace noisycells

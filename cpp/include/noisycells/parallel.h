@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <exception>
 #include <type_traits>
 
 namespace noisycells {
@@ -18,7 +19,9 @@ int get_num_threads();
 void after_fork_in_child();
 
 // How a call ends that was told to stop; what it was to write is then written in part.
-struct Interrupted {};
+struct Interrupted : std::exception {
+  const char* what() const noexcept override { return "interrupted"; }
+};
 
 // While one lives, the calls of its thread stop early once `wanted` says so. Only that thread asks,
 // between pieces of its own work, about ten times a second.

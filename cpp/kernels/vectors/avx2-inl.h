@@ -67,6 +67,7 @@ NC_INLINE I shift_right_signed(I a) {
 NC_INLINE I shift_right_by(I a, int n) { return {_mm256_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 NC_INLINE I shift_left_by(I a, int n) { return {_mm256_sll_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 
+NC_INLINE I add_64(I a, I b) { return {_mm256_add_epi64(a.v, b.v)}; }
 NC_INLINE I multiply_even(I a, I b) { return {_mm256_mul_epu32(a.v, b.v)}; }
 NC_INLINE I high_half(I a) { return {_mm256_srli_epi64(a.v, 32)}; }
 NC_INLINE I join_even(I a, I b) {

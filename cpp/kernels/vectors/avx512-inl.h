@@ -62,6 +62,7 @@ NC_INLINE I shift_right_signed(I a) {
 NC_INLINE I shift_right_by(I a, int n) { return {_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 NC_INLINE I shift_left_by(I a, int n) { return {_mm512_sll_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 
+NC_INLINE I add_64(I a, I b) { return {_mm512_add_epi64(a.v, b.v)}; }
 NC_INLINE I multiply_even(I a, I b) { return {_mm512_mul_epu32(a.v, b.v)}; }
 NC_INLINE I high_half(I a) { return {_mm512_srli_epi64(a.v, 32)}; }
 // Even lanes of a; even lanes of b, moved to the odd lanes.

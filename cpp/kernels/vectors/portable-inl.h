@@ -69,6 +69,7 @@ NC_INLINE I shift_right_signed(I a) {
 NC_INLINE I shift_right_by(I a, int n) { return {(i32x4)((u32x4)a.v >> n)}; }
 NC_INLINE I shift_left_by(I a, int n) { return {(i32x4)((u32x4)a.v << n)}; }
 
+NC_INLINE I add_64(I a, I b) { return {(i32x4)((u64x2)a.v + (u64x2)b.v)}; }
 NC_INLINE I multiply_even(I a, I b) {
   const u64x2 low = {0xFFFFFFFF, 0xFFFFFFFF};
   return {(i32x4)(((u64x2)a.v & low) * ((u64x2)b.v & low))};

@@ -68,7 +68,7 @@ def from_json(cls: type[Channel], text: str) -> Channel:
     """The channel of JSON text; ValueError if the text is not one."""
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, numbers or brackets without end
         raise _arguments.wrong_value("text", "a channel as JSON", error) from None
     if not isinstance(data, dict):
         raise _arguments.wrong_value("text", "a JSON object", type(data).__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from .. import _arguments, devices, storage
+from .._text import labeled
 from ..channel import Channel
 from ..channel.measurements import Measurements
 from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
@@ -320,13 +321,18 @@ def fit(
     if as_json:
         click.echo(to_json({"read": read.summary(), **figures}))
         return
-    for key, said in read.summary().items():
-        click.echo(f"{key:<16}{said}")
-    for part in figures.get("times", [figures]):
-        for key, value in part.items():
-            values = value if isinstance(value, list) else [value]
-            shown = " to ".join("any number" if v is None else f"{v:.5g}" for v in values)
-            click.echo(f"{key.replace('_', ' '):<16}" + shown)
+    for part in (read.summary(), *map(_shown, figures.get("times", [figures]))):
+        click.echo("\n".join(labeled(part, 16)))
+
+
+def _shown(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Figures of a cell, or of a device at some time, as text."""
+    found = {}
+    for key, value in figures.items():
+        values = value if isinstance(value, list) else [value]
+        numbers = ("any number" if v is None else f"{v:.5g}" for v in values)
+        found[key.replace("_", " ")] = " to ".join(numbers)
+    return found
 
 
 def _column(given: str | None) -> str | int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import devices
+from .._arguments import expectation
+from .._text import labeled, paragraphs, table
 from ..channel import Channel
 from ..devices.comparison import describe, plot_comparison
 from ..io import replacing
@@ -40,30 +42,34 @@ def group(context: click.Context, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         if as_json:
-            raise click.UsageError("--json: expected behind the command")
+            raise click.UsageError(
+                f"--json: {expectation('a place behind the command', 'one before it')}"
+            )
         return
     rows = devices.table()
     if as_json:
         click.echo(to_json(rows))
         return
     for row in rows:
-        click.echo(f"{row['name']}: {row['summary']}")
-        kind = "synthetic" if row["synthetic"] else "measured"
-        overall = "any number" if row["capacity"] is None else f"{row['capacity']:.2f}"
-        click.echo(
-            f"    {kind} {row['kind']}, {row['branch_capacity']:.2f} bits a cell where weights "
-            f"are stored, {overall} overall"
-        )
-        if row["conductance_range"] is not None:
-            low, high = row["conductance_range"]
-            times = "any time"
-            if row["time_range"] is not None:
-                times = " to ".join(f"{t:g}" for t in row["time_range"]) + " s after programming"
-            click.echo(f"    valid from {low:g} to {high:g} uS, {times}")
-        click.echo(f"    source: {row['source']}")
-        if row["doi"]:
-            click.echo(f"    DOI: {row['doi']}")
-        click.echo(f"    license: {row['license']}")
+        _echo(paragraphs([f"{row['name']}: {row['summary']}"]))
+        _echo(paragraphs(_about(row), indent="    "))
+
+
+def _about(row: dict[str, Any]) -> Iterator[str]:
+    """What a cell or device is, in lines."""
+    kind = "synthetic" if row["synthetic"] else "measured"
+    overall = "any number" if row["capacity"] is None else f"{row['capacity']:.2f}"
+    yield (
+        f"{kind} {row['kind']}, {row['branch_capacity']:.2f} bits a cell where weights are "
+        f"stored, {overall} overall"
+    )
+    if row["conductance_range"] is not None:
+        low, high = row["conductance_range"]
+        yield f"valid from {low:g} to {high:g} uS, {_span(row['time_range'])}"
+    yield f"source: {row['source']}"
+    if row["doi"]:
+        yield f"DOI: {row['doi']}"
+    yield f"license: {row['license']}"
 
 
 @group.command()
@@ -93,20 +99,19 @@ def show(
         click.echo(to_json(row))
         return
     kind = "synthetic" if row["synthetic"] else "measured"
-    click.echo(f"{row['name']}: {kind} {row['kind']}, {_bits(row['capacity'])} bits a cell")
-    for key in ("source", "doi", "license"):
-        if row[key]:
-            click.echo(f"{key:<9}{row[key]}")
+    _echo([f"{row['name']}: {kind} {row['kind']}, {_bits(row['capacity'])} bits a cell"])
+    labels = {key: row[key] for key in ("source", "doi", "license") if row[key]}
     if row["times"]:
         low, high = row["conductance_range"]
-        click.echo(f"valid    {low:g} to {high:g} uS, {_span(row['time_range'])}")
+        labels["valid"] = f"{low:g} to {high:g} uS, {_span(row['time_range'])}"
+    _echo(labeled(labels, 9))
+    if row["times"]:
         targets = [f"{e['target']:.3g} uS" for e in row["times"][0]["errors"]]
         lines = [["time", "bits", "left", "error", *targets]]
         for one in row["times"]:
             errors = [f"{e['mean']:.3g} ± {e['std']:.2g}" for e in one["errors"]]
             lines.append([*_cells(one), *errors])
-        _table(lines)
-        click.echo(_LEGEND)
+        _echo([*table(lines, "<"), *paragraphs([_LEGEND])])
 
 
 @group.command()
@@ -131,7 +136,7 @@ def compare(
     if plot is not None:
         drawn = [device for device in found if isinstance(device, devices.Device)]
         if not drawn:
-            raise click.UsageError("--plot: expected at least one device, got cells alone")
+            raise click.UsageError(f"--plot: {expectation('at least one device', 'cells alone')}")
         _write(plot_comparison(drawn, (None, *times)), plot)
     if as_json:
         click.echo(to_json(rows))
@@ -144,8 +149,7 @@ def compare(
             low, high = row["conductance_range"]
             lines.append([*((row["name"], f"{low:g} to {high:g}") if not i else ("", "")),
                           *_cells(one)])  # fmt: skip
-    _table(lines)
-    click.echo(_LEGEND)
+    _echo([*table(lines, "<"), *paragraphs([_LEGEND])])
 
 
 _LEGEND = (
@@ -175,11 +179,8 @@ def _span(times: Sequence[float] | None) -> str:
     return " to ".join(f"{t:g}" for t in times) + " s after programming"
 
 
-def _table(lines: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+def _echo(lines: list[str]) -> None:
+    click.echo("\n".join(lines))
 
 
 def _write(figure: Any, file: Path) -> None:

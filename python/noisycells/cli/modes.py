@@ -59,7 +59,8 @@ def _write_bits(text: str | None) -> int | Literal["auto"] | None:
         return int(text)
     except ValueError:
         raise click.BadParameter(
-            f"expected a number of bits or auto, got {text!r}", param_hint="--write-bits"
+            _arguments.expectation("a number of bits or auto", repr(text)),
+            param_hint="--write-bits",
         ) from None
 
 

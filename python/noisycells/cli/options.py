@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import devices
+from .._arguments import expectation
 from .._types import MAX_COUNT
 from ..channel import Channel
 from ..io import check_output
@@ -62,7 +63,7 @@ class Numbers(ParamType):
             return tuple(self.kind(part) for part in value.split(","))
         except ValueError:
             kind = "whole numbers" if self.kind is int else "numbers"
-            self.fail(f"expected {kind} separated by commas, got {value!r}", param, ctx)
+            self.fail(expectation(f"{kind} separated by commas", repr(value)), param, ctx)
 
 
 class Device(ParamType):
@@ -136,7 +137,7 @@ class Or(ParamType):
             return self.kind(value)
         except ValueError:
             number = "a whole number" if self.kind is int else "a number"
-            self.fail(f"expected {' or '.join((number, *self.words))}, got {value!r}", param, ctx)
+            self.fail(expectation(" or ".join((number, *self.words)), repr(value)), param, ctx)
 
 
 class OutFile(click.Path):

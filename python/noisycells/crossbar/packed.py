@@ -40,6 +40,14 @@ class Ranges(NamedTuple):
     adc: F32 | None = None
 
 
+class _Made(NamedTuple):
+    """Settings of products, and what they were made from."""
+
+    ranges: Ranges
+    gain: F32 | None
+    settings: _core.ProductSettings
+
+
 def read_variances(devices: Sequence[F32], coefficients: tuple[float, float, float]) -> F32:
     """Variance of one read of devices that are summed: that of each is c0 + c1 g + c2 g^2.
 
@@ -135,6 +143,7 @@ class Packed:
         self.passes = spec.passes(self.k)
         self.weight_noise = spec.noisy_weights and any(device.read_variance)
         self.ranges = self._given(ranges)
+        self._made: _Made | None = None
         self._array = self._pack(threads_argument(num_threads))
 
     @cached_property
@@ -151,8 +160,7 @@ class Packed:
             pair = devices[0] if len(devices) == 1 else devices.sum(axis=0)
             share = None
             if spec.wire_resistance_ohm:
-                share = irdrop.effective_share(pair, spec.rows, spec.cols, spec.wire_resistance_ohm)
-                pair = pair * share
+                pair, share = irdrop.wired(pair, spec)
             if spec.adc_per == "polarity":
                 yield pair[0], None, self._variance(devices, (0,), share)
                 yield None, pair[1], self._variance(devices, (1,), share)
@@ -315,7 +323,10 @@ class Packed:
         """
         threads = threads_argument(num_threads)
         array = self._current(threads)
-        return array.product(x, y, self._settings(seed, bias), inside, convolution, threads)
+        key = random.key(seed, "crossbar read", self.chip)
+        return array.product(
+            x, y, self._settings(), key, self.stream, bias, inside, convolution, threads
+        )
 
     @property
     def _scale(self) -> F32:
@@ -330,7 +341,14 @@ class Packed:
             self._array = self._pack(threads)
         return self._array
 
-    def _settings(self, seed: int, bias: F32 | None) -> _core.ProductSettings:
+    def _settings(self) -> _core.ProductSettings:
+        """How products are computed; made again where ranges or gain have been replaced."""
+        made = self._made
+        if made is None or made.ranges is not self.ranges or made.gain is not self.gain:
+            made = self._made = _Made(self.ranges, self.gain, self._make_settings())
+        return made.settings
+
+    def _make_settings(self) -> _core.ProductSettings:
         spec, (full_scale, adc) = self.spec, self.ranges
         for name, missing in (
             ("dac_range", spec.dac_range == "calibrated" and full_scale is None),
@@ -354,8 +372,5 @@ class Packed:
             weight_noise=self.weight_noise,
             fixed_range=full_scale,
             scale=self._scale,
-            bias=bias,
             row_scale=self.scales.row,
-            seed=random.key(seed, "crossbar read", self.chip),
-            stream=self.stream,
         )

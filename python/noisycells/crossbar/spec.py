@@ -64,7 +64,11 @@ class CrossbarSpec:
         Whether the devices of weights that are exactly 0 (pruned) are programmed to g_min or
         left in their RESET state.
     wire_resistance_ohm : float
-        Resistance of the wire from one cell to the next, along rows and columns (IR drop).
+        Resistance of the wire from one cell to the next, along rows and columns.
+    ir_drop : "first_order" or "exact"
+        What these wires do: to first order in their resistance, which is right to 1 % while they
+        take a fifth of the current, or by solving the circuit, in seconds a tile (see
+        :mod:`noisycells.crossbar.irdrop`).
     drift_compensation : "none", "global" or "column"
         Rescale the outputs of an aged array digitally by what read-outs of it measure, by one
         factor for all outputs or one for each (see :mod:`noisycells.crossbar.compensation`).
@@ -94,6 +98,7 @@ class CrossbarSpec:
     input_slice_bits: int | None = None
     zero_weights: str = "programmed"
     wire_resistance_ohm: float = 0.0
+    ir_drop: str = "first_order"
     drift_compensation: str = "none"
     kernel: str = "auto"
 
@@ -116,6 +121,7 @@ class CrossbarSpec:
             ("read_noise", ("none", "output", "weight", "both")),
             ("mapping", ("tensor", "column", "row")),
             ("zero_weights", ("programmed", "reset")),
+            ("ir_drop", ("first_order", "exact")),
             ("drift_compensation", ("none", "global", "column")),
             ("kernel", ("auto", "float32", "int16", "int8")),
         ):
@@ -136,6 +142,10 @@ class CrossbarSpec:
                 "input_slice_bits",
                 "None with dac_bits=None, whose inputs have no digits",
                 self.input_slice_bits,
+            )
+        if self.ir_drop == "exact" and not self.wire_resistance_ohm:
+            raise _arguments.wrong_value(
+                "ir_drop", "'first_order' with wires of 0 ohm (wire_resistance_ohm)", "'exact'"
             )
         if self.kernel in ("int16", "int8") and not self._fits_integers:
             raise _arguments.wrong_value(

@@ -99,7 +99,7 @@ def read(arrays: Mapping[str, NDArray[Any]], config: str) -> State:
 def _config(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise _arguments.wrong_value("config", "a JSON object", repr(text[:40]))

@@ -122,7 +122,7 @@ class Dataset:
         return channels, height, width
 
     def normalize(self, images: Images) -> Images:
-        """Shift and scale `images` by the training mean and standard deviation.
+        """Shift and scale ``images`` by the training mean and standard deviation.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class Dataset:
         Raises
         ------
         ValueError
-            If `size` is not as above or `seed` not in [0, 2**64).
+            If ``size`` is not as above or ``seed`` not in [0, 2**64).
         """
         generator = np.random.default_rng(_arguments.seed("seed", seed))
         present, counts = np.unique(self.train_labels, return_counts=True)
@@ -352,7 +352,7 @@ def stratified_split(
     Raises
     ------
     ValueError
-        If `fraction` is not in (0, 1) or `seed` not in [0, 2**64), or a part would be empty.
+        If ``fraction`` is not in (0, 1) or ``seed`` not in [0, 2**64), or a part would be empty.
     """
     labels = np.asarray(labels)
     fraction = _arguments.number("fraction", fraction, above=0, below=1)

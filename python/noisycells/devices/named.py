@@ -235,7 +235,7 @@ def from_json(text: str) -> Channel | Device:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, numbers or brackets without end
         raise _arguments.wrong_value("text", "a cell or a device as JSON", error) from None
     if not isinstance(data, dict):
         raise _arguments.wrong_value("text", "a JSON object", type(data).__name__)

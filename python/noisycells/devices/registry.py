@@ -61,7 +61,7 @@ def from_dict(data: Mapping[str, Any]) -> Device:
             "data", "the keys device and arguments (a dict)", ", ".join(map(str, data))
         )
     name = data["device"]
-    if name not in _MAKERS:
+    if not isinstance(name, str) or name not in _MAKERS:
         raise _arguments.wrong_value(
             "device",
             f"one of {', '.join(_MAKERS)}",
@@ -79,10 +79,12 @@ def _argument(parameter: inspect.Parameter, value: Any) -> Any:
     name, kind = parameter.name, str(parameter.annotation)
     if kind == "bool":
         return _arguments.flag(name, value)
-    plain = _plain(name, value, "float" in kind)
-    if isinstance(plain, float) and (name.endswith("std") or name == "proportional"):
-        return _arguments.number(name, plain, 0)
-    return plain
+    if kind == "str":
+        return _arguments.text(name, value)
+    if kind == "float" or (kind == "float | None" and value is not None):
+        spread = name.endswith("std") or name == "proportional"
+        return _arguments.number(name, value, 0 if spread else -math.inf)
+    return _plain(name, value, "float" in kind)
 
 
 def _plain(name: str, value: Any, is_float: bool) -> Any:
@@ -100,7 +102,6 @@ def _plain(name: str, value: Any, is_float: bool) -> Any:
     if isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
-        if not math.isfinite(value):
-            raise _arguments.wrong_value(name, "finite numbers", repr(value))
-        return float(value) if is_float else value
+        found = _arguments.number(name, value)
+        return found if is_float else value
     raise _arguments.wrong_type(name, "numbers or text", value)

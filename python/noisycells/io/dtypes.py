@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arguments import expectation
+
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
     "U8": np.dtype("u1"),
@@ -47,7 +49,7 @@ def usual_name(dtype: str) -> str:
 
 
 def bytes_of(array: NDArray[Any], dtype: str | None = None) -> int:
-    """The bytes that a tensor takes; `dtype` says what it is where numpy cannot."""
+    """The bytes that a tensor takes; ``dtype`` says what it is where numpy cannot."""
     return array.size * (array if dtype is None else DTYPES[dtype]).itemsize
 
 
@@ -82,9 +84,8 @@ def narrow(values: NDArray[Any], dtype: str) -> NDArray[Any]:
         again = widen(rounded, dtype) if dtype in WITHOUT_NUMPY else rounded
         lost = np.isfinite(chunk) & ~np.isfinite(again)
         if lost.any():
-            raise ValueError(
-                f"expected numbers within the range of {dtype}, got {chunk[lost][0]:g}"
-            )
+            inside = f"numbers within the range of {dtype}"
+            raise ValueError(expectation(inside, f"{chunk[lost][0]:g}"))
         out[start : start + _CHUNK] = rounded
     return out.reshape(values.shape)
 
@@ -111,7 +112,7 @@ def _eight_bits(dtype: str) -> NDArray[np.float32]:
     """All numbers of an 8-bit float, by code (Micikevicius et al. 2022, arXiv:2209.05433)."""
     code = np.arange(256, dtype=np.uint16)
     if dtype == "F8_E5M2":  # the upper byte of a float16
-        with np.errstate(invalid="ignore"):  # some NaNs are signalling ones
+        with np.errstate(invalid="ignore"):  # some NaNs are signaling ones
             table = np.left_shift(code, 8).view(np.float16).astype(np.float32)
         return np.where(np.isnan(table), np.copysign(np.float32(np.nan), table), table)
     mantissa, exponent = code % 8, (code // 8 % 16).astype(np.float64)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from .._arguments import expectation, wrong_value
 from .closing import Closing
 from .dtypes import DTYPES, dtype_of
 from .writing import PIECE, replacing, scratch
@@ -67,8 +68,8 @@ _Writer = TypeVar("_Writer", bound="Writer")
 class Writer:
     """Writes a safetensors file, tensor by tensor.
 
-    A context manager: on leaving it the file is synced and put at `path`; if an exception leaves
-    it, nothing remains and what was at `path` stays (see :func:`replacing`, also for errors).
+    A context manager: on leaving it the file is synced and put at ``path``; if an exception leaves
+    it, nothing remains and what was at ``path`` stays (see :func:`replacing`, also for errors).
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class Writer:
         return self
 
     def add(self, key: str, array: NDArray[Any], dtype: str | None = None) -> None:
-        """Append a tensor; `dtype` names what the numbers are where numpy cannot ("BF16").
+        """Append a tensor; ``dtype`` names what the numbers are where numpy cannot ("BF16").
 
         Raises
         ------
@@ -109,10 +110,10 @@ class Writer:
             If the key is taken or safetensors has no such dtype.
         """
         if key in self._entries:
-            raise ValueError(f"key: expected a new one, got {key!r} again")
+            raise wrong_value("key", "a new one", f"{key!r} again")
         dtype = dtype or dtype_of(array)
         if dtype is None:
-            raise ValueError(f"tensor {key!r}: expected a dtype of safetensors, got {array.dtype}")
+            raise wrong_value(f"tensor {key!r}", "a dtype of safetensors", array.dtype)
         array = np.ascontiguousarray(array, DTYPES[dtype]).reshape(array.shape)
         data = array.reshape(-1).view(np.uint8).data
         self._data.write(data)
@@ -155,7 +156,7 @@ class Writer:
         text = dumps({"__metadata__": metadata} | tensors if metadata else tensors).encode()
         text += b" " * (-len(text) % 8)
         if len(text) > _MAX_HEADER:
-            raise ValueError(f"header: expected at most {_MAX_HEADER:,} bytes, got {len(text):,}")
+            raise wrong_value("header", f"at most {_MAX_HEADER:,} bytes", f"{len(text):,}")
         header = len(text).to_bytes(8, "little") + text
         if self.checked:
             place = _START.match(text)
@@ -249,7 +250,7 @@ class Reader(Closing):
         except ValueError as error:
             raise self._damaged(f"crc32: {error}") from None
         if not isinstance(checksums, dict) or checksums.keys() != self.entries.keys():
-            raise self._damaged("crc32: expected a checksum for each tensor")
+            raise self._damaged(f"crc32: {expectation('a checksum for each tensor', 'others')}")
         return checksums
 
     def _check_header(self, header: bytes) -> None:
@@ -258,10 +259,9 @@ class Reader(Closing):
             raise self._damaged("no format version and checksum at its start")
         major, minor = int(place[1]), int(place[2])
         if major not in READ:
-            raise FormatError(
-                f"{self.path}: expected format version {' or '.join(f'{m}.x' for m in READ)}, got "
-                f"{major}.{minor} (a newer noisycells may read it)"
-            )
+            known = f"format version {' or '.join(f'{m}.x' for m in READ)}"
+            got = f"{major}.{minor} (a newer noisycells may read it)"
+            raise FormatError(f"{self.path}: {expectation(known, got)}")
         self.version = major, minor
         if _header_checksum(header, place.start(3)) != place[3]:
             raise self._damaged("its header does not match its checksum")
@@ -302,10 +302,17 @@ class Reader(Closing):
         tensor: NDArray[Any] = out.reshape(shape)
         return tensor
 
+    @property
+    def newer(self) -> bool:
+        """Whether a checked file is of a newer minor version, and may hold more, to ignore."""
+        major, minor = self.version
+        return minor > READ[major]
+
     def _damaged(self, how: str) -> DecodeError | FormatError:
         if self._checked:
             return DecodeError(f"{self.path}: {how}")
-        return FormatError(f"{self.path}: expected a safetensors file: {how}")
+        got = f"another or a damaged one: {how}"
+        return FormatError(f"{self.path}: {expectation('a safetensors file', got)}")
 
     def close(self) -> None:
         """Close the file."""
@@ -313,7 +320,7 @@ class Reader(Closing):
 
 
 def _header_checksum(header: bytes, at: int) -> bytes:
-    """CRC-32 of length and header, as if the checksum, 8 characters at `at`, were zeros."""
+    """CRC-32 of length and header, as if the checksum, 8 characters at ``at``, were zeros."""
     return b"%08x" % zlib.crc32(header[:at] + b"00000000" + header[at + 8 :])
 
 
@@ -336,21 +343,21 @@ def parse(text: str | bytes) -> Any:
             text, object_pairs_hook=_members, parse_constant=_finite, parse_float=_finite
         )
     except RecursionError:
-        raise ValueError("expected JSON, got text that nests too deeply") from None
+        raise ValueError(expectation("JSON", "text that nests too deeply")) from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"expected JSON: {error}") from None
+        raise ValueError(f"{expectation('JSON', 'another text')}: {error}") from None
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"expected each member once, got {twice!r} again")
+        raise ValueError(expectation("each member once", f"{twice!r} again"))
     return members
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"expected finite numbers, got {text}")
+        raise ValueError(expectation("finite numbers", text))
     return number

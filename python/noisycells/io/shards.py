@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .._arguments import expectation
 from .closing import Closing
 from .files import Entry, FormatError, Reader, parse
 
@@ -28,7 +29,7 @@ def is_weights(path: str | os.PathLike[str]) -> bool:
 
 
 def weight_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """All files that the weights at `path` are in, the index too.
+    """All files that the weights at ``path`` are in, the index too.
 
     Raises
     ------
@@ -52,10 +53,8 @@ def _found(path: Path) -> Path:
         present = sorted(path.glob("*.safetensors"))
     if len(present) != 1:
         got = ", ".join(file.name for file in present) or "none"
-        raise FormatError(
-            f"{path}: expected one model.safetensors or model{INDEX} in the directory, got "
-            f"{got}; name the file"
-        )
+        one = f"one model.safetensors or model{INDEX} in the directory"
+        raise FormatError(f"{path}: {expectation(one, got)}; name the file")
     return present[0]
 
 
@@ -64,16 +63,18 @@ def _index(path: Path) -> dict[str, str]:
     try:
         content = parse(path.read_bytes())
     except ValueError as error:
-        raise FormatError(f"{path}: expected an index of safetensors files: {error}") from None
+        raise _no_index(path, "an index of safetensors files", f"none: {error}") from None
     files = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not files:
-        raise FormatError(f"{path}: expected an index with a weight_map, got none")
+        raise _no_index(path, "an index with a weight_map", "none")
     for name, file in files.items():
         if not isinstance(file, str) or file != os.path.basename(file) or not file:
-            raise FormatError(
-                f"{path}: expected the file of {name!r} beside the index, got {file!r}"
-            )
+            raise _no_index(path, f"the file of {name!r} beside the index", repr(file))
     return files
+
+
+def _no_index(path: Path, expected: str, got: object) -> FormatError:
+    return FormatError(f"{path}: {expectation(expected, got)}")
 
 
 class Weights(Closing):
@@ -114,7 +115,7 @@ class Weights(Closing):
                     self._readers[name], self.entries[name] = reader, entry
             for name, shard in (index or {}).items():
                 if name not in self.entries:
-                    raise FormatError(f"{found}: expected tensor {name!r} in {shard}, got none")
+                    raise _no_index(found, f"tensor {name!r} in {shard}", "none")
             readers = list(dict.fromkeys(self._readers.values()))
             self.metadata = dict(readers[0].metadata) if readers else {}
             self._stack = stack.pop_all()

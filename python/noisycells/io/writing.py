@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from .._arguments import wrong_value
+
 PathLike = str | os.PathLike[str]
 
 PIECE = 1 << 20  # bytes copied at a time
@@ -37,12 +39,12 @@ _KINDS = {
 
 
 def check_output(path: PathLike, *sources: PathLike) -> Path:
-    """The file that a write to `path` goes to, with links followed.
+    """The file that a write to ``path`` goes to, with links followed.
 
     Raises
     ------
     ValueError
-        If `path` is a FIFO, a device or a socket, or one of `sources`, which are read.
+        If ``path`` is a FIFO, a device or a socket, or one of ``sources``, which are read.
     OSError
         If it is a directory, is in none, or may not be written.
     """
@@ -58,13 +60,15 @@ def check_output(path: PathLike, *sources: PathLike) -> Path:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise ValueError(f"{path}: expected a regular file to write, got {kind}")
+        raise wrong_value(path, "a regular file to write", kind)
     for source in sources:
         if os.path.samefile(source, path):
-            raise ValueError(f"{path}: expected another file to write than {source}, which is read")
+            raise wrong_value(
+                path, f"another file to write than {source}, which is read", "the same"
+            )
     target = Path(os.path.realpath(path))
     if not target.exists():
-        raise ValueError(f"{path}: expected a regular file to write, got one without a name")
+        raise wrong_value(path, "a regular file to write", "one without a name")
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return target
@@ -72,15 +76,15 @@ def check_output(path: PathLike, *sources: PathLike) -> Path:
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[IO[bytes]]:
-    """A binary file to write; what is written is at `path` when the block ends without error.
+    """A binary file to write; what is written is at ``path`` when the block ends without error.
 
-    What was at `path` stays until then, and stays if there is an error.
+    What was at ``path`` stays until then, and stays if there is an error.
 
     Raises
     ------
     ValueError, OSError
         As :func:`check_output`, at the start; if the directory cannot be written, or there is no
-        room. Messages name `path`.
+        room. Messages name ``path``.
     """
     target = check_output(path)
     with _named(path, target):
@@ -97,7 +101,7 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def scratch(path: PathLike) -> Iterator[IO[bytes]]:
-    """A binary file without a name beside `path`, for what is gone after the block."""
+    """A binary file without a name beside ``path``, for what is gone after the block."""
     target = check_output(path)
     with _named(path, target):
         temporary = _Temporary(target.parent)
@@ -110,7 +114,7 @@ def scratch(path: PathLike) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _named(path: PathLike, target: Path) -> Iterator[None]:
-    """Errors that name no file or a temporary one name `path`, as the user knows it."""
+    """Errors that name no file or a temporary one name ``path``, as the user knows it."""
     try:
         yield
     except OSError as error:
@@ -146,7 +150,7 @@ class _Temporary:
         return self._directory / f".noisycells-{secrets.token_hex(8)}"
 
     def become(self, target: Path) -> None:
-        """Put the file at `target`, with the mode and owner of the one that is there."""
+        """Put the file at ``target``, with the mode and owner of the one that is there."""
         if not target.exists() and self.path is None:
             with suppress(FileExistsError):  # by another writer, in between
                 self._link(target)

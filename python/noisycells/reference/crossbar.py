@@ -270,6 +270,36 @@ def _bfloat16_parts(v: F32) -> list[F32]:
     return parts
 
 
+def sums_of_tile(a: F32, w: F32, spec: Spec, digit: int) -> F32:
+    """What a tile of weights (out, in) gives for codes (batch, in) up to ``digit``, no noise."""
+    if spec.integer:
+        levels = 127 if spec.int8 else WEIGHT_LEVELS
+        c, peak = encode_tile(w, levels)
+        sums = a.astype(np.int64) @ c.T
+        assert np.abs(sums).max(initial=0) < 1 << 31
+        u: F32 = sums.astype(np.float32) * (peak * np.float32(1 / (levels * digit)))
+    else:
+        u = tile_sums(a, w) * np.float32(1 / digit)
+    return u
+
+
+def noise_of_tile(a: F32, plane: Plane, tile: slice, spec: Spec, digit: int) -> F32:
+    """Standard deviation of the noise of its sums: of the weights' reads and of the outputs."""
+    noise = np.float32(spec.output_noise)
+    if not spec.weight_noise:
+        return np.full((len(a), len(plane.values)), noise)
+    assert plane.variance is not None
+    v = plane.variance[:, tile]
+    if spec.integer:
+        c, peak = encode_tile(v, VARIANCE_LEVELS)
+        squares = (a.astype(np.int64) ** 2 @ c.T).astype(np.float32)
+        unit = peak * np.float32(1 / (VARIANCE_LEVELS * digit**2))
+    else:
+        squares, unit = tile_sums(a * a, v), np.float32(1 / digit**2)
+    deviation: F32 = np.sqrt(fma32(squares, unit, noise * noise))
+    return deviation
+
+
 def product(
     x: F32,
     planes: list[Plane],
@@ -292,7 +322,6 @@ def product(
     clipped = int(np.count_nonzero(np.abs(x) > ranges[:, None])) if spec.dac_levels else 0
     index = noise_index(np.arange(len(x))[:, None], np.arange(n)[None, :], n)
     length = int(index.max(initial=-1)) + 1
-    levels = 127 if spec.int8 else WEIGHT_LEVELS
     passes: list[NDArray[np.bool_]] = []
     total = np.zeros((len(x), n), np.float32)
     for shift, digit, slice_factor in input_slices(spec):
@@ -303,31 +332,10 @@ def product(
         for plane, plane_factor in zip(planes, spec.plane_factors, strict=True):
             for tile in tiles(k, spec.rows):
                 p = len(passes)
-                w = plane.values[:, tile]
-                if spec.integer:
-                    c, peak = encode_tile(w, levels)
-                    sums = a[:, tile].astype(np.int64) @ c.T
-                    assert np.abs(sums).max(initial=0) < 1 << 31
-                    unit = peak * np.float32(1 / (levels * digit))
-                    u = sums.astype(np.float32) * unit
-                else:
-                    u = tile_sums(a[:, tile], w) * np.float32(1 / digit)
-                noise = np.float32(spec.output_noise)
-                if spec.weight_noise:
-                    assert plane.variance is not None
-                    v = plane.variance[:, tile]
-                    if spec.integer:
-                        c, peak = encode_tile(v, VARIANCE_LEVELS)
-                        squares = a[:, tile].astype(np.int64) ** 2 @ c.T
-                        unit = peak * np.float32(1 / (VARIANCE_LEVELS * digit**2))
-                        variance = fma32(squares.astype(np.float32), unit, noise * noise)
-                    else:
-                        squares32 = tile_sums(a[:, tile] * a[:, tile], v)
-                        variance = fma32(squares32, np.float32(1 / digit**2), noise * noise)
-                    noise = np.sqrt(variance)
+                u = sums_of_tile(a[:, tile], plane.values[:, tile], spec, digit)
                 if spec.weight_noise or spec.output_noise:
                     z = standard_normal(length, seed, stream, 0, MATMUL, p)[index]
-                    u = fma32(noise, z, u)
+                    u = fma32(noise_of_tile(a[:, tile], plane, tile, spec, digit), z, u)
                 factor = np.float32(plane_factor) * np.float32(slice_factor)
                 if spec.adc_levels:
                     top = np.float32(spec.adc_levels)

@@ -12,10 +12,12 @@ tuned by hand, goals, other simulators, and the limits of the machine.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .._text import paragraphs, table
 from .cases import CASES, OURS, Case
 from .timing import check_counts, machine, machine_lines, simd_level, times
 
@@ -30,8 +32,6 @@ ROUNDS = 7
 
 QUICK = 16
 """What to divide sizes by for a first impression."""
-
-_ROW = "{:<26} {:>9} {:>11}   {:<20} {}"
 
 
 def run(
@@ -99,22 +99,25 @@ def _row(case: Case, size: int, threads: int, rounds: int) -> dict[str, Any]:
 
 def render(result: dict[str, Any]) -> str:
     """The result of :func:`run` as a table of text."""
-    lines = machine_lines(result["machine"])
-    lines.append(f"ms, medians of {result['rounds']} rounds, and how many times ours they are")
+    about = machine_lines(result["machine"])
+    about.append(f"ms, medians of {result['rounds']} rounds, and how many times ours they are")
     if result["shrink"] > 1:
-        lines.append(f"Sizes divided by {result['shrink']}: in the caches, or mostly overhead.")
-    threads = None
-    for row in result["rows"]:
-        if row["threads"] != threads:
-            threads = row["threads"]
-            title = f"{threads} thread{'s' if threads > 1 else ''}"
-            lines += ["", _ROW.format(title, "size", OURS, "numpy", "torch")]
-        contenders = row["contenders"]
-        rivals = [
-            f"{found['median_ms']:.3g} ({found['ratio']:.3g}x)" if found else "not installed"
-            for found in (contenders.get("numpy"), contenders.get("torch"))
-        ]
-        ours = f"{contenders[OURS]['median_ms']:.3g}"
-        lines.append(_ROW.format(row["case"], row["elements"], ours, *rivals))
-    lines += ["", "Products of numpy and torch have neither noise nor converters."]
+        about.append(f"Sizes divided by {result['shrink']}: in the caches, or mostly overhead.")
+    lines = paragraphs(about)
+    for threads, rows in itertools.groupby(result["rows"], lambda row: row["threads"]):
+        title = f"{threads} thread{'s' if threads > 1 else ''}"
+        heads = [title, "size", OURS, "numpy", "torch"]
+        lines += ["", *table([heads, *map(_cells, rows)])]
+    lines += ["", *paragraphs(["Products of numpy and torch have neither noise nor converters."])]
     return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A case, its size, and the times of all contenders."""
+    contenders = row["contenders"]
+    rivals = (
+        f"{found['median_ms']:.3g} ({found['ratio']:.3g}x)" if found else "not installed"
+        for found in (contenders.get("numpy"), contenders.get("torch"))
+    )
+    ours = f"{contenders[OURS]['median_ms']:.3g}"
+    return [row["case"], str(row["elements"]), ours, *rivals]

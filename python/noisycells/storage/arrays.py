@@ -80,12 +80,13 @@ def prepare(
 ) -> Source:
     """Check one tensor and flatten it; copies only where it is not contiguous or is float16.
 
-    `dtype` says what the weights came in, where they have been widened on the way.
+    ``dtype`` says what the weights came in, where they have been widened on the way.
 
     Raises
     ------
     TypeError
-        If `weights` are not floating-point numbers, `mask` is not boolean or `name` not a string.
+        If ``weights`` are not floating-point numbers, ``mask`` is not boolean or ``name`` not a
+        string.
     ValueError
         If shapes disagree, or sensitivities are negative or not finite.
     """
@@ -110,7 +111,7 @@ def prepare(
 def positions(
     size: int, mask: NDArray[np.uint8] | None
 ) -> Iterator[tuple[int, int, NDArray[np.bool_] | None]]:
-    """Walk over `size` weights in chunks of ``CHUNK``.
+    """Walk over ``size`` weights in chunks of ``CHUNK``.
 
     Yields the number of stored weights before the chunk, the chunk's first weight, and which
     weights of the chunk are stored (None: all).

@@ -26,6 +26,8 @@ from .ldpc import LANES, MAX_DEGREE, Code, make_code
 CRC_BITS = 32
 LONGEST = 61_440
 """Bits of information in a block at most, about."""
+MAX_ROWS = 32
+"""Rows of the table of a code at most."""
 AT_ONCE = 64
 """Blocks decoded together, for memory's sake."""
 HEADER_BITS = 96
@@ -67,7 +69,7 @@ class Layout(NamedTuple):
         return self.used + self.rows * self.lanes
 
     def cells(self, bits: int) -> int:
-        """Cells of all blocks, of `bits` bits each."""
+        """Cells of all blocks, of ``bits`` bits each."""
         return self.blocks * -(-self.sent // bits)
 
     def code(self) -> Code:
@@ -79,12 +81,12 @@ class Layout(NamedTuple):
 
 
 def best_rate(information: float, length: int, failure: float) -> float:
-    """The share of information that a word of `length` bits may have.
+    """The share of information that a word of ``length`` bits may have.
 
-    `information` is what each bit carries over the channel, 0 to 1. Below it lie what belief
+    ``information`` is what each bit carries over the channel, 0 to 1. Below it lie what belief
     propagation on these codes does not reach, measured, and the normal approximation of a finite
     length (Y. Polyanskiy, H. V. Poor, S. Verdu, IEEE Trans. Inf. Theory 56, 2010) for a share of
-    `failure` of blocks that fail.
+    ``failure`` of blocks that fail.
     """
     spread = math.sqrt(information * (1 - information) / length)
     margin = -NormalDist().inv_cdf(failure) * spread
@@ -92,9 +94,9 @@ def best_rate(information: float, length: int, failure: float) -> float:
 
 
 def plan(size: int, information: float, failure: float) -> Layout:
-    """The layout of `size` bytes in bits that carry `information` each.
+    """The layout of ``size`` bytes in bits that carry ``information`` each.
 
-    `failure` is the probability that any block of a read fails. Raises ValueError where the
+    ``failure`` is the probability that any block of a read fails. Raises ValueError where the
     channel is too noisy for that.
     """
     bits = 8 * max(size, 1)
@@ -112,7 +114,7 @@ def plan(size: int, information: float, failure: float) -> Layout:
     # A row of the table has at most so many entries, 4 in a column.
     parity = max(used * (1 - rate) / rate, used * 4 / (0.8 * MAX_DEGREE))
     found = []
-    for rows in range(min(12, max(6, math.ceil(parity / LANES))), 33):
+    for rows in range(min(12, max(6, math.ceil(parity / LANES))), MAX_ROWS + 1):
         lanes = LANES * max(1, math.ceil(parity / rows / LANES))
         layout = Layout(size, blocks, rows, -(-used // lanes), lanes)
         found.append((rows * lanes, abs(rows - 16), layout))
@@ -120,7 +122,7 @@ def plan(size: int, information: float, failure: float) -> Layout:
 
 
 def write(content: bytes, layout: Layout, constellation: Constellation) -> U8:
-    """Levels of the cells that hold `content`."""
+    """Levels of the cells that hold ``content``."""
     code, share = layout.code(), layout.share
     information = np.zeros((layout.blocks, code.information), np.uint8)
     for b in range(layout.blocks):
@@ -135,6 +137,27 @@ def write(content: bytes, layout: Layout, constellation: Constellation) -> U8:
     return np.ascontiguousarray(levels.reshape(layout.blocks, -1).T).reshape(-1)
 
 
+def content(cells: U8, layout: Layout, constellation: Constellation) -> bytes:
+    """What :func:`write` put into cells, from their levels as they were written, without noise.
+
+    Raises ValueError where these are not what it would write.
+    """
+    code = layout.code()
+    labels = constellation.labels[cells.reshape(-1, layout.blocks).T]
+    bits = labels[..., None] >> np.arange(constellation.bits, dtype=np.uint8) & 1
+    mixed = bits.reshape(layout.blocks, -1)
+    sent = np.empty((layout.blocks, layout.sent), np.uint8)
+    sent[:, _order(layout.sent)] = mixed[:, : layout.sent] ^ _scramble(layout)
+    information = np.zeros((layout.blocks, code.information), np.uint8)
+    information[:, : layout.used] = sent[:, : layout.used]
+    pieces = [_checked(word) for word in information[:, : layout.used]]
+    found = b"".join(piece or b"" for piece in pieces)
+    same = np.array_equal(_sent(code.encode(information), layout, code), sent)
+    if None in pieces or not same or mixed[:, layout.sent :].any() or any(found[layout.size :]):
+        raise _arguments.wrong_value("cells", "words of the code with their checksums", "others")
+    return found[: layout.size]
+
+
 Read = Callable[[int], tuple[NDArray[np.float32], Constellation]]
 """Gives the outputs of all cells in the mean of so many reads, and what they mean."""
 
@@ -142,7 +165,7 @@ Read = Callable[[int], tuple[NDArray[np.float32], Constellation]]
 def read(
     layout: Layout, look: Read, reads: int, name: str, *, num_threads: int | None = None
 ) -> bytes:
-    """The content, after up to `reads` reads of the cells.
+    """The content, after up to ``reads`` reads of the cells.
 
     Blocks that one read leaves in doubt are tried again with means and spreads of the levels as
     the read itself shows them; then in the mean of two reads, of four, and more.

@@ -38,8 +38,8 @@ class Codec:
       the error is the sum over a magnitude histogram of sigma(f(u))^2 / (cells alpha^2), the
       channel's own noise where each weight falls, weighted by the sensitivities where they are
       given.
-    - *Cells.* With `mean_cells`, the numbers of cells of all ranges minimize the error alone with
-      r_avg <= `mean_cells`, together with the thresholds where these are automatic.
+    - *Cells.* With ``mean_cells``, the numbers of cells of all ranges minimize the error alone with
+      r_avg <= ``mean_cells``, together with the thresholds where these are automatic.
     - *Write bits.* ``"auto"`` is the smallest converter width whose rounding adds less than a
       tenth to the noise variance of its range, averaged over the cells.
 
@@ -68,7 +68,7 @@ class Codec:
     cells : int or sequence of int
         Cells for each weight, or for each weight of each range: (small, large).
     mean_cells : float, optional
-        Choose `cells` for this average or less.
+        Choose ``cells`` for this average or less.
     scope : "tensor" or "model"
         Whether thresholds, scales and cells are chosen for every tensor or, as in the paper, for
         all tensors of a model together.
@@ -126,7 +126,7 @@ class Codec:
 
     @property
     def learnt(self) -> Channel:
-        """The channel the encoder knows: `inverse`, or the true one."""
+        """The channel the encoder knows: ``inverse``, or the true one."""
         return self.channel if self.inverse is None else self.inverse
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,8 @@ from ..bits import pack_bits, unpack_bits
 from ..io import DTYPES, DecodeError, Reader, Writer, dumps, narrow, widen
 from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
-from .blocks import Layout
+from . import blocks
+from .blocks import MAX_ROWS, Layout
 from .fields import (
     Field,
     check_shape,
@@ -28,6 +31,7 @@ from .fields import (
 from .ldpc import LANES, MAX_DEGREE
 from .modes import Coded, CodedModel, CodedTensor, Levels
 from .modes.mode import Mode
+from .schema import check_channel
 from .stored import StoredTensor
 
 KIND = "coded"
@@ -90,18 +94,43 @@ def read_coded(reader: Reader) -> CodedModel:
     DecodeError
         If it is damaged or inconsistent.
     """
-    try:
+    with _naming(reader):
         return _read(reader)
-    except DecodeError:
-        raise
+
+
+class _Described(NamedTuple):
+    """What the metadata of a file say."""
+
+    codec: Mode
+    layout: Layout
+    tensors: dict[str, CodedTensor]
+    digital: list[str]
+    aliases: dict[str, str]
+
+
+def count_coded(reader: Reader) -> int:
+    """Tensors of the model of an open file, in cells or digital; errors as :func:`read_coded`."""
+    with _naming(reader):
+        found = _describe(reader)
+        return len(found.tensors) + len(found.digital)
+
+
+@contextmanager
+def _naming(reader: Reader) -> Iterator[None]:
+    """Errors are DecodeErrors that name the file."""
+    try:
+        yield
     except ValueError as error:
+        if str(reader.path) in str(error):
+            raise
         raise DecodeError(f"{reader.path}: {error}") from None
 
 
-def _read(reader: Reader) -> CodedModel:
+def _describe(reader: Reader) -> _Described:
     own = {"format", "format_version", "header_crc32", "crc32"}
     needed = {"kind", "stream_version", "codec", "layout", "tensors", "digital", "aliases"}
-    fields = Field("metadata", dict(reader.metadata)).members(needed | own, {"source_metadata"})
+    more = set(reader.metadata) if reader.newer else {"source_metadata"}
+    fields = Field("metadata", dict(reader.metadata)).members(needed | own, more)
     stream_version(fields["stream_version"])
     codec = _codec(json_field(fields["codec"]))
     layout = _layout(json_field(fields["layout"]))
@@ -114,13 +143,19 @@ def _read(reader: Reader) -> CodedModel:
     digital = described_digital(json_field(fields["digital"]), tensors)
     aliases = described_aliases(json_field(fields["aliases"]), {*tensors, *digital})
     source_metadata_of(reader)
+    return _Described(codec, layout, tensors, digital, aliases)
+
+
+def _read(reader: Reader) -> CodedModel:
+    codec, layout, tensors, digital, aliases = _describe(reader)
     bits = codec.constellation.bits
     count = layout.cells(bits)
     plain = sum(tensor.stored * codec.plain_cells(tensor) for tensor in tensors.values())
     sizes = {"cells": -(-count * bits // 8), "plain": plain}
     expected = {*sizes, *(f"{name}.digital" for name in digital)}
-    if expected != reader.entries.keys():
-        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(reader.entries))
+    found = reader.entries.keys()
+    if not expected <= found or (expected < found and not reader.newer):
+        raise _arguments.wrong_value("arrays", str(sorted(expected)), sorted(found))
     for key, size in sizes.items():
         entry = reader.entries[key]
         if entry.dtype != "U8" or entry.shape != (size,):
@@ -130,19 +165,36 @@ def _read(reader: Reader) -> CodedModel:
                 f"{entry.dtype} of {entry.shape}",
             )
     levels = reader.read("plain")
-    if levels.size and levels.max() >= len(codec.plain_inputs):
-        raise _arguments.wrong_value(
-            "plain",
-            f"levels below {len(codec.plain_inputs)}",
-            levels.max(),
-        )
+    for k, digit in enumerate(codec.plain_digits):
+        part = levels[k :: len(codec.plain_digits)]
+        if part.size and not (digit[0] <= part.min() and part.max() <= digit[-1]):
+            raise _arguments.wrong_value(
+                "plain",
+                f"levels {digit[0]} to {digit[-1]} of digit {k}",
+                f"{part.min()} to {part.max()}",
+            )
     arrays, dtypes = {}, {}
     for name in digital:
         arrays[name], dtype = _digital(reader, f"{name}.digital")
         if dtype in WITHOUT_NUMPY:
             dtypes[name] = dtype
-    cells = unpack_bits(reader.read("cells"), bits, count).astype(np.uint8)
-    return CodedModel(tensors, codec, layout, cells, levels, arrays, dtypes, aliases)
+    packed = reader.read("cells")
+    if used := count * bits % 8:
+        if packed[-1] >> used:
+            raise _arguments.wrong_value("cells", "zeros beyond the last cell", "others")
+    cells = unpack_bits(packed, bits, count).astype(np.uint8)
+    model = CodedModel(tensors, codec, layout, cells, levels, arrays, dtypes, aliases)
+    _check_content(model)
+    return model
+
+
+def _check_content(model: CodedModel) -> None:
+    """Check that the cells hold the tensors that are described: they are read without noise."""
+    codec, layout = model.codec, model.layout
+    computed(Field("layout", list(layout)), layout.code)
+    content = blocks.content(model.cells, layout, codec.constellation)
+    outputs = codec.channel.mean_at(codec.plain_inputs[model.plain]).astype(np.float32)
+    model.decoded(content, outputs)
 
 
 def _digital(reader: Reader, key: str) -> tuple[NDArray[Any], str]:
@@ -157,6 +209,10 @@ def _codec(field: Field) -> Mode:
     if not isinstance(field.value, dict):
         field.fail("an object")
     mode = Field(f"{field.place}.mode", field.value.get("mode")).one_of(*MODES)
+    names = {"mode", "inputs", *inspect.signature(MODES[mode]).parameters}
+    fields = field.members(names)
+    check_channel(fields["channel"])
+    fields["learnt"].or_null(check_channel)
     codec = computed(field, lambda: MODES[mode].from_dict(field.value))
     if codec.to_dict() != field.value:
         field.fail("the fields of docs/format.md, as the codec gives them")
@@ -168,13 +224,12 @@ def _layout(field: Field) -> Layout:
     found = Layout(
         size.integer(0, 1 << 46),
         blocks.integer(1, 1 << 40),
-        rows.integer(4, 64),
-        information.integer(1, 64 * MAX_DEGREE),
+        rows.integer(4, MAX_ROWS),
+        information.integer(1, MAX_ROWS * MAX_DEGREE),
         lanes.integer(LANES, 1 << 16),
     )
     if found.lanes % LANES or not 0 <= found.information * found.lanes - found.used < found.lanes:
         field.fail("a code of the size of its blocks")
-    computed(field, found.code)
     return found
 
 

@@ -54,7 +54,7 @@ class Constellation:
     def at(cls, channel: Channel, inputs: F64, reads: int = 1, noise: float = 1.0) -> Constellation:
         """Levels at given inputs, in the mean of some reads of one chip.
 
-        The standard deviations are `noise` times those of the channel. Reads average the part of
+        The standard deviations are ``noise`` times those of the channel. Reads average the part of
         the noise that the channel's ``read_std`` says is drawn afresh; without it, none.
         """
         order = np.argsort(channel.mean_at(inputs), kind="stable")
@@ -86,7 +86,7 @@ class Constellation:
         Raises
         ------
         ValueError
-            If `levels` is not 2, 4 or 8, or the write converter does not have so many.
+            If ``levels`` is not 2, 4 or 8, or the write converter does not have so many.
         """
         levels = _arguments.choice("levels", levels, (2, 4, 8))
         if channel.write_bits is not None and 1 << channel.write_bits < levels:
@@ -120,7 +120,7 @@ class Constellation:
         return self.bits - missing / math.log(2) / len(self.inputs)
 
     def with_noise(self, factor: float) -> Constellation:
-        """The same levels with `factor` times the noise."""
+        """The same levels with ``factor`` times the noise."""
         stuck = tuple((p, m, factor * s) for p, m, s in self.stuck)
         return replace(self, std=factor * self.std, stuck=stuck)
 

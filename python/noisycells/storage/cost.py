@@ -117,7 +117,7 @@ class Cost:
 
 
 def index_cost(size: int, stored: int) -> tuple[int, str]:
-    """Bits of a mask that keeps `stored` of `size` weights, and the code that needs so few."""
+    """Bits of a mask that keeps ``stored`` of ``size`` weights, and the code that needs so few."""
     p = stored / size if size else 0.0
     entropy = sum(-q * math.log2(q) for q in (p, 1 - p) if q > 0)
     coded = math.ceil(size * entropy) + INDEX_HEADER_BITS
@@ -143,7 +143,7 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 
 def digital(array: NDArray[Any], dtype: str | None = None) -> Cost:
-    """Cost of a tensor that is kept digital; `dtype` says what it is where numpy cannot."""
+    """Cost of a tensor that is kept digital; ``dtype`` says what it is where numpy cannot."""
     bits = 8 * bytes_of(array, dtype)
     return Cost(0, 0, 0, 0, digital_bits=bits, digital_weights=array.size)
 

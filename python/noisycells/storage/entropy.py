@@ -32,7 +32,10 @@ def encode(values: NDArray[np.int32], group: int = 1) -> bytes:
 
 
 def decode(code: bytes, shape: tuple[int, int], group: int = 1) -> NDArray[np.int32]:
-    """The table of a code: of another shape or group it is another one."""
+    """The table of a code: of another shape or group it is another one.
+
+    Raises ValueError where the code is longer than such a table's.
+    """
     values = np.empty(shape, np.int32)
     _core.entropy_decode(np.frombuffer(code, np.uint8), *shape, group, values.reshape(-1))
     return values

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
+from .._arguments import wrong_value
 from .._types import MAX_INDEX
 from ..io import parse
 
@@ -27,10 +28,9 @@ class Field:
     def __init__(self, place: str, value: Any) -> None:
         self.place, self.value = place, value
 
-    def fail(self, expected: str) -> NoReturn:
-        """Raise the ValueError that the value is not as expected."""
-        got = "" if ", got " in expected else f", got {brief.repr(self.value)}"
-        raise ValueError(f"{self.place}: expected {expected}{got}")
+    def fail(self, expected: str, got: str | None = None) -> NoReturn:
+        """Raise the ValueError that the value is not as expected; ``got`` says what is wrong."""
+        raise wrong_value(self.place, expected, got or brief.repr(self.value))
 
     def text(self) -> str:
         """A string that UTF-8 can hold."""
@@ -83,11 +83,11 @@ class Field:
         unknown = sorted(self.value.keys() - required - (optional or set()))
         if missing or unknown:
             wrong = [f"no {name!r}" for name in missing] + [f"{name!r}" for name in unknown]
-            self.fail(f"the fields of docs/format.md, got {brief.repr(', '.join(wrong))}")
+            self.fail("the fields of docs/format.md", brief.repr(", ".join(wrong)))
         return {key: Field(f"{self.place}.{key}", value) for key, value in self.value.items()}
 
     def or_null(self, check: Callable[[Field], _T]) -> _T | None:
-        """Null, or what `check` takes."""
+        """Null, or what ``check`` takes."""
         return None if self.value is None else check(self)
 
 
@@ -132,7 +132,7 @@ def described_aliases(field: Field, names: set[str]) -> dict[str, str]:
     found = described_texts(field)
     for alias, name in found.items():
         if alias in names or name not in names:
-            field.fail(f"further names of tensors, got {alias!r} for {name!r}")
+            field.fail("further names of tensors", f"{alias!r} for {name!r}")
     return found
 
 

@@ -27,7 +27,14 @@ from ..io.dtypes import FLOATS, WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .arrays import Source, prepare
 from .codec import Codec
-from .coded_files import as_it_came, is_coded, read_coded, source_metadata_of, write_coded
+from .coded_files import (
+    as_it_came,
+    count_coded,
+    is_coded,
+    read_coded,
+    source_metadata_of,
+    write_coded,
+)
 from .cost import Cost, total
 from .cost import digital as digital_cost
 from .modes import CodedModel
@@ -42,16 +49,16 @@ Progress = Callable[[str], object]
 def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel) -> None:
     """Write a stored tensor or model to a file; equal bytes for equal content.
 
-    The file is at `path` when it is complete; until then what was there stays. Links are
+    The file is at ``path`` when it is complete; until then what was there stays. Links are
     followed, modes kept (see ``docs/format.md``).
 
     Raises
     ------
     TypeError
-        If `stored` is none of these.
+        If ``stored`` is none of these.
     ValueError
         If safetensors has no dtype for a digital tensor, an alias is of no tensor or one more
-        tensor, or `path` is not a regular file.
+        tensor, or ``path`` is not a regular file.
     OSError
         If the file cannot be written.
     """
@@ -109,8 +116,9 @@ def load(path: PathLike, *none_more: NoReturn) -> StoredTensor | StoredModel | C
         )
     with Reader(path) as reader:
         if is_coded(reader):
-            warn_of_streams(path, reader.metadata.get("stream_version", ""))
-            return read_coded(reader)
+            model = read_coded(reader)
+            warn_of_streams(path, reader.metadata["stream_version"])
+            return model
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -150,7 +158,7 @@ def encode_file(
         of transformers with one or the other. Weights in float8, float16, bfloat16, float32 or
         float64.
     path : path-like
-        File to write, as :func:`save` does; another one than `source`.
+        File to write, as :func:`save` does; another one than ``source``.
     codec, mask, overrides
         As for :meth:`Codec.encode`.
     digital : sequence of str
@@ -168,10 +176,10 @@ def encode_file(
     Raises
     ------
     FormatError
-        If `source` is not a safetensors file of supported dtypes.
+        If ``source`` is not a safetensors file of supported dtypes.
     ValueError
-        If a weight is NaN or infinite, no tensor is to be stored, `source` is encoded already or
-        is `path`, or a pattern of `overrides` matches none.
+        If a weight is NaN or infinite, no tensor is to be stored, ``source`` is encoded already or
+        is ``path``, or a pattern of ``overrides`` matches none.
     OSError
         If a file cannot be read or written.
     """
@@ -276,7 +284,7 @@ def read_file(
     source : path-like
         What :func:`encode_file` or :func:`save` wrote.
     path : path-like
-        File to write; another one than `source`.
+        File to write; another one than ``source``.
     seed, chip, side_errors
         As for :meth:`StoredTensor.read`.
     progress : callable, optional
@@ -287,14 +295,14 @@ def read_file(
     FormatError, DecodeError, OSError
         As :func:`load`.
     TypeError, ValueError
-        As :meth:`StoredTensor.read`; also if `path` is `source`, or a weight read is beyond the
+        As :meth:`StoredTensor.read`; also if ``path`` is ``source``, or a weight read is beyond the
         range of its dtype.
     """
     check_output(path, source)
     with Reader(source) as reader:
         if is_coded(reader):
-            warn_of_streams(source, reader.metadata.get("stream_version", ""))
             model, metadata = read_coded(reader), source_metadata_of(reader)
+            warn_of_streams(source, reader.metadata["stream_version"])
             with Writer(path, checked=False) as plain:
                 read = model.read(seed, chip, side_errors=side_errors)
                 _write_read_back(plain, model, read, progress)
@@ -321,8 +329,7 @@ def count_tensors(path: PathLike) -> int:
     """Tensors of a stored model, in cells or digital; errors are those of :func:`load`."""
     with Reader(path) as reader:
         if is_coded(reader):
-            model = read_coded(reader)
-            return len(model) + len(model.digital)
+            return count_coded(reader)
     with StoredFile(path) as stored:
         return len(stored.names) + len(stored.digital_names)
 
@@ -385,7 +392,7 @@ class _StoredWriter(Writer):
         self.cost = total([self.cost, tensor.cost])
 
     def keep(self, name: str, array: NDArray[Any], dtype: str | None = None) -> None:
-        """Append a digital tensor; `dtype` says what it is where numpy cannot."""
+        """Append a digital tensor; ``dtype`` says what it is where numpy cannot."""
         self.add(f"{name}.digital", array, dtype)
         self._digital.append(name)
         self.cost = total([self.cost, digital_cost(array, dtype)])

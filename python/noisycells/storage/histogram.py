@@ -34,7 +34,7 @@ class Extent(NamedTuple):
 
 
 def extent(sources: Iterable[Source]) -> Extent:
-    """Extent of all stored weights of `sources`, rounded to float32.
+    """Extent of all stored weights of ``sources``, rounded to float32.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class Histogram:
 
 
 def histogram(sources: Iterable[Source], top: float, signed: bool) -> Histogram:
-    """Histogram of all stored weights of `sources`; `signed` keeps negative ones apart.
+    """Histogram of all stored weights of ``sources``; ``signed`` keeps negative ones apart.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Low-density parity-check codes of any size and rate, made when they are needed.
 
 A code is quasi-cyclic: a small table of rows and columns whose entries stand for cyclic shifts of
-`lanes` bits (M. P. C. Fossorier, IEEE Trans. Inf. Theory 50, 2004). Its parity columns form two
+``lanes`` bits (M. P. C. Fossorier, IEEE Trans. Inf. Theory 50, 2004). Its parity columns form two
 diagonals, so that encoding is one pass (as in IEEE 802.11n). The table is drawn with the package's
 own generator and chosen shift by shift so that no two checks share two bits: the code has no cycle
 of length 4. :mod:`noisycells.reference.ldpc` defines encoding and decoding.
@@ -87,7 +87,7 @@ class Code(NamedTuple):
         Returns
         -------
         words : ndarray of uint8, shape (blocks, length)
-            What was decided of each bit; a word of the code where `taken` is not -1.
+            What was decided of each bit; a word of the code where ``taken`` is not -1.
         taken : ndarray of int32, shape (blocks,)
             Passes that each block took, -1 where it cannot be decoded.
         """
@@ -101,9 +101,9 @@ class Code(NamedTuple):
 
 @lru_cache(maxsize=32)
 def make_code(rows: int, information: int, lanes: int, heavy: float = 0.0, light: int = 3) -> Code:
-    """A code of `rows` parity and `information` further columns, the same every time.
+    """A code of ``rows`` parity and ``information`` further columns, the same every time.
 
-    Information columns have 3 entries; a share `heavy` of them has more, up to 12, which helps
+    Information columns have 3 entries; a share ``heavy`` of them has more, up to 12, which helps
     codes of lower rate (T. Richardson, A. Shokrollahi, R. Urbanke, IEEE Trans. Inf. Theory 47,
     2001).
 
@@ -140,7 +140,7 @@ class _Table:
         self._taken = np.zeros((rows, rows, lanes), np.int64)
 
     def add_parity(self, first: int) -> None:
-        """The parity columns, from number `first` on: two diagonals and one of three entries."""
+        """The parity columns, from number ``first`` on: two diagonals and one of three entries."""
         last, middle = self.rows - 1, self.rows // 2
         self._put(first, [0, middle, last], [1, 0, 1])
         for row in range(last):

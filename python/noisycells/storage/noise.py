@@ -49,7 +49,7 @@ class NoiseCurve:
         return cls(low, high, channel.std_at(x) ** 2, channel.d2d_std**2, slope2)
 
     def at(self, curve: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`curve` at the relative outputs u in [0, 1]."""
+        """``curve`` at the relative outputs u in [0, 1]."""
         return curve[np.clip(u * (POINTS - 1) + 0.5, 0, POINTS - 1).astype(np.intp)]
 
 
@@ -68,7 +68,7 @@ class RangeNoise:
 def range_noise(
     curve: NoiseCurve, histogram: Histogram, extent: Extent, thresholds: tuple[float, ...]
 ) -> RangeNoise:
-    """Noise of the ranges that `thresholds` cut, in squared weight units."""
+    """Noise of the ranges that ``thresholds`` cut, in squared weight units."""
     single, shared = [], []
     for members in _members(histogram, extent, thresholds):
         scale2 = (members.width / (curve.high - curve.low)) ** 2

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def plan(codec: Codec, sources: Iterable[Source]) -> tuple[Range, ...]:
-    """Choose the mapping that `sources` share; goes through them up to three times.
+    """Choose the mapping that ``sources`` share; goes through them up to three times.
 
     Returns
     -------

@@ -30,10 +30,10 @@ def make_range(
     cells: int,
     write: Converter | None,
 ) -> Range:
-    """Map `interval` onto the channel outputs `output`.
+    """Map ``interval`` onto the channel outputs ``output``.
 
     alpha = span / (w_hi - w_lo) is the largest scale that does not clip, beta = alpha w_lo - y_lo
-    (Isik et al. 2020, section 2; their [-0.65, 0.75] is `output`).
+    (Isik et al. 2020, section 2; their [-0.65, 0.75] is ``output``).
     """
     low, high = interval
     if not high > low:

@@ -24,7 +24,7 @@ class Redundancy(NamedTuple):
 def allocate(
     noise: NDArray[np.float64], counts: NDArray[np.int64], mean_cells: float
 ) -> tuple[int, ...]:
-    """Cells of each range that minimize sum noise / cells, at `mean_cells` or fewer on average.
+    """Cells of each range that minimize sum noise / cells, at ``mean_cells`` or fewer on average.
 
     Every pair of ranges is solved exactly, by going through all splits of what the other ranges
     leave of the budget, until nothing changes: exact for two ranges.

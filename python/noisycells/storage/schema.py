@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from .. import _core
+from .._arguments import wrong_value
 from .._types import MAX_CELLS, Converter
 from ..channel import Channel
 from ..channel.text import spelled
@@ -96,7 +97,7 @@ class Description:
     source_metadata: dict[str, str]
 
     def check_arrays(self, entries: Mapping[str, Entry], newer: bool) -> None:
-        """Check that the arrays of the file are those described; `newer` as for `describe`."""
+        """Check that the arrays of the file are those described; ``newer`` as for ``describe``."""
         expected: dict[str, tuple[str, int | None] | None] = {}
         for record in self.records.values():
             expected |= record.arrays()
@@ -104,21 +105,17 @@ class Description:
         missing = sorted(expected.keys() - entries.keys())
         unknown = [] if newer else sorted(entries.keys() - expected.keys())
         if missing or unknown:
-            raise ValueError(
-                "expected the arrays that are described; "
-                f"missing: {brief.repr(missing)}, unknown: {brief.repr(unknown)}"
-            )
+            wrong = f"missing: {brief.repr(missing)}, unknown: {brief.repr(unknown)}"
+            raise wrong_value("arrays", "those that are described", wrong)
         for key, array in expected.items():
             dtype, shape = entries[key].dtype, entries[key].shape
             if array is None:
                 if dtype not in DTYPES:
-                    raise ValueError(f"array {key!r}: expected a dtype of numpy, got {dtype}")
+                    raise wrong_value(f"array {key!r}", "a dtype of numpy", dtype)
             elif dtype != array[0] or len(shape) != 1 or array[1] not in (None, *shape):
                 length = "n" if array[1] is None else array[1]
-                raise ValueError(
-                    f"array {key!r}: expected {array[0]} of shape ({length},), got {dtype} of "
-                    f"{shape}"
-                )
+                right = f"{array[0]} of shape ({length},)"
+                raise wrong_value(f"array {key!r}", right, f"{dtype} of {shape}")
 
 
 def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Description:
@@ -146,7 +143,7 @@ def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Descriptio
     for field in json_field(fields["tensors"]).items():
         record = _record(field, codecs, major)
         if record.name in records:
-            field.fail(f"a name of its own, got {record.name!r} again")
+            field.fail("a name of its own", f"{record.name!r} again")
         records[record.name] = record
     digital = described_digital(json_field(fields["digital"]), records)
     if kind == "tensor" and (len(records) != 1 or digital):
@@ -232,7 +229,7 @@ def _converter(field: Field) -> Converter:
 
 
 def _check_converter(field: Field, write: Converter | None, codec: Codec, k: int) -> None:
-    """Check that the write converter of range `k` is one of the codec's channel."""
+    """Check that the write converter of range ``k`` is one of the codec's channel."""
     if (write is None) != (codec.write_bits is None):
         field.fail("a write converter where the codec has one")
     if write is None or codec.write_bits is None:
@@ -254,34 +251,33 @@ def _check_converter(field: Field, write: Converter | None, codec: Codec, k: int
 
 
 def check_content(tensor: StoredTensor, stored: int) -> None:
-    """Check that the arrays of a tensor hold `stored` weights, in codes and inputs that are.
+    """Check that the arrays of a tensor hold ``stored`` weights, in codes and inputs that are.
 
     ValueError if they do not. Dtypes and lengths are as :meth:`Record.arrays` says.
     """
     mask, side, codec = tensor.mask, tensor.side, tensor.codec
     if mask is not None:
         if tensor.size % 8 and mask[-1] >> tensor.size % 8:
-            raise ValueError("mask: expected zeros beyond the last weight")
+            raise wrong_value("mask", "zeros beyond the last weight", "others")
         if (found := _core.count_stored(mask, tensor.size)) != stored:
-            raise ValueError(f"mask: expected {stored} weights, got {found}")
+            raise wrong_value("mask", f"{stored} weights", found)
     used = stored * codec.side_bits % 8
     if used and side[-1] >> used:
-        raise ValueError("side: expected zeros beyond the last code")
+        raise wrong_value("side", "zeros beyond the last code", "others")
     if sum(tensor.counts) != stored:  # of codes that name no range, a ValueError
-        raise ValueError(f"side: expected codes of {stored} weights, got {sum(tensor.counts)}")
+        raise wrong_value("side", f"codes of {stored} weights", sum(tensor.counts))
     if tensor.ranges[0].write is not None:
         bits = [r.write_bits or 0 for r in tensor.ranges]
         length = packed_size(side, stored, codec.sign_bits, bits)
         if len(tensor.levels) != length:
-            raise ValueError(f"levels: expected {length} bytes, got {len(tensor.levels)}")
+            raise wrong_value("levels", f"{length} bytes", len(tensor.levels))
     elif stored:
         low, high = codec.learnt.branch
         slack = CLOSE * (high - low)
         least, most = float(tensor.levels.min()), float(tensor.levels.max())
         if not low - slack <= least <= most <= high + slack:
-            raise ValueError(
-                f"levels: expected inputs from {low:g} to {high:g}, got {least:g} to {most:g}"
-            )
+            inside = f"inputs from {low:g} to {high:g}"
+            raise wrong_value("levels", inside, f"{least:g} to {most:g}")
 
 
 # --------------------------------------------------------------------------- codecs
@@ -294,8 +290,8 @@ def _codec(field: Field) -> Codec:
             "cells", "mean_cells", "scope", "write_bits", "literal",
         }
     )  # fmt: skip
-    _channel(fields["channel"])
-    fields["inverse"].or_null(_channel)
+    check_channel(fields["channel"])
+    fields["inverse"].or_null(check_channel)
     for name in ("sign_protection", "adaptive_mapping"):
         fields[name].boolean()
     fields["literal"].or_null(Field.boolean)
@@ -324,7 +320,8 @@ def _arguments(fields: Mapping[str, Field]) -> dict[str, Any]:
     return values
 
 
-def _channel(field: Field) -> None:
+def check_channel(field: Field) -> None:
+    """Check that a field is a channel as :meth:`Channel.to_dict` gives it."""
     lists = {"x", "mean", "std"}
     texts = {"name", "source", "license"}
     numbers = {"branch", "stuck", "d2d_std"}

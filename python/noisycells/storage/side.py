@@ -99,7 +99,7 @@ def design_levels(channel: Channel, levels: int) -> SideLevels:
 def error_rate(channel: Channel, levels: int = 4) -> float:
     """Symbol error probability of a side cell, averaged over its levels.
 
-    `levels` is 4 for sign and range, 2 for the sign alone.
+    ``levels`` is 4 for sign and range, 2 for the sign alone.
     """
     return float(design_levels(channel, levels).error_rates(channel).mean())
 
@@ -123,7 +123,7 @@ def _pair_error(m0: F64, s0: F64, m1: F64, s1: F64) -> tuple[F64, F64]:
 
 
 def _tail(distance: F64, std: F64) -> F64:
-    """Probability that a centered normal exceeds `distance`."""
+    """Probability that a centered normal exceeds ``distance``."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(distance == 0, 0.0, distance / std)
     return 0.5 * np.array([math.erfc(v) for v in np.ravel(z / math.sqrt(2))]).reshape(z.shape)

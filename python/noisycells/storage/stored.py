@@ -106,7 +106,7 @@ class StoredTensor:
         seed : int
             Seed of this read, in [0, 2**64).
         chip : int
-            Number of the chip, in [0, 2**64). Where the channel has a `read_std`, it fixes the
+            Number of the chip, in [0, 2**64). Where the channel has a ``read_std``, it fixes the
             programming errors, and reading again with another seed does not average them away.
             Without, every seed is a new chip.
         side_errors : bool
@@ -121,15 +121,15 @@ class StoredTensor:
         Returns
         -------
         ndarray of float32, of the tensor's shape
-            `out` where it was given.
+            ``out`` where it was given.
 
         Raises
         ------
         ValueError
-            If `seed` or `chip` is out of range, `out` does not fit, or `side_errors` needs more
-            levels than the channel's write converter has.
+            If ``seed`` or ``chip`` is out of range, ``out`` does not fit, or ``side_errors`` needs
+            more levels than the channel's write converter has.
         TypeError
-            If `seed` or `chip` is not an integer.
+            If ``seed`` or ``chip`` is not an integer.
         """
         seed = _arguments.seed("seed", seed)
         chip = _arguments.seed("chip", chip)
@@ -272,7 +272,7 @@ class StoredModel(Mapping[str, StoredTensor]):
 
 
 def unpack(buffer: NDArray[np.uint8], width: int, first: int, count: int) -> NDArray[np.uint8]:
-    """`count` codes of `width` bits (0: all zero) from code number `first` on."""
+    """``count`` codes of ``width`` bits (0: all zero) from code number ``first`` on."""
     if not width:
         return np.zeros(count, np.uint8)
     skip = first % 8  # 8 codes of any width end on a byte

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io import READ, Closing, DecodeError, Reader, widen
+from ..io import Closing, DecodeError, Reader, widen
 from ..io.dtypes import WITHOUT_NUMPY
 from ..random import STREAM_VERSION
 from .schema import Record, check_content, describe
@@ -71,9 +71,8 @@ class StoredFile(Closing):
             raise
 
     def _describe(self) -> None:
-        major, minor = self._reader.version
-        newer = minor > READ[major]
-        found = describe(self._reader.metadata, major, newer)
+        newer = self._reader.newer
+        found = describe(self._reader.metadata, self._reader.version[0], newer)
         self.kind, self.stream_version = found.kind, found.stream_version
         self.digital_names, self.aliases = found.digital, found.aliases
         self.source_metadata = found.source_metadata

@@ -35,8 +35,8 @@ def choose_thresholds(
     """Thresholds that minimize the expected squared error of the read-back.
 
     The error is ``sum_k single_k / cells_k + shared_k`` (:func:`noise.range_noise`). With
-    `mean_cells` it is minimized alone, the cells being allocated anew for every trial. With
-    given `cells` the objective is the error times the cells spent: more cells everywhere divide
+    ``mean_cells`` it is minimized alone, the cells being allocated anew for every trial. With
+    given ``cells`` the objective is the error times the cells spent: more cells everywhere divide
     the one by what they multiply the other, and the error alone would put nearly all weights
     into the range with the most cells.
 
@@ -102,7 +102,7 @@ def _intervals(
     edges: NDArray[np.float64],
     only_ends: bool,
 ) -> _Intervals:
-    """`only_ends` leaves out intervals that begin after the first edge and end before the last."""
+    """``only_ends``: without intervals that begin after the first edge and end before the last."""
     sign = len(histogram.mass) == 1
     n = len(edges)
     # Lump the fine bins between neighboring edges, at their center of mass.

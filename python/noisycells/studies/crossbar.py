@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .. import devices
+from .. import _arguments, devices
+from .._arguments import wrong_value
 from ..crossbar import CrossbarSpec
 from ..devices import Device
 from .crossbar_jobs import budget, chips, counts, layer_names
@@ -98,32 +99,26 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("calibration_images", "report_vectors"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.pruned < 1:
-            raise ValueError(f"pruned: expected a number in [0, 1), got {self.pruned}")
-        if not 0 < self.quantile <= 1:
-            raise ValueError(f"quantile: expected a number in (0, 1], got {self.quantile}")
-        if not 0 <= self.reset_noise <= 100:
-            raise ValueError(f"reset_noise: expected 0 to 100, got {self.reset_noise}")
+            _arguments.count(name, getattr(self, name))
+        _arguments.number("pruned", self.pruned, 0, below=1)
+        _arguments.number("quantile", self.quantile, above=0, most=1)
+        _arguments.number("reset_noise", self.reset_noise, 0, 100)
         if not all(math.isfinite(t) and t >= 0 for t in self.times) or any(
             later <= earlier for earlier, later in itertools.pairwise(self.times)
         ):
-            raise ValueError(f"times: expected increasing seconds >= 0, got {self.times}")
+            raise wrong_value("times", "increasing seconds >= 0", self.times)
         if len({time_label(t) for t in self.times}) < len(self.times):
-            raise ValueError(f"times: expected ones that differ in 6 digits, got {self.times}")
+            raise wrong_value("times", "ones that differ in 6 digits", self.times)
         if (
             not self.compensation
             or not set(self.compensation) <= set(COMPENSATIONS)
             or len(set(self.compensation)) < len(self.compensation)
         ):
-            raise ValueError(
-                f"compensation: expected different ones of {', '.join(COMPENSATIONS)}, got "
-                f"{self.compensation}"
-            )
+            known = f"different ones of {', '.join(COMPENSATIONS)}"
+            raise wrong_value("compensation", known, self.compensation)
         names = [device.name for device in self.all_devices]
         if len(set(names)) < len(names):
-            raise ValueError(f"device: expected devices of different names, got {', '.join(names)}")
+            raise wrong_value("device", "devices of different names", ", ".join(names))
 
     @property
     def all_devices(self) -> list[Device]:
@@ -271,7 +266,7 @@ def _network(options: Options, settings: Settings, seed: int) -> Recipe:
     return pruned_recipe(recipe, options.pruned) if options.pruned else recipe
 
 
-def _arguments(
+def _job_arguments(
     options: Options, device: Device, zero_weights: str, compensation: str
 ) -> dict[str, Any]:
     """What all jobs on the chips of a device need to know."""
@@ -297,7 +292,7 @@ def _accuracies(
                 # Right after programming there is nothing to compensate.
                 used = options.compensation[0] if seconds is None else kind
                 arguments = {
-                    **_arguments(options, variant, zero_weights, used),
+                    **_job_arguments(options, variant, zero_weights, used),
                     "seconds": seconds,
                     "extrapolate": options.extrapolate,
                     "repeats": repeats,
@@ -321,7 +316,7 @@ def _budgets(options: Options, networks: list[Recipe], layers: list[str]) -> Ite
         seconds = columns(device, replace(options, extrapolate=False))[-1]
         variant = variants(device, options).get("reset") or device
         arguments = {
-            **_arguments(options, variant, "programmed", options.compensation[-1]),
+            **_job_arguments(options, variant, "programmed", options.compensation[-1]),
             "seconds": seconds,
             "vectors": options.report_vectors,
         }

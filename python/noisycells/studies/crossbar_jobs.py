@@ -80,7 +80,7 @@ def budget(
     """Error budgets of the layers on the first chip, by their names.
 
     The inputs are those that the layers of the noise-free network get for test images, the same
-    for every device, at most `vectors` for each layer. ``snr_db`` has the signal-to-noise ratio
+    for every device, at most ``vectors`` for each layer. ``snr_db`` has the signal-to-noise ratio
     with each non-ideality alone and with all, see :meth:`noisycells.Crossbar.error_budget`; None
     where there is no error at all. ``dac_clipping_percent`` and ``adc_saturation_percent`` are of
     the input values and of the conversions.

@@ -1,15 +1,15 @@
-"""The report of :mod:`noisycells.studies.crossbar` as text of 80 columns and as a figure."""
+"""The report of :mod:`noisycells.studies.crossbar` as text and as a figure."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._text import paragraphs, table
 from .engine.tables import grid
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ __all__ = ["accuracy_row", "format_crossbars", "layer_row", "plot_crossbars", "t
 HOUR, DAY = 3600.0, 86_400.0
 MONTH, YEAR = 30 * DAY, 365 * DAY
 UNITS = (("year", YEAR), ("month", MONTH), ("day", DAY), ("h", HOUR), ("min", 60.0), ("s", 1.0))
-WIDTH = 80  # of the text, in characters
 ACCURACIES, EXTRAPOLATED = "Accuracy over time", "Extrapolated"  # titles of the tables
 NOISE, LOSSES, COUNTS = "Signal-to-noise ratio", "Clipping and saturation", "Counters"
 ZERO_WEIGHTS = ("programmed", "reset")
@@ -73,7 +72,7 @@ def format_crossbars(report: Mapping[str, Any]) -> str:
     """The report as text: accuracies over time, error budgets of the layers, counters."""
     return "\n".join(
         [
-            *(textwrap.fill(paragraph, WIDTH) for paragraph in _paragraphs(report)),
+            *paragraphs(_paragraphs(report)),
             *_accuracy_lines(report),
             *_layer_lines(report),
             *_count_lines(report),
@@ -186,17 +185,17 @@ def _devices(
 def _accuracy_lines(report: Mapping[str, Any]) -> list[str]:
     entries = _entries(report)
     times = _times(entries)
-    lines = ["", "Test accuracy in %, mean and 95 % interval, by drift compensation:"]
-    lines.append(" " * 8 + "".join(f"{time_label(t):>12}" for t in times))
+    rows = [["", *map(time_label, times)]]
     for (device, zero_weights), row in _devices(entries):
-        lines.append(f"{device}, zero weights RESET" if zero_weights == "reset" else device)
+        rows.append([f"{device}, zero weights RESET" if zero_weights == "reset" else device])
         at = {(entry["compensation"], entry["seconds"]): entry for entry in row}
         for kind in report["settings"]["compensation"]:
             cells = [at.get((None if t is None else kind, t)) for t in times]
-            lines.append(f"  {kind:<6}" + "".join(f"{_accuracy(cell):>12}" for cell in cells))
+            rows.append([f"  {kind}", *map(_accuracy, cells)])
             if set(at) == {(None, None)}:
                 break  # nothing happens that could be compensated
-    return lines
+    title = "Test accuracy in %, mean and 95 % interval, by drift compensation:"
+    return ["", *paragraphs([title]), *table(rows)]
 
 
 def _accuracy(entry: Mapping[str, Any] | None) -> str:
@@ -209,23 +208,24 @@ def _accuracy(entry: Mapping[str, Any] | None) -> str:
 
 
 def _layer_lines(report: Mapping[str, Any]) -> list[str]:
-    rows, _, ratios = grid(_table(report, NOISE))
+    layers, _, ratios = grid(_table(report, NOISE))
     losses = grid(_table(report, LOSSES))[2]
-    kinds = [kind for kind in BUDGET if any((row, kind) in ratios for row in rows)]
-    places = [row.rpartition(": ") for row in rows]  # device and age, and the layer
-    width = max(len(layer) for _, _, layer in places) + 2
-    lines = ["", "Signal-to-noise ratio of each layer in dB, each error alone and all together,"]
-    lines.append("input values clipped by the DAC and conversions saturated in %, of one chip:")
-    lines.append(" " * width + "".join(f"{BUDGET[kind]:>6}" for kind in kinds) + "  clip  sat.")
+    kinds = [kind for kind in BUDGET if any((layer, kind) in ratios for layer in layers)]
+    places = [layer.rpartition(": ") for layer in layers]  # device and age, and the layer
+    rows = [["", *(BUDGET[kind] for kind in kinds), "clip", "sat."]]
     compensation = report["settings"]["compensation"][-1]
     for device, found in itertools.groupby(places, lambda place: place[0]):
-        lines.append(f"{device}, compensation: {compensation}")
+        rows.append([f"{device}, compensation: {compensation}"])
         for place in found:
-            row = "".join(place)
-            cells = "".join(f"{_ratio(ratios.get((row, kind))):>6}" for kind in kinds)
-            percent = "".join(f"{losses[row, name]['mean']:>6.2f}" for name in PERCENT)
-            lines.append(f"  {place[2]:<{width - 2}}{cells}{percent}")
-    return lines
+            layer = "".join(place)
+            cells = (_ratio(ratios.get((layer, kind))) for kind in kinds)
+            percent = (f"{losses[layer, name]['mean']:.2f}" for name in PERCENT)
+            rows.append([f"  {place[2]}", *cells, *percent])
+    title = (
+        "Signal-to-noise ratio of each layer in dB, each error alone and all together, input "
+        "values clipped by the DAC and conversions saturated in %, of one chip:"
+    )
+    return ["", *paragraphs([title]), *table(rows)]
 
 
 def _ratio(entry: Mapping[str, Any] | None) -> str:
@@ -241,12 +241,11 @@ def _count_lines(report: Mapping[str, Any]) -> list[str]:
         layer: {name: round(entries[layer, name]["mean"]) for name in SHOWN} for layer in layers
     }
     total = {name: sum(row[name] for row in counts.values()) for name in SHOWN}
-    lines = ["", "Tiles, cells and, for one image, reads of tiles and conversions:"]
-    width = max(len(name) for name in ("total", *counts)) + 2
-    lines.append(" " * width + "".join(f"{heading:>12}" for heading in SHOWN.values()))
+    rows = [["", *SHOWN.values()]]
     for layer, row in (*counts.items(), ("total", total)):
-        lines.append(f"{layer:<{width}}" + "".join(f"{row[name]:>12,}" for name in SHOWN))
-    return lines
+        rows.append([layer, *(f"{row[name]:,}" for name in SHOWN)])
+    title = "Tiles, cells and, for one image, reads of tiles and conversions:"
+    return ["", *paragraphs([title]), *table(rows)]
 
 
 def plot_crossbars(report: Mapping[str, Any]) -> Figure:

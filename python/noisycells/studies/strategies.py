@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import random
+from .._arguments import wrong_value
 from ..channel import Channel
 from ..storage import Codec
 from .engine import (
@@ -98,7 +99,7 @@ class Options:
     Parameters
     ----------
     cells : tuple of int
-        Cells per weight, one column each. Adaptive redundancy uses `extra_cells` more on average.
+        Cells per weight, one column each. Adaptive redundancy uses ``extra_cells`` more on average.
     scope : {"model", "tensor"}
         One scale and threshold for the whole network, as in the paper, or for each tensor.
     measurements, neighbors : int
@@ -116,7 +117,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.cells or min(self.cells) < 1:
-            raise ValueError(f"cells: expected numbers of at least 1, got {self.cells}")
+            raise wrong_value("cells", "numbers of at least 1", self.cells)
 
     def of(self, settings: Settings) -> Options:
         """These options, with fewer columns where it is to be quick."""
@@ -222,7 +223,7 @@ def capacity(*, channel: dict[str, Any]) -> dict[str, float | None]:
 def stored_job(
     recipe: Recipe, strategy: Strategy, channel: Mapping[str, Any], repeats: int, **options: Any
 ) -> Job:
-    """The job that stores a network by one strategy; `options` are further ones of its function."""
+    """The job that stores a network by a strategy; ``options`` are further ones of its function."""
     arguments = {
         "channel": dict(channel),
         "strategy": asdict(strategy),

@@ -1,14 +1,15 @@
-"""The report of :mod:`noisycells.studies.strategies` as text of 80 columns and as a figure."""
+"""The report of :mod:`noisycells.studies.strategies` as text and as a figure."""
 
 from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._text import paragraphs, table
 from .engine.tables import grid
 from .measures import NO_NOISE
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["ACCURACIES", "CAPACITY", "COST", "cost_row", "format_strategies", "plot_strategies"]
 
 ACCURACIES, COST, CAPACITY = "Strategies", "Cost", "Capacity"  # titles of the tables
-WIDTH = 80  # of the text, in characters
 
 
 def _table(report: Mapping[str, Any], title: str) -> Mapping[str, Any]:
@@ -39,14 +39,10 @@ def format_strategies(report: Mapping[str, Any]) -> str:
     strategies = [row for row in rows if row != NO_NOISE]
     headings = [textwrap.wrap(strategy, 13) for strategy in strategies]
 
-    def line(first: object, rest: Iterable[str]) -> str:
-        return f"{first:>5}" + "".join(f"{text:>14}" for text in rest)
-
     def block(title: str, text: Callable[[str, int], str]) -> list[str]:
-        heads = itertools.zip_longest(*headings, fillvalue="")
-        lines = [line(first, words) for first, words in zip(("", "cells"), heads, strict=False)]
-        lines += [line(number, (text(name, number) for name in strategies)) for number in cells]
-        return ["", title, *lines]
+        heads = itertools.zip_longest(("", "cells"), *headings, fillvalue="")
+        lines = [[str(number), *(text(name, number) for name in strategies)] for number in cells]
+        return ["", *paragraphs([title]), *table([*heads, *lines], ">")]
 
     def accuracy(name: str, number: int) -> str:
         entry = entries[name, number]
@@ -59,7 +55,7 @@ def format_strategies(report: Mapping[str, Any]) -> str:
     chips = entries[strategies[0], cells[0]]["values"][0]
     return "\n".join(
         [
-            *(textwrap.fill(paragraph, WIDTH) for paragraph in _paragraphs(report, chips)),
+            *paragraphs(_paragraphs(report, chips)),
             *block("Test accuracy in %, mean and 95 % interval:", accuracy),
             *block("Cells in all (data, side, index) per stored / per original weight:", cost),
         ]

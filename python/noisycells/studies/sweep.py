@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import devices
+from .. import _arguments, devices
+from .._arguments import wrong_value
 from ..crossbar import CrossbarSpec
 from ..storage import Codec
 from . import measures
@@ -67,7 +68,7 @@ class Grid:
     def settings(self, **hardware: Any) -> Settings:
         """Settings for :func:`noisycells.studies.engine.study.run_study`.
 
-        `hardware` is its ``compute`` and ``precision``.
+        ``hardware`` is its ``compute`` and ``precision``.
         """
         stored = self.kind == "codec"
         channel = devices.cell(self.axes["devices"][0] if stored else "pcm_array")  # else not used
@@ -132,7 +133,7 @@ class Grid:
 def _device(name: str) -> devices.Device:
     found = devices.find(name)
     if not isinstance(found, devices.Device):
-        raise ValueError(f"devices: expected one that computes, got {name}, a cell that stores")
+        raise wrong_value("devices", "one that computes", f"{name}, a cell that stores")
     return found
 
 
@@ -165,31 +166,30 @@ def read_grid(file: Path) -> Grid:
     values = _read(file)
     unknown = sorted(set(values) - set(KEYS))
     if unknown:
-        raise ValueError(f"{file}: expected keys of {', '.join(KEYS)}, got {', '.join(unknown)}")
+        raise wrong_value(file, f"keys of {', '.join(KEYS)}", ", ".join(unknown))
     for part in ("network", *KINDS):
         if not isinstance(values.get(part, {}), dict):
-            raise ValueError(f"{file}: {part}: expected a table, got {values[part]!r}")
+            raise wrong_value(f"{file}: {part}", "a table", repr(values[part]))
     kinds = [kind for kind in KINDS if kind in values] or ["codec"]
     if len(kinds) > 1:
-        raise ValueError(f"{file}: expected one of {', '.join(KINDS)}, got {' and '.join(kinds)}")
+        raise wrong_value(file, f"one of {', '.join(KINDS)}", " and ".join(kinds))
     (kind,) = kinds
     if kind == "noise" and "devices" in values:
-        raise ValueError(f"{file}: expected noise, or devices and codec, got both")
+        raise wrong_value(file, "noise, or devices and codec", "both")
     axes = _axes(file, values, kind)
     varied = [name for name, axis in axes.items() if len(axis) > 1]
     columns = values.get("columns", varied[-1] if varied else [*axes][-1])
-    if columns not in axes:
-        raise ValueError(f"{file}: columns: expected one of {', '.join(axes)}, got {columns!r}")
+    _arguments.choice(f"{file}: columns", columns, list(axes))
     seeds = values.get("seeds", [0])
     seeds = seeds if isinstance(seeds, list) else [seeds]
     if not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise ValueError(f"{file}: seeds: expected whole numbers, at least one, got {seeds}")
+        raise wrong_value(f"{file}: seeds", "whole numbers, at least one", seeds)
     source = Source.of(
         values.get("data", "digits"), values.get("subset"), values.get("test_subset")
     )
     name = str(values.get("name", file.stem))
     if name != Path(name).name:
-        raise ValueError(f"{file}: name: expected one that a file may have, got {name!r}")
+        raise wrong_value(f"{file}: name", "one that a file may have", repr(name))
     grid = Grid(
         name, source, tuple(seeds),
         values.get("repeats", 10), kind, axes, columns,
@@ -213,7 +213,7 @@ def _axes(file: Path, values: Mapping[str, Any], kind: str) -> dict[str, list[An
         for name, value in values.get(part, {}).items()
     }
     if kind == "noise" and "noise.eta" not in axes:
-        raise ValueError(f"{file}: noise: expected a setting eta, got {', '.join(values['noise'])}")
+        raise wrong_value(f"{file}: noise", "a setting eta", ", ".join(values["noise"]))
     if kind == "crossbar":
         axes.setdefault("crossbar.seconds", [None])
     if kind != "noise":
@@ -221,7 +221,7 @@ def _axes(file: Path, values: Mapping[str, Any], kind: str) -> dict[str, list[An
         axes["devices"] = found if isinstance(found, list) else [found]
     empty = [name for name, axis in axes.items() if not axis]
     if empty:
-        raise ValueError(f"{file}: {empty[0]}: expected at least one value, got none")
+        raise wrong_value(f"{file}: {empty[0]}", "at least one value", "none")
     return axes
 
 
@@ -235,7 +235,7 @@ def _read(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{file}: expected a JSON object, got {type(values).__name__}")
+        raise wrong_value(file, "a JSON object", type(values).__name__)
     return values
 
 

@@ -84,7 +84,7 @@ def clean(settings: Settings, model: str) -> list[Recipe]:
 
 
 def retrained(clean: Recipe, taught: bool = False, **changes: Any) -> Recipe:
-    """A copy of a network, retrained; `changes` are of the recipe."""
+    """A copy of a network, retrained; ``changes`` are of the recipe."""
     return replace(
         clean,
         start=clean,
@@ -147,7 +147,7 @@ def jobs_of(
     norm: str = "range",
     **arguments: Any,
 ) -> tuple[Job, ...]:
-    """Jobs on noisy copies of networks; `passes` over the test images for each copy."""
+    """Jobs on noisy copies of networks; ``passes`` over the test images for each copy."""
     repeats = settings.repeats or settings.pick(100, 5)
     noise = {"noise": {"eta": eta, "norm": norm}, "repeats": repeats}
     return tuple(
@@ -237,7 +237,7 @@ def pseudo_values(
     Parameters
     ----------
     statistic : callable
-        Of an array as `sample`, with any number of copies.
+        Of an array as ``sample``, with any number of copies.
     sample : ndarray of float64, shape (points, copies)
         At least two copies.
     """
@@ -252,7 +252,7 @@ def pseudo_values(
 def _tolerated(etas: Sequence[float], drop: float, runs: list[list[float]]) -> list[float]:
     """The eta at which the mean accuracy is so far below the noise-free one, as pseudo-values.
 
-    `runs` are the noise-free accuracy and the accuracies at each eta, at 0 a single one.
+    ``runs`` are the noise-free accuracy and the accuracies at each eta, at 0 a single one.
     """
     (noise_free,), (start,), *noisy = runs
     return pseudo_values(
@@ -263,8 +263,8 @@ def _tolerated(etas: Sequence[float], drop: float, runs: list[list[float]]) -> l
 def _gain(etas: Sequence[float], drop: float, runs: list[list[float]]) -> list[float]:
     """What a curve tolerates over what noise alone does, as pseudo-values.
 
-    `runs` are the accuracies of a curve, and those of noise alone, which begins noise-free. Copies
-    of the same number have the same random numbers everywhere.
+    ``runs`` are the accuracies of a curve, and those of noise alone, which begins noise-free.
+    Copies of the same number have the same random numbers everywhere.
     """
     (start,), *noisy = runs[: len(etas)]
     (noise_free,), *alone = runs[len(etas) :]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from .._arguments import wrong_value
 from . import zhou
 from .engine import Derived, Entry, Settings, Study, Table, Trained, job
 from .engine.report import finite
@@ -84,7 +85,7 @@ def information(
 
     every = trained.dataset.normalize(trained.dataset.train_images)
     if len(every) < images:
-        raise ValueError(f"images: expected at most {len(every)}, got {images}")
+        raise wrong_value("images", f"at most {len(every)}", images)
     found: dict[str, Any] = {"plug_in": [], "corrected": [], "chance": [], "bits": []}
     with inject(trained.model, noise, seed):
         for i in range(subsets):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from .. import _arguments
 from ..crossbar import CrossbarSpec
 from ..devices import Device, from_dict
-from ..io import DecodeError, FormatError, Reader, Writer, dumps, parse
+from ..io import DecodeError, FormatError, Reader, Writer, dumps
 from ..io.dtypes import WITHOUT_NUMPY
 from ..random import STREAM_VERSION
+from ..storage.fields import Field, computed, json_field, stream_version
 from .checks import check_module
 from .crossbar.convert import convert, restore
 from .crossbar.fold import NORMS, FoldedNorm
@@ -24,6 +26,7 @@ from .crossbar.selection import crossbar_layers, required
 __all__ = ["load_chip", "save_chip"]
 
 KIND = "chip"
+_T = TypeVar("_T")
 _BITS = {getattr(torch, usual): name for name, usual in WITHOUT_NUMPY.items()}
 _INTEGERS = {1: torch.uint8, 2: torch.int16}
 
@@ -32,8 +35,8 @@ def save_chip(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a converted model to a safetensors file, with its chips, ranges, devices and specs.
 
     All of the ``state_dict`` is in it, weights and digital parameters too, under its names, and
-    a checksum of each tensor. The file is at `path` when it is complete; until then what was there
-    stays.
+    a checksum of each tensor. The file is at ``path`` when it is complete; until then what was
+    there stays.
 
     Parameters
     ----------
@@ -101,15 +104,12 @@ def load_chip(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     check_module(model, to_change=True)
     with Reader(path) as reader:
         if reader.metadata.get("kind") != KIND:
-            raise FormatError(f"{path}: expected a model on a chip (save_chip), got another file")
+            said = _arguments.expectation("a model on a chip (save_chip)", "another file")
+            raise FormatError(f"{path}: {said}")
         try:
-            layers, folded = (parse(reader.metadata[key]) for key in ("layers", "folded"))
-            made = {
-                name: (from_dict(one["device"]), CrossbarSpec.from_dict(one["spec"]), one["name"])
-                for name, one in layers.items()
-            }
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DecodeError(f"{path}: layers: {error}") from None
+            made, folded = _described(reader)
+        except ValueError as error:
+            raise DecodeError(f"{path}: {error}") from None
         state = {name: _tensor(reader, name) for name in reader.entries}
     before = crossbar_layers(model)
     if not before:
@@ -130,12 +130,45 @@ def load_chip(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     return model
 
 
+_Layer = tuple[Device, CrossbarSpec, str]
+
+
+def _described(reader: Reader) -> tuple[dict[str, _Layer], dict[str, bool]]:
+    """Device, spec and name of each crossbar layer, and which folded norms are behind a linear one.
+
+    Raises ValueError, which names the field, where the metadata say something else.
+    """
+    own = {"format", "format_version", "header_crc32", "crc32", "kind"}
+    fields = Field("metadata", dict(reader.metadata)).members(
+        {*own, "stream_version", "layers", "folded"},
+        set(reader.metadata) if reader.newer else None,
+    )
+    version = stream_version(fields["stream_version"])
+    if version != STREAM_VERSION:
+        fields["stream_version"].fail(f"{STREAM_VERSION!r}, whose draws the chip goes on with")
+    made = {}
+    for name, field in _members(json_field(fields["layers"])).items():
+        parts = field.members({"device", "spec", "name"})
+        device = _made(parts["device"], from_dict)
+        made[name] = device, _made(parts["spec"], CrossbarSpec.from_dict), parts["name"].text()
+    folded = _members(json_field(fields["folded"]))
+    return made, {name: field.boolean() for name, field in folded.items()}
+
+
+def _members(field: Field) -> dict[str, Field]:
+    return field.members(set(), set(field.value) if isinstance(field.value, dict) else set())
+
+
+def _made(field: Field, make: Callable[[Any], _T]) -> _T:
+    return computed(field, lambda: make(field.value))
+
+
 def _convert(model: nn.Module, device: Device, specs: dict[str, CrossbarSpec]) -> None:
     """Convert the layers that have a spec; the first device takes modules such as LSTMs apart."""
     convert(model, device, lambda _, name: specs[name], lambda _, name: name in specs)
 
 
-def _check_layers(path: Any, model: nn.Module, made: dict[str, Any]) -> None:
+def _check_layers(path: Any, model: nn.Module, made: dict[str, _Layer]) -> None:
     found = {name: (layer.analog, layer.spec) for name, layer in crossbar_layers(model).items()}
     wanted = {name: (device, spec) for name, (device, spec, _) in made.items()}
     wrong = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))

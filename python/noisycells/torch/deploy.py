@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .. import _arguments, devices
+from .._text import labeled
 from ..crossbar import CrossbarSpec
 from ..crossbar.calibration import check_quantile
 from ..devices import Device, DeviceLike
@@ -53,9 +54,9 @@ def deploy(
     In this order: batch normalization is folded (:func:`fold_batchnorm`), layers become crossbar
     layers (:func:`convert`), their inputs are smoothed
     (:func:`smooth`) and their weights limited (:func:`limit_weights`), converters calibrated
-    (:func:`calibrate`), the chip is programmed (:func:`program`) and, with `seconds`, aged to that
-    time, where drift compensation measures it (:func:`at`). What was chosen and what stays digital
-    is printed. Layers that the data do not reach stay digital.
+    (:func:`calibrate`), the chip is programmed (:func:`program`) and, with ``seconds``, aged to
+    that time, where drift compensation measures it (:func:`at`). What was chosen and what stays
+    digital is printed. Layers that the data do not reach stay digital.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ def deploy(
             "chip": f"seed {seed}, {_age(seconds, device, specs)}",
             "digital": _digital(model),
         }
-        print("\n".join(f"{key:<12}{text}" for key, text in rows.items()))
+        print("\n".join(labeled(rows, 12)))
         print(summary(model))
     return model
 

@@ -47,7 +47,7 @@ class LeNet(nn.Module):
     Raises
     ------
     ValueError
-        If `width` leaves a layer without filters, `depth` is negative or the images are below
+        If ``width`` leaves a layer without filters, ``depth`` is negative or the images are below
         16 x 16.
     """
 

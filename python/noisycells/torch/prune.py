@@ -44,7 +44,7 @@ def magnitude_prune(
     Raises
     ------
     ValueError
-        If `quantile` or `scope` is not as above, or if the model has nothing to prune or is
+        If ``quantile`` or ``scope`` is not as above, or if the model has nothing to prune or is
         already being pruned.
     """
     check_module(model)

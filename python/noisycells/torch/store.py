@@ -105,7 +105,7 @@ def store(
     Raises
     ------
     TypeError
-        If `moments` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta
+        If ``moments`` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta
         device, or of a dtype that numpy and safetensors do
         not have.
     ValueError
@@ -161,7 +161,7 @@ def load(
     *,
     side_errors: bool = False,
 ) -> nn.Module:
-    """Read a stored model once and put the noisy weights into `model`, in place.
+    """Read a stored model once and put the noisy weights into ``model``, in place.
 
     Chips of crossbar layers stay as they are: program them again.
 
@@ -181,16 +181,16 @@ def load(
     Returns
     -------
     torch.nn.Module
-        `model` itself.
+        ``model`` itself.
 
     Raises
     ------
     DecodeError
         If a block of a coded model cannot be decoded.
     ValueError
-        If names or shapes of `stored` and `model` differ, tensors that `model` ties are stored
-        apart, or a number is beyond the range of the parameter's dtype; the model is then left
-        as it was.
+        If names or shapes of ``stored`` and ``model`` differ, tensors that ``model`` ties are
+        stored apart, or a number is beyond the range of the parameter's dtype; the model is then
+        left as it was.
     """
     if not isinstance(stored, StoredModel):
         hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""

@@ -45,9 +45,13 @@ class CellArray:
             raise _arguments.wrong_value(
                 "channel", "one with read_std, which tells reads from programming", repr(channel)
             )
-        self.channel, self.size, self.chip, self.name = channel, size, chip, name
+        self.channel, self.name = channel, _arguments.text("name", name)
+        self.size = size = _arguments.integer("size", size, 0)
+        self.chip = chip = _arguments.seed("chip", chip)
         self.pulses = np.zeros(size, np.int32)
         self.verified = np.zeros(size, np.int32)
+        self._turns = np.zeros(size, np.int32)  # calls that wrote to the cell's run of cells
+        self._looks = np.zeros(size, np.int32)  # and that verified it
         self._level = np.zeros(size, np.float32)
         self._read_std = np.zeros(size, np.float32)
         self._offset = channel.d2d_std * self._normals("d2d", 0, 0, size)
@@ -71,8 +75,9 @@ class CellArray:
         if self._stuck is not None:
             inputs = np.where(np.isnan(self._stuck[part]), inputs, self._stuck[part])
         programmed, read = self.channel.std_parts_at(inputs)
-        pulse = int(self.pulses[part].max(initial=0))
-        error = self._normals("pulse", pulse, first, len(x)) * programmed
+        turn = int(self._turns[part].max(initial=0))
+        self._turns[part] = turn + 1
+        error = self._normals("pulse", turn, first, len(x)) * programmed
         level = self.channel.mean_at(inputs) + error + self._offset[part]
         self._level[part][where] = level[where]
         self._read_std[part][where] = read[where]
@@ -88,7 +93,8 @@ class CellArray:
     def verify(self, reads: int, first: int, count: int, where: NDArray[np.bool_]) -> F64:
         """Mean of so many reads of the cells from ``first`` on; only those of ``where`` count."""
         part = slice(first, first + count)
-        turn = int(self.pulses[part].max(initial=0))
+        turn = 1 + int(self._looks[part].max(initial=0))
+        self._looks[part] = turn
         seen = self._observe(part, random.key(self.chip, "cell verify", turn), reads)
         self.verified[part] += np.where(where, reads, 0).astype(np.int32)
         return seen

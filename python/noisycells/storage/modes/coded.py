@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ...devices import CellLike
 from .. import entropy, feedback
 from .mode import Matrix, Mode
 from .model import CodedTensor
+from .sections import take
 
 _STEP = struct.Struct("<f")
 
@@ -86,6 +88,11 @@ class Coded(Mode):
         """No cell is without a code."""
         return np.zeros(1, np.float32)
 
+    @property
+    def plain_digits(self) -> Sequence[range]:
+        """None."""
+        return ()
+
     def plain_cells(self, tensor: CodedTensor) -> int:
         """None."""
         return 0
@@ -122,10 +129,12 @@ def pack_multiples(matrix: Matrix, step: float) -> list[bytes]:
 
 def unpack_multiples(tensor: CodedTensor, sections: Iterator[bytes]) -> NDArray[np.float32]:
     """The tensor of :func:`pack_multiples`."""
-    (step,) = _STEP.unpack(next(sections))
+    (step,) = _STEP.unpack(take(sections, _STEP.size))
+    if not 0 <= step < math.inf:
+        raise _arguments.wrong_value("step", "a finite number >= 0", step)
     if step == 0:
         return np.zeros(tensor.shape, np.float32)
-    values = entropy.decode(next(sections), tensor.table, tensor.group)
+    values = entropy.decode(take(sections), tensor.table, tensor.group)
     result: NDArray[np.float32] = (
         (values.astype(np.float64) * step).astype(np.float32).reshape(tensor.shape)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..side import SideLevels, design_levels
 from .coded import pack_multiples, unpack_multiples
 from .mode import Matrix, Mode
 from .model import CodedTensor
+from .sections import take
 
 VECTOR_STEP = 0.25
 """Step of tensors of one dimension, in their units."""
@@ -68,9 +69,11 @@ class Levels(Mode):
         reads: int = 8,
     ) -> None:
         super().__init__(channel, learnt, levels, noise_margin, failure, reads)
-        if isinstance(radices, (str, bytes)) or not 1 <= len(radices) <= 4:
-            raise _arguments.wrong_value("radices", "1 to 4 numbers", radices)
+        if isinstance(radices, (str, bytes)) or not isinstance(radices, Iterable):
+            raise _arguments.wrong_type("radices", "1 to 4 numbers", radices)
         self.radices = tuple(_arguments.integer("radices", r, 2, 8) for r in radices)
+        if not 1 <= len(self.radices) <= 4:
+            raise _arguments.wrong_value("radices", "1 to 4 numbers", radices)
         self.block = None if block is None else _arguments.integer("block", block, 1)
 
     def can_read(self, other: Levels) -> bool:
@@ -85,6 +88,12 @@ class Levels(Mode):
     def plain_inputs(self) -> NDArray[np.float32]:
         """The levels of all digits, the most significant one's first."""
         return np.concatenate([digit.inputs for digit in self._digits]).astype(np.float32)
+
+    @property
+    def plain_digits(self) -> Sequence[range]:
+        """The levels of each digit."""
+        ends = np.cumsum(self.radices).tolist()
+        return [range(end - radix, end) for end, radix in zip(ends, self.radices, strict=True)]
 
     def plain_cells(self, tensor: CodedTensor) -> int:
         """One for each digit of a weight of a matrix."""
@@ -111,7 +120,7 @@ class Levels(Mode):
         index = np.rint(rounded / sizes - self._values[0]).astype(np.int64)
         kept = index.reshape(-1) if mask is None else index[mask]
         digits = np.stack(np.unravel_index(kept, self.radices), axis=1)
-        first = np.cumsum((0, *self.radices[:-1]))
+        first = np.array([digit[0] for digit in self.plain_digits])
         return sections, (digits + first).astype(np.uint8).reshape(-1)
 
     def decode_tensor(
@@ -120,13 +129,17 @@ class Levels(Mode):
         """The nearest digits of the outputs, times the scales."""
         if not self.plain_cells(tensor):
             return unpack_multiples(tensor, sections)
-        (base,) = _BASE.unpack(next(sections))
+        (base,) = _BASE.unpack(take(sections, _BASE.size))
+        if not 0 <= base < math.inf:
+            raise _arguments.wrong_value("scale", "a finite number >= 0", base)
         rows, columns = tensor.table
         width = columns if self.block is None else self.block
-        steps = entropy.decode(next(sections), (rows, -(-columns // max(1, width))))
+        steps = entropy.decode(take(sections), (rows, -(-columns // max(1, width))))
         mask = None
         if tensor.stored < tensor.size:
-            mask = entropy.decode(next(sections), tensor.table, tensor.group) != 0
+            mask = entropy.decode(take(sections), tensor.table, tensor.group) != 0
+            if (kept := int(mask.sum())) != tensor.stored:
+                raise _arguments.wrong_value("mask", f"{tensor.stored} weights", kept)
         if base == 0:
             return np.zeros(tensor.shape, np.float32)
         y = outputs.reshape(tensor.stored, len(self.radices))

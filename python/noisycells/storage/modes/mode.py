@@ -178,13 +178,18 @@ class Mode(ABC):
     def plain_inputs(self) -> NDArray[np.float32]:
         """Inputs of the levels of cells without a code."""
 
+    @property
+    @abstractmethod
+    def plain_digits(self) -> Sequence[range]:
+        """Which of these levels each of the cells of a weight may have."""
+
     @abstractmethod
     def plain_cells(self, tensor: CodedTensor) -> int:
         """Cells without a code of each stored weight."""
 
     @abstractmethod
     def encode_tensor(self, matrix: Matrix, scale: float) -> tuple[list[bytes], U8]:
-        """Sections of the content, and levels of plain cells; `scale` is the unit of steps."""
+        """Sections of the content, and levels of plain cells; ``scale`` is the unit of steps."""
 
     @abstractmethod
     def decode_tensor(
@@ -197,7 +202,7 @@ class Mode(ABC):
         """The arguments besides the channels, as JSON knows them."""
 
     def can_read(self, other: Any) -> bool:
-        """Whether this codec reads what `other`, of its class, has encoded."""
+        """Whether this codec reads what ``other``, of its class, has encoded."""
         return True
 
     def code_options(self) -> dict[str, Any]:

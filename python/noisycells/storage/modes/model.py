@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ... import _arguments, random
 from ..._types import U8
+from ...io import DecodeError
 from ...io.dtypes import WITHOUT_NUMPY
 from .. import blocks, cost
 from ..blocks import Layout
@@ -172,7 +173,7 @@ class CodedModel(Mapping[str, CodedTensor]):
                     constellation.inputs[self.cells],
                     random.key(seed, "read again", k) if k else seed,
                     chip=chip,
-                    stream=random.stream(CODED_STREAM),
+                    stream=random.stream(*self, CODED_STREAM),
                     num_threads=num_threads,
                 )
             return total / np.float32(reads), self.codec.seen(constellation, reads)
@@ -185,17 +186,37 @@ class CodedModel(Mapping[str, CodedTensor]):
             self.codec.plain_inputs[self.plain],
             seed,
             chip=chip,
-            stream=random.stream(PLAIN_STREAM),
+            stream=random.stream(*self, PLAIN_STREAM),
             num_threads=num_threads,
         )
+        read = self.decoded(content, outputs)
+        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
+
+    def decoded(
+        self, content: bytes, outputs: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The tensors of a content behind the code, and of outputs of the plain cells.
+
+        Raises DecodeError where a content is not that of these tensors.
+        """
         sections = split(content)
         read, start = {}, 0
         for key, tensor in self.items():
             count = tensor.stored * self.codec.plain_cells(tensor)
             part = outputs[start : start + count]
-            read[key] = self.codec.decode_tensor(tensor, sections, part)
+            try:
+                with np.errstate(all="ignore"):  # refused below
+                    read[key] = self.codec.decode_tensor(tensor, sections, part)
+            except ValueError as error:
+                raise DecodeError(f"tensor {key!r}: {error}") from None
+            if not np.isfinite(read[key]).all():
+                raise DecodeError(
+                    f"tensor {key!r}: {_arguments.expectation('finite weights', 'others')}"
+                )
             start += count
-        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
+        if next(sections, None) is not None:
+            raise DecodeError(f"sections: {_arguments.expectation('those of the tensors', 'more')}")
+        return read
 
     def __repr__(self) -> str:
         total = self.cost

@@ -20,6 +20,16 @@ def join(sections: Iterable[bytes]) -> bytes:
     return bytes(out)
 
 
+def take(sections: Iterator[bytes], size: int | None = None) -> bytes:
+    """The next string; ValueError where there is none, or one of another size."""
+    found = next(sections, None)
+    if found is None:
+        raise _arguments.wrong_value("sections", "another one", "the end")
+    if size is not None and len(found) != size:
+        raise _arguments.wrong_value("sections", f"one of {size} bytes", len(found))
+    return found
+
+
 def split(content: bytes) -> Iterator[bytes]:
     """The strings again.
 

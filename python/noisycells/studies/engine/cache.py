@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..._arguments import wrong_value
 from ...io import replacing
 
 if TYPE_CHECKING:
@@ -58,10 +59,8 @@ class Cache:
                 record = json.loads(file.metadata()["record"])
                 return {name: file.get_tensor(name) for name in file.keys()}, record
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"{self.file(key)}: expected a trained network, got a damaged file ({error}); "
-                "delete it to train again"
-            ) from error
+            got = f"a damaged file ({error}); delete it to train again"
+            raise wrong_value(self.file(key), "a trained network", got) from error
 
     def put(self, key: str, state: dict[str, Tensor], record: dict[str, Any]) -> None:
         """Keep a state dict and its record, of JSON types."""

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..._arguments import wrong_value
 from ...io import replacing
 from .figures import about
 from .tables import column_name, fixed, grid, number
@@ -39,11 +40,11 @@ def find_reports(directory: Path) -> dict[Path, dict[str, Any]]:
         try:
             report = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{file}: expected JSON: {error}") from error
+            raise wrong_value(file, "JSON", f"another text: {error}") from error
         if isinstance(report, dict) and {"study", "tables"} <= report.keys():
             found[file] = report
     if not found:
-        raise ValueError(f"{directory}: expected reports of studies (.json), found none")
+        raise wrong_value(directory, "reports of studies (.json)", "none")
     return found
 
 

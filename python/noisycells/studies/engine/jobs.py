@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ... import runtime
+from ..._arguments import wrong_value
 from .cache import Cache
 from .recipes import Recipe, content_key
 from .report import write_json
@@ -45,7 +46,7 @@ def job(function: Function) -> Function:
     """
     name = f"{function.__module__}:{function.__qualname__}"
     if not name.partition(":")[2].isidentifier() or function.__module__ == "__main__":
-        raise ValueError(f"job: expected a function at the top of an imported module, got {name}")
+        raise wrong_value("job", "a function at the top of an imported module", name)
     _names[function] = name
     return function
 
@@ -57,8 +58,8 @@ class Job:
     Parameters
     ----------
     function : callable
-        One that is registered with :func:`job`. It is called with the network of `recipe`, where
-        there is one, and with `arguments` as keywords.
+        One that is registered with :func:`job`. It is called with the network of ``recipe``, where
+        there is one, and with ``arguments`` as keywords.
     arguments : dict
         Of JSON types.
     recipe : Recipe, optional
@@ -75,7 +76,7 @@ class Job:
 
     def __post_init__(self) -> None:
         if self.function not in _names:
-            raise ValueError(f"function: expected one registered as a job, got {self.function!r}")
+            raise wrong_value("function", "one registered as a job", repr(self.function))
 
     @property
     def name(self) -> str:
@@ -136,7 +137,7 @@ class Workers:
         Workers at a time, at least 1; -1: as many as the backend has.
     scheduler : str, optional
         Address of a running Dask cluster. Without it the backend ``"dask"`` takes the client of
-        this process, or starts a cluster of `number` processes on this machine.
+        this process, or starts a cluster of ``number`` processes on this machine.
     """
 
     backend: str = "loky"
@@ -145,9 +146,9 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.scheduler is not None and self.backend != "dask":
-            raise ValueError(f"scheduler: expected it with dask, got backend {self.backend!r}")
+            raise wrong_value("scheduler", "it with dask", f"backend {self.backend!r}")
         if self.number < 1 and self.number != -1:
-            raise ValueError(f"jobs: expected at least 1, or -1, got {self.number}")
+            raise wrong_value("jobs", "at least 1, or -1", self.number)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -188,7 +189,7 @@ def run(
     cache: Cache,
     progress: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Results of all jobs by their keys; those in `directory` are not run again.
+    """Results of all jobs by their keys; those in ``directory`` are not run again.
 
     They run in this process, or as the context of :class:`Workers` (or of joblib) says. Each
     result is written as soon as it is there, so that an interrupted run goes on from what it
@@ -229,10 +230,8 @@ def _read(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))["result"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: expected the result of a job, got a damaged file; delete it to run the job "
-            "again"
-        ) from error
+        got = "a damaged file; delete it to run the job again"
+        raise wrong_value(file, "the result of a job", got) from error
 
 
 def in_parallel(jobs: dict[str, Job], cache: Cache) -> Iterator[tuple[str, dict[str, Any]]]:

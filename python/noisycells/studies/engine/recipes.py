@@ -60,7 +60,7 @@ class Source:
     name : str
         As :func:`noisycells.data.load` takes it.
     digest : str
-        Of all images and labels; :meth:`load` refuses others. It counts in keys, `name` does not.
+        Of all images and labels; :meth:`load` refuses others. It counts in keys, ``name`` does not.
     subset : int, optional
         Training images used, of each class its share. Default: all.
     test_subset : int, optional
@@ -91,8 +91,8 @@ class Source:
     def _load(self) -> data.Dataset:
         dataset, digest = _load(self.name)
         if digest != self.digest:
-            raise ValueError(
-                f"data: expected {self.name} with the digest {self.digest}, got one with {digest}"
+            raise _arguments.wrong_value(
+                "data", f"{self.name} with the digest {self.digest}", f"one with {digest}"
             )
         if self.subset is not None:
             dataset = dataset.subset(self.subset, seed=0)
@@ -197,12 +197,9 @@ class Recipe:
             ("compute", self.compute, ("cpu", "cuda")),
             ("precision", self.precision, ("float32", "bfloat16")),
         ):
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-        if self.epochs < 1:
-            raise ValueError(f"epochs: expected at least 1, got {self.epochs}")
-        if not 0 <= self.pruned < 1:
-            raise ValueError(f"pruned: expected a number in [0, 1), got {self.pruned}")
+            _arguments.choice(name, value, known)
+        _arguments.count("epochs", self.epochs)
+        _arguments.number("pruned", self.pruned, 0, below=1)
 
     def parents(self) -> Iterator[Recipe]:
         """The networks this one needs."""
@@ -252,7 +249,7 @@ class Recipe:
 def isik_recipe(
     source: Source, model: str, seed: int, epochs: int | None = None, **changes: Any
 ) -> Recipe:
-    """The training of Isik et al. (2020, appendix B); `changes` are of other fields.
+    """The training of Isik et al. (2020, appendix B); ``changes`` are of other fields.
 
     LeNets and the perceptron: Adam with a learning rate of 0.001, weight decay 5e-4, batches of
     100, 100 epochs. Residual networks: SGD with a learning rate of 0.1, momentum 0.9, weight decay

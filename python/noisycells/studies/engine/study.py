@@ -72,12 +72,12 @@ class Settings:
         _arguments.seed("seed", self.seed)
         for name, least in (("seeds", 1), ("epochs", 1), ("repeats", 2)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}: expected at least {least}, got {value}")
+            if value is not None:
+                _arguments.count(name, value, least)
         for name in ("model", "teacher"):
             value = getattr(self, name)
-            if value and value not in MODELS:
-                raise ValueError(f"{name}: expected one of {', '.join(MODELS)}, got {value!r}")
+            if value:
+                _arguments.choice(name, value, MODELS)
 
     @property
     def training_seeds(self) -> range:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-import shutil
-import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..._text import paragraphs
+from ..._text import table as text_table
 from ...intervals import student_t
 from ...io import replacing
 from .jobs import Job
@@ -31,7 +31,6 @@ __all__ = [
     "write_csv",
 ]
 
-WIDTH = 100  # of printed tables where the terminal is not narrower, in characters
 SHOWN = 16  # columns printed at most
 PAPER = "  (paper)"
 
@@ -228,48 +227,26 @@ def grid(
 
 
 def format_tables(report: Mapping[str, Any]) -> str:
-    """The tables of a report as text; the paper's numbers stand below ours, in brackets.
-
-    It is as wide as the terminal at most.
-    """
-    limit = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    lines = [*textwrap.wrap(f"{report['title']} ({report['source']})", limit)]
+    """The tables of a report as text; the paper's numbers stand below ours, in brackets."""
+    lines = paragraphs([f"{report['title']} ({report['source']})"])
     for table in report["tables"]:
-        lines += ["", *textwrap.wrap(f"{table['title']}: {table['unit']}", limit)]
-        lines += _table_lines(table, limit)
-        if table["note"]:
-            lines += textwrap.wrap(table["note"], limit)
+        lines += ["", *paragraphs([f"{table['title']}: {table['unit']}"])]
+        lines += [*_table_lines(table), *paragraphs([table["note"]])]
     return "\n".join(lines)
 
 
-def _table_lines(table: Mapping[str, Any], limit: int) -> list[str]:
-    rows, columns, entries = grid(table)
-    names = {column: column_name(column) for column in columns}
-    texts = {place: number(entry) for place, entry in entries.items()}
-    papers = {
-        place: f"({entry['paper']:g})"
-        for place, entry in entries.items()
-        if entry["paper"] is not None
-    }
-    width = 2 + max(map(len, (*texts.values(), *papers.values(), *names.values())))
-    first = 1 + max(map(len, (*rows, table["columns"], PAPER)))
-    lines = []
-
-    def add(name: str, found: Iterable[str]) -> None:
-        lines.append(f"{name:<{first}}" + "".join(f"{text:>{width}}" for text in found))
-
+def _table_lines(table: Mapping[str, Any]) -> list[str]:
+    names, columns, entries = grid(table)
     every = -(-len(columns) // SHOWN)
-    if every > 1:
-        lines.append(f"One column of {every}; all are in the CSV file.")
-        columns = columns[::every]
-    across = max(1, (limit - first) // width)
-    for block in (columns[i : i + across] for i in range(0, len(columns), across)):
-        add(table["columns"], (names[column] for column in block))
-        for row in rows:
-            for name, found in ((row, texts), (PAPER, papers)):
-                if any((row, column) in found for column in block):
-                    add(name, (found.get((row, column), "") for column in block))
-    return lines
+    columns = columns[::every]
+    rows = [[table["columns"], *map(column_name, columns)]]
+    for name in names:
+        found = [entries.get((name, column)) for column in columns]
+        rows.append([name, *("" if entry is None else number(entry) for entry in found)])
+        papers = ["" if entry is None else paper(entry) for entry in found]
+        rows += [[PAPER, *papers]] if any(papers) else []
+    left_out = [f"One column of {every}; all are in the CSV file."] if every > 1 else []
+    return [*left_out, *text_table(rows)]
 
 
 def column_name(column: str | float) -> str:
@@ -284,6 +261,11 @@ def number(entry: Mapping[str, Any]) -> str:
     if entry["half_width"] is None:
         return f"{entry['mean']:.4g}"
     return f"{fixed(entry['mean'], entry)} ±{fixed(entry['half_width'], entry)}"
+
+
+def paper(entry: Mapping[str, Any]) -> str:
+    """What the paper has in place of an entry, as text; "" where it has nothing."""
+    return "" if entry["paper"] is None else f"({entry['paper']:g})"
 
 
 def fixed(value: float, entry: Mapping[str, Any]) -> str:

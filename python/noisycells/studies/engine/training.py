@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import devices
+from ..._arguments import wrong_value
 from ...data import Dataset, stratified_split
 from ...storage import Codec
 from .cache import Cache
@@ -53,7 +54,7 @@ class Trained:
 def network(recipe: Recipe, cache: Cache, progress: Callable[[], None] | None = None) -> Trained:
     """The network of a recipe, trained now if the cache has none.
 
-    `progress` is called after each epoch of training, that of networks it needs included. The
+    ``progress`` is called after each epoch of training, that of networks it needs included. The
     network is on the processor it was trained on, or on the CPU where that is not there; noise is
     then of other numbers.
     """
@@ -130,10 +131,8 @@ def _train(
 
     begin = time.perf_counter()
     if recipe.compute == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"compute: expected a cache with this {recipe.model} or a GPU to train it on, got "
-            "neither"
-        )
+        needed = f"a cache with this {recipe.model} or a GPU to train it on"
+        raise wrong_value("compute", needed, "neither")
     model = build(recipe, dataset)
     if recipe.start is not None:
         start = network(recipe.start, cache, progress).model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from . import fallback
 from .circuit import Circuit
 from .patches import Geometry, blocks, core_convolution, patches
 
-__all__ = ["forget", "fresh_arrays", "outputs", "programmed_arrays"]
+__all__ = ["Handle", "fresh_arrays", "outputs", "programmed_arrays"]
 
 
 # --------------------------------------------------------------------------- the arrays
@@ -35,9 +37,21 @@ class _Chip(NamedTuple):
 _chips: dict[int, _Chip] = {}
 
 
-def forget(handle: int) -> None:
-    """Free what is kept under a handle."""
-    _chips.pop(handle, None)
+_numbers = count()
+
+
+class Handle:
+    """A number that a layer's packed arrays are kept under while it lives; a copy has its own."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
+        weakref.finalize(self, _chips.pop, self.number, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handle:
+        return Handle()
+
+    def __reduce__(self) -> tuple[type[Handle], tuple[()]]:
+        return Handle, ()
 
 
 def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:

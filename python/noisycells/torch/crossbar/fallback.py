@@ -15,7 +15,7 @@ from torch import Tensor
 from ... import _arguments
 from ..._analog import RANGE_SIGMAS
 from ..._types import tiles
-from ...crossbar import CrossbarSpec
+from ...crossbar import CrossbarSpec, irdrop
 from ...crossbar.mapping import slice_factors
 from ...crossbar.packed import SMALLEST_RANGE
 from ...devices import Device
@@ -155,6 +155,10 @@ def _pair(devices: Tensor, device: Device, spec: CrossbarSpec) -> tuple[Tensor, 
     c0, c1, c2 = device.read_variance
     pair = devices.sum(0)
     variance = (c0 * len(devices) + c1 * pair + c2 * devices.square().sum(0)) * unit**2
+    if spec.ir_drop == "exact":  # by LAPACK, on the CPU
+        found = irdrop.wired(pair.cpu().numpy(), spec)
+        effective, share = (torch.from_numpy(part).to(pair.device) for part in found)
+        return effective * unit, variance * share.square()
     if spec.wire_resistance_ohm:
         share = _effective_share(pair, spec)
         return pair * share * unit, variance * share.square()
@@ -162,7 +166,7 @@ def _pair(devices: Tensor, device: Device, spec: CrossbarSpec) -> tuple[Tensor, 
 
 
 def _effective_share(pair: Tensor, spec: CrossbarSpec) -> Tensor:
-    """As :func:`noisycells.crossbar.irdrop.effective_share`."""
+    """The share of :func:`noisycells.crossbar.irdrop.wired`, to first order."""
     share = torch.empty_like(pair)
     _, n, k = pair.shape
     for outputs in tiles(n, spec.cols):

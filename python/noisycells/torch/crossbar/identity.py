@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..._arguments import wrong_value
 from ...crossbar.state import STATE_VERSION
 from ...random import STREAM_VERSION
 
@@ -47,31 +49,32 @@ def read(tensor: Tensor) -> dict[str, Any]:
     """What :func:`written` wrote; empty where it is not that."""
     try:
         found = json.loads(bytes(tensor.tolist()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     known = isinstance(found, dict) and set(_KEYS) <= set(found) and isinstance(found["name"], str)
     return found if known else {}
 
 
-def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
-    """Why a state with these tensors is none for ``layer``, a sentence each; none where it is."""
+def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[ValueError]:
+    """Why a state with these tensors is none for ``layer``, an error each; none where it is."""
     if "identity" not in given:
-        return ["identity: expected the device and spec that the chip is of, got a state without"]
+        return [_wrong("the device and spec that the chip is of", "a state without")]
     theirs, ours = read(given["identity"]), _of(layer)
     if not theirs:
-        return ["identity: expected a JSON text with device and spec, got something else"]
+        return [_wrong("a JSON text with device and spec", "something else")]
     wrong = []
     for key in ("version", "stream_version"):
         if theirs[key] != ours[key]:
-            wrong.append(f"identity: expected {key} {ours[key]}, got {theirs[key]}")
+            wrong.append(_wrong(f"{key} {ours[key]}", theirs[key]))
     for key in ("device", "spec"):
         if theirs[key] != json.loads(json.dumps(ours[key])):
-            wrong.append(f"identity: expected {key} {_said(ours[key], theirs[key])}")
+            wrong += _differences(key, ours[key], theirs[key])
     if not wrong:
-        wrong = _shapes(layer, given)
+        wrong = _tensors(layer, given)
     chip_stays = layer.chip_seed is not None and "chip_seed" not in given
     if chip_stays and not same_weights(layer, given):
-        wrong.append("smoothing, limits: expected those of the chip that the layer has, got others")
+        right = "those of the chip that the layer has"
+        wrong.append(wrong_value("smoothing, limits", right, "others"))
     return wrong
 
 
@@ -86,18 +89,24 @@ def same_weights(layer: CrossbarLayer, given: dict[str, Tensor]) -> bool:
     )
 
 
-def _said(ours: dict[str, Any], theirs: Any) -> str:
-    """Both values where they differ, by name."""
+_wrong = partial(wrong_value, "identity")
+
+
+def _differences(part: str, ours: dict[str, Any], theirs: Any) -> list[ValueError]:
+    """Both values where they differ, by name, of a device or spec."""
     ours = json.loads(json.dumps(ours))
     if not isinstance(theirs, dict):
-        return f"as a mapping, got {theirs!r}"
+        return [_wrong(f"{part} as a mapping", repr(theirs))]
     if ours.get("device") != theirs.get("device"):
-        return f"{ours.get('device')!r}, got {theirs.get('device')!r}"
-    keys = [k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k)]
-    return "; ".join(f"with {k} {ours.get(k)!r}, got {theirs.get(k)!r}" for k in keys)
+        return [_wrong(f"{part} {ours.get('device')!r}", repr(theirs.get("device")))]
+    return [
+        _wrong(f"{part} with {key} {ours.get(key)!r}", repr(theirs.get(key)))
+        for key in sorted({*ours, *theirs})
+        if ours.get(key) != theirs.get(key)
+    ]
 
 
-def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
+def _tensors(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[ValueError]:
     """Parts that are missing, and tensors that are no chip of weights such as the layer's."""
     groups, matrix = layer.arrays, layer.matrix()
     n, k = len(matrix), matrix[0].numel()
@@ -118,11 +127,26 @@ def _shapes(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[str]:
     }
     required = _CHIP if any(name.startswith("chip_") for name in given) else ()
     wrong = [
-        f"{name}: expected it with the rest of the chip, got none"
+        wrong_value(name, "it with the rest of the chip", "none")
         for name in required
         if name not in given
     ]
     for name, shape in expected.items():
         if name in given and tuple(given[name].shape) != shape:
-            wrong.append(f"{name}: expected shape {shape}, got {tuple(given[name].shape)}")
+            wrong.append(wrong_value(name, f"shape {shape}", tuple(given[name].shape)))
+        elif name in given:
+            wrong += _values(name, given[name])
     return wrong
+
+
+def _values(name: str, tensor: Tensor) -> list[ValueError]:
+    """What is wrong with the numbers of a tensor."""
+    dtype = {"chip_seed": torch.int64, "chip_seconds": torch.float64}.get(name, torch.float32)
+    if tensor.dtype is not dtype:
+        return [wrong_value(name, str(dtype), tensor.dtype)]
+    if name == "chip_seconds":  # NaN: just programmed
+        wrong = tensor.lt(0) | tensor.isinf()
+        return [wrong_value(name, "a time", f"{tensor.item():g}")] if wrong else []
+    if tensor.isfinite().all():
+        return []
+    return [wrong_value(name, "finite numbers", "NaN or infinity")]

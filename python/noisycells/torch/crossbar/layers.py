@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-import weakref
 from collections.abc import Callable
-from itertools import count
 from typing import Any, cast
 
 import numpy as np
@@ -27,7 +25,7 @@ from ...devices import Device, DeviceLike, computing
 from ...random import STREAM_VERSION, unnamed
 from . import identity
 from .adapter import LowRankAdapter
-from .arrays import forget
+from .arrays import Handle
 from .circuit import array_name, describe
 from .mapped import MappedLayer
 from .operator import check_product, fresh_product, new_key, programmed_product
@@ -40,21 +38,6 @@ _STATE = (*_CHIP, *_LIFE, "ranges", "smoothing", "limits", "identity")
 _OPTIONAL = ("chip_row", "chip_programmed")  # a chip may be without
 _ATTRIBUTES = ("analog", "spec", "name", "circuit", "adapter", "input_log_scale", "keep_chip")
 _NONE = -1.0  # in place of a range that there is none of
-_numbers = count()
-
-
-class _Handle:
-    """A number for the packed arrays of one layer; a copy of a layer has its own."""
-
-    def __init__(self) -> None:
-        self.number = next(_numbers)
-        weakref.finalize(self, forget, self.number)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Handle:
-        return _Handle()
-
-    def __reduce__(self) -> tuple[type[_Handle], tuple[()]]:
-        return _Handle, ()
 
 
 class CrossbarLayer(MappedLayer):
@@ -109,7 +92,7 @@ class CrossbarLayer(MappedLayer):
         analog = computing(device)
         describe(analog, CrossbarSpec() if spec is None else spec, name)  # checks the three
         self.analog, self.spec = analog, CrossbarSpec() if spec is None else spec
-        self._handle = _Handle()
+        self._handle = Handle()
         self._warned = self.keep_chip = False
         self.adapter = None
         self.register_parameter("input_log_scale", None)
@@ -417,7 +400,7 @@ class CrossbarLayer(MappedLayer):
         if given:
             wrong = identity.differences(self, given)
             if wrong:
-                errors.extend(f"{prefix}{name}" for name in wrong)
+                errors.extend(f"{prefix}{error}" for error in wrong)
                 return
             if "chip_seed" in given:
                 for name in _OPTIONAL:

@@ -416,11 +416,13 @@ def _programmed_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Any, ...]:
 
 
 def _no_second_order(ctx: Any, *_: Any) -> None:
-    raise NotImplementedError(
-        "crossbar layers: expected first-order gradients, got a backward through a gradient "
-        "(create_graph=True, as for gradient penalties and Hessians); the gradients of noisy "
-        "products pass straight through converters and cannot be differentiated again"
+    got = (
+        "a backward through a gradient (create_graph=True, as for gradient penalties and "
+        "Hessians); the gradients of noisy products pass straight through converters and cannot "
+        "be differentiated again"
     )
+    said = _arguments.expectation("first-order gradients", got)
+    raise NotImplementedError(f"crossbar layers: {said}")
 
 
 def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

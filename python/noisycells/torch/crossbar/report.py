@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..._text import table
 from ...crossbar import CrossbarSpec
 from ...crossbar.report import counters
 from ..checks import Filter, check_module
@@ -124,14 +126,7 @@ def summary(model: nn.Module, spec: Specs | None = None, filter_fn: Filter | Non
         lines.append((name, row["kind"], f"{len(alike)}", arrays, *_sums(alike), state))
     weights, *others = _sums([row for row in rows if row["tiles"]])
     lines.append(("total", "", f"{len(rows)}", "", f"{weights} analog", *others, ""))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i == 2 or 3 < i < 8 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(table(lines, "<<><>>>><", limit=sys.maxsize))  # a string, for whatever use
 
 
 def _sums(rows: list[dict[str, Any]]) -> tuple[str, str, str, str]:

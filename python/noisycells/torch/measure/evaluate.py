@@ -85,9 +85,9 @@ def evaluate(
     """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
     The noise is that of the model (:func:`inject_noise`, crossbar layers, which are programmed
-    anew and aged as they are now) or what comes of reading `stored` weights. Realizations are a
-    pure function of `seed` and the seed of the noise, none that training uses; what is measured
-    at one of `times` does not depend on the others. The model and torch's global generators are
+    anew and aged as they are now) or what comes of reading ``stored`` weights. Realizations are a
+    pure function of ``seed`` and the seed of the noise, none that training uses; what is measured
+    at one of ``times`` does not depend on the others. The model and torch's global generators are
     left as they were. Images on the CPU are laid out channels last where the model takes them so:
     the same values, other rounding, less time.
 
@@ -128,13 +128,13 @@ def evaluate(
 
     Returns
     -------
-    Evaluation, or with `times` a DriftCurve of one for each
+    Evaluation, or with ``times`` a DriftCurve of one for each
 
     Raises
     ------
     TypeError, ValueError
-        If the model has no noise, or some beside `stored`, or a correction of one chip and no
-        `prepare`; the data give no batch, or only one pass; labels are not what the metric takes;
+        If the model has no noise, or some beside ``stored``, or a correction of one chip and no
+        ``prepare``; the data give no batch, or only one pass; labels are not what the metric takes;
         or an argument is out of range.
     """
     check_module(model)
@@ -250,7 +250,7 @@ def realizations(
     Raises
     ------
     ValueError
-        If there is no noise, or some of the model beside `stored`.
+        If there is no noise, or some of the model beside ``stored``.
     """
     noise = active_noise(model)
     layers = [module for module in model.modules() if isinstance(module, CrossbarLayer)]

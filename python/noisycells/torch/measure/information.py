@@ -76,8 +76,8 @@ def mutual_information(
 ) -> MutualInformation:
     """How much the noisy output of a network tells about which image went in.
 
-    The input is uniform over `images` (the paper takes 200 training images), and each is run on
-    `repeats` noisy realizations (the paper: 100) of the model, from the sources of noise that
+    The input is uniform over ``images`` (the paper takes 200 training images), and each is run on
+    ``repeats`` noisy realizations (the paper: 100) of the model, from the sources of noise that
     :func:`noisycells.torch.evaluate` knows. How the paper makes symbols of its outputs is not
     known to us; both common ways are here. No estimate exceeds ``log2(len(images))``.
 
@@ -90,7 +90,7 @@ def mutual_information(
         Noisy realizations, at least 1.
     output : "class" or "softmax"
         The symbol is the predicted class; or the cell of a histogram of all softmax outputs
-        together, each in `bins` intervals of equal width. Two tell which output is above one
+        together, each in ``bins`` intervals of equal width. Two tell which output is above one
         half, if any is; more make many more symbols, and the bias grows until ``chance`` is
         near ``plug_in`` and nothing can be concluded.
     bins : int

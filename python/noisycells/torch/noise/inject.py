@@ -45,13 +45,13 @@ def inject_noise(
     gradients at the noisy weights are theirs (Zhou et al. 2020; none through sigma). The noise is
     one of three:
 
-    - *Gaussian*, of strength `eta`: ``w + sigma * standard_normal(w.shape, key, stream(name,
+    - *Gaussian*, of strength ``eta``: ``w + sigma * standard_normal(w.shape, key, stream(name,
       "noise"))``, of :mod:`noisycells.random`, for the parameter ``name``; off the CPU other
       numbers of the same distribution.
-    - *Stored* with a `codec`: written and read back, on a new chip each draw,
+    - *Stored* with a ``codec``: written and read back, on a new chip each draw,
       ``codec.transmit(w, chip, w != 0, name=name, chip=chip)``; zeros (pruned) are not stored. A
       codec of scope "model" chooses for all of these parameters together.
-    - *Programmed* on a `device`: what ``Crossbar(w, device, spec, name).program(chip)`` holds, a
+    - *Programmed* on a ``device``: what ``Crossbar(w, device, spec, name).program(chip)`` holds, a
       new chip each draw, and ``at(seconds)`` where given. Converters and the noise of reads are
       not in it; :func:`convert` has them.
 
@@ -77,9 +77,9 @@ def inject_noise(
     device : Device or str
         A device, or its name or JSON file.
     spec : CrossbarSpec, optional
-        With `device`; its mapping, devices for each weight and drift compensation count.
+        With ``device``; its mapping, devices for each weight and drift compensation count.
     seconds : float, optional
-        Since programming, with `device`.
+        Since programming, with ``device``.
     filter_fn : callable, optional
         Parameters for which ``filter_fn(module, name)`` is false stay clean.
     clip : "initial", float or None

@@ -251,7 +251,7 @@ class _Inputs:
 
 
 def best_range(rows: Tensor, top: Tensor, levels: int) -> Tensor:
-    """The range of each row with the smallest squared error on `levels` levels besides 0.
+    """The range of each row with the smallest squared error on ``levels`` levels besides 0.
 
     Parameters
     ----------

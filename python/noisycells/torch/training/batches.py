@@ -109,7 +109,7 @@ def batches(
     batch_size : int
         Images a step, at least 1; the last batch of a pass may be smaller.
     shuffle : bool
-        Draw a new order each pass; without it, the order is that of `images`.
+        Draw a new order each pass; without it, the order is that of ``images``.
     augment : {None, "flip", "crop-flip"}
         "flip" mirrors every second image, on average, left to right (Isik et al. 2020, appendix
         B); "crop-flip" also shifts each by up to 4 pixels, zeros coming in from outside (He et
@@ -124,7 +124,7 @@ def batches(
     Raises
     ------
     ValueError
-        If `batch_size` is below 1, `augment` or `layout` is none of the above, there are no
+        If ``batch_size`` is below 1, ``augment`` or ``layout`` is none of the above, there are no
         images, or not as many labels.
     """
     x, y = torch.as_tensor(images, device=device), torch.as_tensor(labels, device=device)

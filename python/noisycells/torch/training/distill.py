@@ -86,7 +86,7 @@ def distill(
     form: str = "isik",
     **options: Any,
 ) -> TrainingRecord:
-    """Train `student` in place with the answers of `teacher`, as :func:`fit` does with labels.
+    """Train ``student`` in place with the answers of ``teacher``, as :func:`fit` does with labels.
 
     Noise on the student acts as in any training; the noisy student of Isik et al. is a smaller
     network, that of Zhou et al. a copy of the teacher.

@@ -59,7 +59,7 @@ class TrainingRecord:
 
 
 def build(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Make a model whose initial weights depend on `seed` alone.
+    """Make a model whose initial weights depend on ``seed`` alone.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def fit(
     checkpoint: str | Path | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingRecord:
-    """Train `model` in place and keep the weights of the epoch that validates best.
+    """Train ``model`` in place and keep the weights of the epoch that validates best.
 
     The best epoch has the highest validation accuracy, and the lowest loss among equals. Noise
     from :func:`inject_noise` acts while training and while validating, a fresh draw each time the
@@ -102,10 +102,10 @@ def fit(
         Under torch.distributed, wrapped in DistributedDataParallel by the caller.
     loader, validation : iterable of tuple of Tensor
         Batches (images, labels) such as :func:`batches` or a torch ``DataLoader``; more tensors
-        in a batch go to `loss`. What has a ``set_epoch`` method (or a sampler with one) is told
+        in a batch go to ``loss``. What has a ``set_epoch`` method (or a sampler with one) is told
         the epoch, from 1. The validation batches must hold nothing of the test set.
     epochs : int
-        Passes over `loader`, at least 1.
+        Passes over ``loader``, at least 1.
     seed : int
         Seed of torch's generators (the CPU's and that of the model's device) during the training:
         of the order of the batches, dropout and what else draws from them.
@@ -117,7 +117,7 @@ def fit(
         (Isik et al. 2020, appendix B.1).
     scheduler : callable, optional
         ``scheduler(optimizer, steps)`` makes a learning-rate schedule that is stepped after each
-        of `steps` batches; `loader` must then have a length.
+        of ``steps`` batches; ``loader`` must then have a length.
     clip_gradient : float, optional
         Largest norm of the gradient of all parameters.
     autocast : torch.dtype, optional
@@ -135,7 +135,7 @@ def fit(
         generators (numpy's). An interrupted epoch begins anew.
     progress : callable, optional
         Called after each epoch with its number, from 1, and the validation accuracy in percent;
-        at once for those found in `checkpoint`.
+        at once for those found in ``checkpoint``.
 
     Returns
     -------
@@ -145,10 +145,11 @@ def fit(
     Raises
     ------
     ValueError
-        If `epochs` or `patience` is below 1, `clip_gradient` not above 0, `autocast` float16, a
-        loader is empty, or `checkpoint` is damaged, of another training or of more epochs.
+        If ``epochs`` or ``patience`` is below 1, ``clip_gradient`` not above 0, ``autocast``
+        float16, a loader is empty, or ``checkpoint`` is damaged, of another training or of more
+        epochs.
     TypeError
-        If there is a `scheduler` and `loader` has no length.
+        If there is a ``scheduler`` and ``loader`` has no length.
 
     Notes
     -----
@@ -275,13 +276,13 @@ def train(
     validation_fraction: float = 0.1,
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainingRecord:
-    """Train `model` in place with Adam and cross entropy, and keep the best epoch's weights.
+    """Train ``model`` in place with Adam and cross entropy, and keep the best epoch's weights.
 
     A stratified share of the training images is set aside for validation, never trained on; the
-    same `seed` sets aside the same images, so a later call (fine-tuning) does not see them either.
-    The best epoch has the highest validation accuracy, and the lowest loss among equals. The same
-    arguments give the same bits on one machine with the same number of threads. The state of
-    torch's global generators is left as it was.
+    same ``seed`` sets aside the same images, so a later call (fine-tuning) does not see them
+    either. The best epoch has the highest validation accuracy, and the lowest loss among equals.
+    The same arguments give the same bits on one machine with the same number of threads. The state
+    of torch's global generators is left as it was.
 
     Parameters
     ----------
@@ -309,8 +310,8 @@ def train(
     Raises
     ------
     ValueError
-        If `epochs` or `batch_size` is below 1, the lengths of `images` and `labels` differ, or
-        the validation split would be empty.
+        If ``epochs`` or ``batch_size`` is below 1, the lengths of ``images`` and ``labels`` differ,
+        or the validation split would be empty.
     """
     check_module(model)
     if len(images) != len(labels):
@@ -333,7 +334,7 @@ def accuracy(
     images: npt.NDArray[np.float32] | Tensor | Iterable[Any],
     labels: npt.NDArray[np.int64] | Tensor | None = None,
 ) -> float:
-    """Accuracy of `model` in percent; the model is left as it was.
+    """Accuracy of ``model`` in percent; the model is left as it was.
 
     Under torch.distributed it is that of this process's share of the images.
 
@@ -341,7 +342,7 @@ def accuracy(
     ----------
     model : torch.nn.Module
     images : ndarray of float32 or Tensor, shape (n, ...), or iterable of batches
-        Normalized as for :func:`train`; at least one. Without `labels`, batches as for
+        Normalized as for :func:`train`; at least one. Without ``labels``, batches as for
         :func:`evaluate`, such as a ``DataLoader``.
     labels : ndarray of int64 or Tensor, shape (n,), optional
 

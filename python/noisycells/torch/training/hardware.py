@@ -44,10 +44,10 @@ def adapt(
 ) -> tuple[float, ...]:
     """Train a converted model, in place, to give on noisy crossbars what the clean one gives.
 
-    Without `rank` the model's parameters that take gradients are trained, with fresh chips in
+    Without ``rank`` the model's parameters that take gradients are trained, with fresh chips in
     every step, so that any chip will do (hardware-aware training: Joshi et al., Nat. Commun.
     2020); a model with a chip then gets it again, programmed with the new weights by the same seed,
-    as old as it was. With `rank` all of them are frozen, and each layer gets a
+    as old as it was. With ``rank`` all of them are frozen, and each layer gets a
     :class:`LowRankAdapter`, or goes on with the one that it has: trained on the chip where there
     is one, for this chip, else on fresh ones, for any. Full scales of DACs that
     were calibrated are learnt where chips are fresh, see :func:`hardware_aware`.
@@ -72,8 +72,8 @@ def adapt(
     outputs, temperature
         As for :func:`imitation_loss`.
     optimizer : callable, optional
-        Makes the optimizer of the parameters. Default: AdamW at 1e-4, with `rank` at 1e-3, without
-        weight decay.
+        Makes the optimizer of the parameters. Default: AdamW at 1e-4, with ``rank`` at 1e-3,
+        without weight decay.
     seed : int in [0, 2**64)
         Of the order, the chips and the noise. The state of torch's generators is left as it was.
     quiet : bool
@@ -129,10 +129,10 @@ def hardware_aware(
 ) -> AbstractContextManager[list[nn.Parameter]]:
     """Have a converted model ready for training in a loop of one's own; gives what is trained.
 
-    Meanwhile ``requires_grad`` is that of what :func:`adapt` trains: with `rank` adapters
+    Meanwhile ``requires_grad`` is that of what :func:`adapt` trains: with ``rank`` adapters
     alone, else the parameters that took gradients before; and of calibrated DACs' full scales,
     where chips are fresh, a factor each (straight through the rounding and with the gradient of
-    what is clipped: Esser et al., "Learned step size quantization", ICLR 2020). With `rank`,
+    what is clipped: Esser et al., "Learned step size quantization", ICLR 2020). With ``rank``,
     layers with a chip compute with it in ``train()`` too. At the end factors become
     part of the ranges, chips whose weights were trained are programmed again, and
     ``requires_grad`` is as before::

@@ -98,11 +98,11 @@ def rate_train(
     filter_fn: Callable[[nn.Module, str], bool] | None = None,
     **options: Any,
 ) -> RateRecord:
-    """Fine-tune `model` in place until its weights take few bits, and leave them on grids.
+    """Fine-tune ``model`` in place until its weights take few bits, and leave them on grids.
 
-    The loss is alpha CE + (1 - alpha) T^2 KL of :func:`distillation_loss` plus `rate_weight` times
-    the mean bits of a weight. Adam's learning rate rises for 5 % of the steps and falls with a
-    cosine to 1 %; the weight of the rate rises over the first 40 %. The epoch with the least loss
+    The loss is alpha CE + (1 - alpha) T^2 KL of :func:`distillation_loss` plus ``rate_weight``
+    times the mean bits of a weight. Adam's learning rate rises for 5 % of the steps and falls with
+    a cosine to 1 %; the weight of the rate rises over the first 40 %. The epoch with the least loss
     on the validation batches is kept, all with the full weight of the rate.
 
     Parameters
@@ -110,12 +110,12 @@ def rate_train(
     model : torch.nn.Module
         Trained already. Its weights and biases get grids, normalization stays as it is.
     loader, validation : iterable of tuple of Tensor
-        Batches (images, labels), as for :func:`fit`; `loader` has a length.
+        Batches (images, labels), as for :func:`fit`; ``loader`` has a length.
     rate_weight : float
         Nats of loss that a bit a weight is worth, 0 or more: larger ones give smaller networks.
     epochs : int
     teacher : torch.nn.Module, optional
-        By default a copy of `model` as it comes.
+        By default a copy of ``model`` as it comes.
     temperature, alpha : float
         As for :func:`distillation_loss`; ``alpha=1`` trains with the labels alone.
     learning_rate : float
@@ -133,7 +133,7 @@ def rate_train(
     ------
     ValueError, TypeError
         If an argument is not as above or as :func:`fit` wants it, or a weight is tied,
-        parametrized, being pruned or not finite. `model` is then as it was before.
+        parametrized, being pruned or not finite. ``model`` is then as it was before.
     """
     check_module(model, to_change=True)
     rate_weight = _arguments.number("rate_weight", rate_weight, 0)
@@ -168,7 +168,7 @@ def rate_control(
     learning_rate: float = 1e-3,
     **options: Any,
 ) -> TrainingRecord:
-    """Fine-tune `model` in place as :func:`rate_train` does, without grids and rate.
+    """Fine-tune ``model`` in place as :func:`rate_train` does, without grids and rate.
 
     What the further epochs alone do to a network; what is lost to few bits is against this.
     Arguments and errors are those of :func:`rate_train`.

@@ -45,7 +45,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     loader : iterable of tuple of Tensor
         Batches of training images, the images first; labels are not used.
     passes : int
-        Passes over `loader`, at least 1.
+        Passes over ``loader``, at least 1.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def recalibrate_batchnorm(model: nn.Module, loader: Loader, passes: int = 1) -> 
     Raises
     ------
     ValueError
-        If no layer keeps such statistics, `passes` is below 1, or there is no batch; the model is
+        If no layer keeps such statistics, ``passes`` is below 1, or there is no batch; the model is
         then left as it was.
 
     References
@@ -180,7 +180,7 @@ def consistency_loss(
     Raises
     ------
     ValueError
-        If the shapes of the logits differ or `weight` is negative.
+        If the shapes of the logits differ or ``weight`` is negative.
     """
     if logits.shape != logits2.shape:
         raise _arguments.wrong_value(
@@ -225,7 +225,7 @@ def feature_consistency_loss(
     Raises
     ------
     ValueError
-        If the model has no noise or `weight` is negative.
+        If the model has no noise or ``weight`` is negative.
 
     References
     ----------
