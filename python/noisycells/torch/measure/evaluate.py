@@ -166,10 +166,10 @@ def evaluate(
                 for moment, scores in zip(moments, measured, strict=True):
                     if moment is not None:
                         at(model, moment, extrapolate)
-                    if prepare is not None:
                         torch.default_generator.manual_seed(key)
+                    if prepare is not None:
                         prepare(model)
-                    torch.default_generator.manual_seed(key)
+                        torch.default_generator.manual_seed(key)
                     scores.append(measure.of(answers(reader, data, arrange)))
     found = [
         Evaluation(*_columns(scores), confidence, measure.name, moment)
