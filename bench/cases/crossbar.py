@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 def conductances(n: int, k: int) -> tuple[mapping.Layer, F32]:
     """Normal weights (n, k), mapped, and the conductances of one chip of PCM."""
     weights = np.random.default_rng(6).standard_normal((n, k), np.float32)
-    spec = CrossbarSpec(rows=ROWS)
+    spec = CrossbarSpec(rows=ROWS, mapping="tensor")
     layer = mapping.Layer.of(weights, spec)
     return layer, mapping.program(layer, device(), spec, 1, STREAM)
 
@@ -65,8 +65,8 @@ def device() -> devices.Device:
 
 
 def spec_of(kernel: str, mode: str) -> CrossbarSpec:
-    """8-bit converters, tiles of 256 rows."""
-    return CrossbarSpec(rows=ROWS, kernel=kernel, read_noise=MODES[mode])
+    """8-bit converters, tiles of 256 rows, one scale, which is what the rivals do."""
+    return CrossbarSpec(rows=ROWS, kernel=kernel, read_noise=MODES[mode], mapping="tensor")
 
 
 def products(shape: Shape, levels: Sequence[str]) -> Field:
@@ -139,7 +139,7 @@ def work(shape: Shape, kernel: str, mode: str) -> Work:
 def programming(n: int, k: int) -> Field:
     """Both devices of each weight."""
     layer, g = conductances(n, k)
-    pcm, spec = device(), CrossbarSpec(rows=ROWS)
+    pcm, spec = device(), CrossbarSpec(rows=ROWS, mapping="tensor")
 
     def ours() -> F32:
         return mapping.program(layer, pcm, spec, 1, STREAM, out=g)

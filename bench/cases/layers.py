@@ -36,8 +36,10 @@ def training(batch: int) -> Field:
 
     plain = nct.build(nct.ResNet20, seed=1)
     specs = {
-        "input range fixed": CrossbarSpec(rows=ROWS, read_noise="output", dac_range=INPUT_RANGE),
-        "range of each patch": CrossbarSpec(rows=ROWS, read_noise="output"),
+        "input range fixed": CrossbarSpec(
+            rows=ROWS, read_noise="output", dac_range=INPUT_RANGE, mapping="tensor"
+        ),
+        "range of each patch": CrossbarSpec(rows=ROWS, read_noise="output", mapping="tensor"),
     }
     others, absent = peers.training(plain, ROWS, CrossbarSpec.output_noise)
     source = torch.Generator().manual_seed(1)
@@ -130,7 +132,7 @@ def small_calls() -> Field:
 
     linear = torch.nn.Linear(SMALL, SMALL)
     x = torch.randn(1, SMALL, generator=torch.Generator().manual_seed(1))
-    spec = CrossbarSpec(rows=ROWS, read_noise="none")
+    spec = CrossbarSpec(rows=ROWS, read_noise="none", mapping="tensor")
     fresh = nct.CrossbarLinear(SMALL, SMALL, device=device(), spec=spec)
     fresh.load_state_dict(linear.state_dict())
     programmed = copy.deepcopy(fresh)

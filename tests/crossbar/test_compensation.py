@@ -16,7 +16,7 @@ from noisycells.crossbar.packed import Packed, Ranges
 
 F32 = NDArray[np.float32]
 PCM = nc.devices.pcm_joshi2020()
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none", mapping="tensor")
 
 
 # --------------------------------------------------------------------------- compensation

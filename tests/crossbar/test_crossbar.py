@@ -15,7 +15,7 @@ import noisycells as nc
 
 F32 = NDArray[np.float32]
 PCM = nc.devices.pcm_joshi2020()
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none", mapping="tensor")
 
 
 # --------------------------------------------------------------------------- life cycle

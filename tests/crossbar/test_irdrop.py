@@ -55,7 +55,9 @@ def tile(rows: int, columns: int, seed: int = 0) -> F32:
 
 
 def wires(rows: int, columns: int, resistance: float, ir_drop: str = "first_order") -> Any:
-    return nc.CrossbarSpec(rows=rows, cols=columns, wire_resistance_ohm=resistance, ir_drop=ir_drop)
+    return nc.CrossbarSpec(
+        rows=rows, cols=columns, wire_resistance_ohm=resistance, ir_drop=ir_drop, mapping="tensor"
+    )
 
 
 def interleaved(pair: F32 | F64) -> F64:
@@ -190,7 +192,8 @@ def test_crossbar_outputs(ir_drop: str) -> None:
     effective *= np.abs(w).max() / (device.g_max - device.g_min)
     y, ideal = xb.matmul(x, 1), x @ xb.layer.slices[0].T
     expected = x @ effective.T
-    dropped = nc.Crossbar(w, device, nc.CrossbarSpec(dac_bits=None, adc_bits=None)).program(7)
+    plain = nc.CrossbarSpec(dac_bits=None, adc_bits=None, mapping="tensor")
+    dropped = nc.Crossbar(w, device, plain).program(7)
     without = dropped.matmul(x, 1)
     error = np.sqrt(np.mean((y - expected) ** 2))
     effect = np.sqrt(np.mean((without - expected) ** 2))

@@ -14,7 +14,7 @@ from noisycells.crossbar import mapping
 
 F32 = NDArray[np.float32]
 PCM = nc.devices.pcm_joshi2020()
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none", mapping="tensor")
 
 
 @pytest.mark.parametrize("kind", ["tensor", "column", "row"])

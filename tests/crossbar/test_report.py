@@ -15,7 +15,7 @@ import noisycells as nc
 
 F32 = NDArray[np.float32]
 PCM = nc.devices.pcm_joshi2020()
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none", mapping="tensor")
 
 
 def test_counters() -> None:
@@ -105,7 +105,9 @@ def test_error_budget_against_formulas() -> None:
     w, x = weights(60, 400), inputs(300, 400)
     device = nc.devices.gaussian(0.3, g_min=5.0, read_std=0.2)
     top, span, scale = np.abs(w).max(), 20.0, np.abs(x).max(axis=1)
-    spec = nc.CrossbarSpec(read_noise="both", output_noise=0.1, rows=100, adc_range=6.0)
+    spec = nc.CrossbarSpec(
+        read_noise="both", output_noise=0.1, rows=100, adc_range=6.0, mapping="tensor"
+    )
     xb = nc.Crossbar(w, device, spec).program(1)
     budget = xb.error_budget(x)
     assert set(budget) == {"dac", "programming", "weight_noise", "output_noise", "adc", "all"}

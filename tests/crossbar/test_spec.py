@@ -97,6 +97,7 @@ def test_fields_that_disagree(name: str, values: dict[str, Any]) -> None:
 def test_reads_are_noisy_unless_the_device_is_exact() -> None:
     """The default; an exact device packs no variances and its reads do not differ."""
     assert nc.CrossbarSpec().read_noise == "weight"
+    assert nc.CrossbarSpec().mapping == "column"  # with one scale outliers of one output rule all
     spec = nc.CrossbarSpec(adc_bits=None)
     for device, noisy in ((PCM, True), (nc.devices.ideal(), False)):
         xb = nc.Crossbar(weights(), device, spec).program(1)

@@ -21,7 +21,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 P = 1e-7
-IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none")
+IDEAL = nc.CrossbarSpec(dac_bits=None, adc_bits=None, read_noise="none", mapping="tensor")
 
 
 def same_distribution(a: NDArray[Any], b: NDArray[Any]) -> None:
@@ -237,7 +237,9 @@ def naive_reads(xb: nc.Crossbar, codes: NDArray[np.int64], g: np.random.Generato
 @pytest.mark.parametrize("kernel", ["float32", "int16"])
 def test_weight_noise_is_exact(kernel: str) -> None:
     """One product of squares has the distribution of resampling all devices for every read."""
-    spec = nc.CrossbarSpec(rows=20, adc_bits=None, read_noise="weight", kernel=kernel)
+    spec = nc.CrossbarSpec(
+        rows=20, adc_bits=None, mapping="tensor", read_noise="weight", kernel=kernel
+    )
     xb, codes = chip(spec), input_codes()
     y = reads(xb, codes, 5)
     naive = naive_reads(xb, codes, np.random.default_rng(6))
@@ -256,6 +258,7 @@ def test_weight_noise_is_exact(kernel: str) -> None:
 def test_converted_reads(adc_per: str, input_slice_bits: int | None) -> None:
     """With converters: every slice of the input is a fresh read, converted on its own."""
     spec = nc.CrossbarSpec(
+        mapping="tensor",
         rows=30, adc_bits=6, read_noise="weight", adc_per=adc_per,
         input_slice_bits=input_slice_bits,
     )  # fmt: skip
@@ -271,7 +274,9 @@ def test_converted_reads(adc_per: str, input_slice_bits: int | None) -> None:
 
 def test_output_noise() -> None:
     """In units of full scale times w_max, on each of the tiles; both kinds of noise add up."""
-    spec = nc.CrossbarSpec(rows=20, adc_bits=None, read_noise="output", output_noise=0.07)
+    spec = nc.CrossbarSpec(
+        rows=20, adc_bits=None, mapping="tensor", read_noise="output", output_noise=0.07
+    )
     xb, codes = chip(spec), input_codes()
     top, g = float(np.abs(xb.weight).max()), xb.conductances[0, 0].astype(np.float64)
     mean = (g[0] - g[1]) @ (codes / 127) / 25 * top
@@ -288,7 +293,7 @@ def test_output_noise() -> None:
 
 def test_reads_are_independent() -> None:
     """Of the outputs, of the vectors of a batch, of seeds, and of layers."""
-    spec = nc.CrossbarSpec(rows=20, adc_bits=None, read_noise="weight")
+    spec = nc.CrossbarSpec(rows=20, adc_bits=None, mapping="tensor", read_noise="weight")
     xb, codes = chip(spec), input_codes()
     y, other = reads(xb, codes, 1), reads(xb, codes, 2)
     np.testing.assert_array_equal(y, reads(xb, codes, 1))

@@ -251,3 +251,32 @@ def test_every_field_is_checked_and_named(message: str, tmp_path: Path) -> None:
     assert re.search(message, str(caught.value)), caught.value
     assert not message.startswith(("layers", "folded")) or isinstance(caught.value, nc.DecodeError)
     assert type(model[0]) is nn.Linear
+
+
+def test_a_directory_of_transformers(tmp_path: Path) -> None:
+    """Configuration and chip are enough; what save_pretrained writes is the digital model."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=16,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.BertModel(config).eval()
+    batch = {"input_ids": torch.randint(50, (3, 8))}
+    with torch.no_grad():
+        want = model(**batch).last_hidden_state
+    nct.correct(nct.deploy(model, "pcm_hermes", batch, quiet=True), batch, 2)
+    model.config.save_pretrained(tmp_path)
+    nct.save_chip(model, tmp_path / "chip.safetensors")
+    found = transformers.AutoConfig.from_pretrained(tmp_path)
+    again = nct.load_chip(
+        tmp_path / "chip.safetensors", transformers.AutoModel.from_config(found).eval()
+    )
+    torch.manual_seed(1)
+    with torch.no_grad():
+        one = model(**batch).last_hidden_state
+        torch.manual_seed(1)
+        assert torch.equal(again(**batch).last_hidden_state, one) and not torch.equal(one, want)
+        model.save_pretrained(tmp_path / "digital")
+        digital = transformers.AutoModel.from_pretrained(tmp_path / "digital").eval()
+        torch.testing.assert_close(digital(**batch).last_hidden_state, want)

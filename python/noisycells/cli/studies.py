@@ -12,6 +12,7 @@ from .crossbar import crossbar
 from .demo import strategies
 from .options import IN_FILE
 from .running import require_packages, run, running_options, study_command, with_options
+from .transformer import transformer
 
 
 @click.group(invoke_without_command=True)
@@ -28,7 +29,7 @@ def study(context: click.Context, as_list: bool) -> None:
             click.echo(f"{name}: {command.get_short_help_str(120)}")
 
 
-for command in (crossbar, strategies):
+for command in (crossbar, strategies, transformer):
     study.add_command(command)
 for _study in STUDIES.values():
     if _study.name not in study.commands:

@@ -51,6 +51,7 @@ class CrossbarSpec:
     mapping : "tensor", "column" or "row"
         What shares one w_max: all weights, those of an output (rescaled digitally behind the
         ADC), or those of an input (rescaled digitally before the DAC).
+        The default is measured in docs/real-networks.md.
     devices_per_polarity : int
         Devices in parallel for each polarity of a weight, all programmed to the same target.
     weight_slice_bits : sequence of int, optional
@@ -91,7 +92,7 @@ class CrossbarSpec:
     adc_per: str = "difference"
     read_noise: str = "weight"
     output_noise: float = 0.04
-    mapping: str = "tensor"
+    mapping: str = "column"
     devices_per_polarity: int = 1
     weight_slice_bits: tuple[int, ...] | None = None
     input_slice_bits: int | None = None

@@ -9,6 +9,7 @@ from . import (
     isik_figures,
     isik_storage,
     strategies,
+    transformer,
     zhou_losses,
     zhou_retraining,
 )
@@ -22,6 +23,7 @@ STUDIES: dict[str, Study] = {
         *strategies.STUDIES,
         *frontier.STUDIES,
         *crossbar.STUDIES,
+        *transformer.STUDIES,
         *isik_storage.STUDIES,
         *isik_distillation.STUDIES,
         *isik_figures.STUDIES,
@@ -29,4 +31,4 @@ STUDIES: dict[str, Study] = {
         *zhou_retraining.STUDIES,
     )
 }
-"""Those of the papers, and what the demo and the crossbars show."""
+"""Those of the papers, and what the demo, the crossbars and a transformer show."""

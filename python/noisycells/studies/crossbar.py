@@ -88,7 +88,7 @@ class Options:
     compensation: tuple[str, ...] = ("none", "global")
     spec: CrossbarSpec = field(
         default_factory=lambda: CrossbarSpec(
-            dac_range="calibrated", adc_range="calibrated", read_noise="weight"
+            dac_range="calibrated", adc_range="calibrated", mapping="tensor"
         )
     )
     extrapolate: bool = False

@@ -13,9 +13,11 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .chips import load_chip, save_chip
+from .crossbar.adapter import LowRankAdapter
 from .crossbar.calibration import calibrate
 from .crossbar.convert import at, convert, program, restore
 from .crossbar.convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
+from .crossbar.correction import correct
 from .crossbar.energy import energy
 from .crossbar.fold import fold_batchnorm
 from .crossbar.layers import CrossbarLayer
@@ -50,6 +52,7 @@ from .store import load, store
 from .training.batches import Batches, batches
 from .training.distill import distill, distillation_loss
 from .training.fit import TrainingRecord, accuracy, build, fit, train
+from .training.hardware import adapt, hardware_aware, imitation_loss
 from .training.rate import RateRecord, rate_control, rate_train
 from .training.rivals import (
     clip_weights,
@@ -73,6 +76,7 @@ __all__ = [
     "LeNetDeep",
     "LeNetNarrow",
     "LeNetWide",
+    "LowRankAdapter",
     "MutualInformation",
     "Noise",
     "RateRecord",
@@ -84,6 +88,7 @@ __all__ = [
     "TrainingRecord",
     "accuracy",
     "active_noise",
+    "adapt",
     "at",
     "batches",
     "build",
@@ -91,6 +96,7 @@ __all__ = [
     "clip_weights",
     "consistency_loss",
     "convert",
+    "correct",
     "crossbar_linear",
     "deploy",
     "dequantize",
@@ -102,6 +108,8 @@ __all__ = [
     "feature_consistency_loss",
     "fit",
     "fold_batchnorm",
+    "hardware_aware",
+    "imitation_loss",
     "inject_noise",
     "input_moments",
     "limit_weights",

@@ -30,7 +30,7 @@ from .training.fit import device_of
 
 __all__ = ["deploy"]
 
-SPEC = CrossbarSpec(mapping="column", adc_range="calibrated", drift_compensation="global")
+SPEC = CrossbarSpec(adc_range="calibrated", drift_compensation="global")
 """What :func:`deploy` takes where it is not told; docs/real-networks.md has the measurements."""
 
 

@@ -16,9 +16,11 @@ __all__ = [
     "LABELS",
     "call",
     "each_batch",
+    "has_logits",
     "inputs_of",
     "is_causal",
     "logits_of",
+    "mask_of",
     "moved",
     "split_batch",
     "tensor_of",
@@ -108,11 +110,26 @@ def tensor_of(output: Any) -> Tensor:
     return _tensor(output, "logits", "last_hidden_state")
 
 
+def has_logits(output: Any) -> bool:
+    """Whether it is an object or dict with ``logits``."""
+    return not isinstance(output, Tensor) and isinstance(_part(output, "logits"), Tensor)
+
+
+def mask_of(inputs: Any) -> Tensor | None:
+    """The ``attention_mask`` (batch, tokens) of inputs that have one."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+
+def _part(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
 def _tensor(output: Any, *names: str) -> Tensor:
     if isinstance(output, Tensor):
         return output
     for name in names:
-        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        found = _part(output, name)
         if isinstance(found, Tensor):
             return found
     raise _arguments.wrong_type(

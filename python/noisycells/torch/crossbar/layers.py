@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import _arguments
 from ...crossbar import Crossbar, CrossbarSpec
@@ -24,10 +24,11 @@ from ...crossbar.state import STATE_VERSION
 from ...devices import Device, DeviceLike, computing
 from ...random import STREAM_VERSION, unnamed
 from . import identity
+from .adapter import LowRankAdapter
 from .arrays import Handle
 from .circuit import array_name, describe
+from .mapped import MappedLayer
 from .operator import check_product, fresh_product, new_key, programmed_product
-from .patches import Geometry, patches
 
 __all__ = ["CrossbarLayer"]
 
@@ -35,10 +36,11 @@ _CHIP = ("chip_conductances", "chip_scale", "chip_ranges", "chip_row")
 _LIFE = ("chip_weight", "chip_programmed", "chip_seed", "chip_seconds")
 _STATE = (*_CHIP, *_LIFE, "ranges", "smoothing", "limits", "identity")
 _OPTIONAL = ("chip_row", "chip_programmed")  # a chip may be without
+_ATTRIBUTES = ("analog", "spec", "name", "circuit", "adapter", "input_log_scale", "keep_chip")
 _NONE = -1.0  # in place of a range that there is none of
 
 
-class CrossbarLayer(nn.Module):
+class CrossbarLayer(MappedLayer):
     """What the layers share: the life of their chip. Not a layer by itself.
 
     Attributes
@@ -54,19 +56,17 @@ class CrossbarLayer(nn.Module):
         the bits of the seed; the time in seconds, NaN right after programming.
     ranges : Tensor or None
         Buffer (groups, 1 + passes): calibrated ranges of the DAC and of the ADCs, -1 for none.
-    smoothing : Tensor or None
-        Buffer (in channels,): what inputs are divided by and weights multiplied with on their way
-        to the arrays; set by :func:`~noisycells.torch.smooth`.
-    limits : Tensor or None
-        Buffer (out,): largest magnitude of the weights of each output on the arrays, smoothed as
-        they are; set by :func:`~noisycells.torch.limit_weights`.
+    adapter : LowRankAdapter or None
+        What is added to the products digitally; a part of the chip's state.
+    input_log_scale : Parameter or None
+        Natural logarithm of a factor of the DACs' full scale, while that is learnt.
+    keep_chip : bool
+        Compute with the programmed chip in ``train()`` as well. False unless it is set.
     identity : Tensor or None
         Buffer uint8: JSON text that says which device, spec, name and versions a chip or ranges
         are of. A state of others is refused.
     """
 
-    digital_class: type[nn.Module]
-    weight: Tensor
     bias: Tensor | None
     analog: Device
     spec: CrossbarSpec
@@ -81,78 +81,9 @@ class CrossbarLayer(nn.Module):
     chip_seed: Tensor | None
     chip_seconds: Tensor | None
     ranges: Tensor | None
-    smoothing: Tensor | None
-    limits: Tensor | None
     identity: Tensor | None
-
-    # ----------------------------------------------------------------- what layers differ in
-
-    def matrix(self) -> Tensor:
-        """The weights, (out, in) of a linear layer, (out, in / groups, ...) of a convolution."""
-        return self.weight
-
-    def mapped(self) -> Tensor:
-        """The weights as the arrays hold them: :meth:`matrix`, smoothed and limited."""
-        matrix = self._smooth_matrix()
-        if self.limits is not None:
-            limits = self._limits_of(matrix)
-            matrix = matrix.clamp(-limits, limits)
-        return matrix
-
-    def _smooth_matrix(self) -> Tensor:
-        matrix = self.matrix()
-        if self.smoothing is None:
-            return matrix
-        each = self.smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
-        factors = each.expand(-1, len(matrix) // self.arrays, -1).reshape(matrix.shape[:2])
-        return matrix * factors.reshape(*factors.shape, *(1,) * (matrix.ndim - 2))
-
-    def _limits_of(self, matrix: Tensor) -> Tensor:
-        assert self.limits is not None
-        return self.limits.to(matrix.dtype).reshape(-1, *(1,) * (matrix.ndim - 1))
-
-    def limited(self) -> int:
-        """How many weights :meth:`mapped` cuts off."""
-        if self.limits is None:
-            return 0
-        matrix = self._smooth_matrix().detach()
-        return int((matrix.abs() > self._limits_of(matrix)).sum())
-
-    def smoothed(self, x: Tensor) -> Tensor:
-        """The inputs as the arrays are driven: without what :meth:`mapped` has taken over."""
-        if self.smoothing is None:
-            return x
-        geometry = self.geometry()
-        after = 0 if geometry is None else len(geometry.kernel)
-        return x / self.smoothing.to(x.dtype).reshape(-1, *(1,) * after)
-
-    def geometry(self) -> Geometry | None:
-        """Of the convolution, or None."""
-        return None
-
-    def prepared(self, x: Tensor) -> Tensor:
-        """The inputs as the operator takes them."""
-        return x
-
-    def examples(self, x: Tensor) -> Iterator[Tensor]:
-        """The input vectors of each group, (groups, vectors, in); of images one at a time."""
-        geometry, x = self.geometry(), self.smoothed(x.detach())
-        if geometry is None:
-            yield x.reshape(1, -1, x.shape[-1])
-            return
-        batch = x if x.ndim == 2 + len(geometry.kernel) else x.unsqueeze(0)
-        for image in batch.split(1):
-            parts = self.prepared(image).chunk(self.arrays, 1)
-            yield torch.stack([patches(part, geometry) for part in parts])
-
-    def digital(self, x: Tensor) -> Tensor:
-        """The product without noise and converters, by torch."""
-        return cast(Tensor, type(self).digital_class.forward(self, x))
-
-    @property
-    def arrays(self) -> int:
-        """Arrays that the layer is made of, one for each group."""
-        return cast(int, getattr(self, "groups", 1))
+    adapter: LowRankAdapter | None
+    input_log_scale: Tensor | None
 
     # ----------------------------------------------------------------- making
 
@@ -162,7 +93,9 @@ class CrossbarLayer(nn.Module):
         describe(analog, CrossbarSpec() if spec is None else spec, name)  # checks the three
         self.analog, self.spec = analog, CrossbarSpec() if spec is None else spec
         self._handle = Handle()
-        self._warned = False
+        self._warned = self.keep_chip = False
+        self.adapter = None
+        self.register_parameter("input_log_scale", None)
         for buffer in _STATE:
             self.register_buffer(buffer, None)
         self.rename(name)
@@ -172,7 +105,7 @@ class CrossbarLayer(nn.Module):
         for buffer in _STATE:
             delattr(self, buffer)
         digital = self.digital_class
-        for attribute in ("analog", "spec", "name", "circuit", "_handle", "_warned"):
+        for attribute in (*_ATTRIBUTES, "_handle", "_warned"):
             delattr(self, attribute)
         vars(self).pop("digital_class", None)
         self.__class__ = digital  # type: ignore[assignment]
@@ -192,14 +125,24 @@ class CrossbarLayer(nn.Module):
         """
         check_product(x, self.matrix(), self.bias)
         x = self.prepared(self.smoothed(x))
-        if not self.training and self.chip_conductances is not None:
+        if self.input_log_scale is None:
+            y = self._product(x, self.bias, key)
+        else:  # a larger full scale of the DACs, with a gradient for it
+            scale = self.input_log_scale.exp()
+            y = self._product(x / scale, None, key) * scale
+            y = y if self.bias is None else y + self.each_channel(self.bias)
+        return y if self.adapter is None else y + self.adapter(x)
+
+    def _product(self, x: Tensor, bias: Tensor | None, key: Tensor | None) -> Tensor:
+        """Of the chip, or of fresh arrays."""
+        if self.chip_conductances is not None and (self.keep_chip or not self.training):
             chip = [self.chip_conductances, self.chip_scale, self.chip_ranges]
             if self.chip_row is not None:
                 chip.append(self.chip_row)
             return programmed_product(
                 x,
                 cast("list[Tensor]", chip),
-                self.bias,
+                bias,
                 new_key() if key is None else key,
                 self.circuit,
                 self._handle.number,
@@ -209,9 +152,9 @@ class CrossbarLayer(nn.Module):
             warnings.warn(
                 f"{self.name or type(self).__name__}: used in eval() before program(seed); every "
                 "forward programs fresh arrays, as in train()",
-                stacklevel=2,
+                stacklevel=3,
             )
-        return fresh_product(x, self.mapped(), self.bias, key, self.ranges, self.circuit)
+        return fresh_product(x, self.mapped(), bias, key, self.ranges, self.circuit)
 
     # ----------------------------------------------------------------- life cycle
 
@@ -219,6 +162,8 @@ class CrossbarLayer(nn.Module):
     @torch.no_grad()
     def program(self, seed: int) -> None:
         """Program the weights as they are on a chip, a pure function of ``seed``.
+
+        An adapter that corrects one chip (:func:`~noisycells.torch.correct`) goes with the chip.
 
         Parameters
         ----------
@@ -228,6 +173,8 @@ class CrossbarLayer(nn.Module):
         if not self.name:
             self.rename(unnamed(self.mapped().detach().cpu().numpy()))
         self._keep([array.program(seed) for array in self._unprogrammed()])
+        if self.adapter is not None and self.adapter.of_chip:
+            self.set_adapter(None)
 
     @torch.inference_mode(False)  # whose tensors could not take part in gradients later
     @torch.no_grad()
@@ -249,6 +196,14 @@ class CrossbarLayer(nn.Module):
         """
         self.check_at(seconds, extrapolate)
         self._keep([array.at(seconds, extrapolate) for array in self.crossbars()])
+
+    def program_again(self) -> None:
+        """Program the present weights with the chip's seed, and let it be as old as it is."""
+        assert self.chip_seed is not None and self.chip_seconds is not None
+        seconds = self.chip_seconds.item()
+        self.program(_unsigned(self.chip_seed))
+        if not math.isnan(seconds):
+            self.at(seconds, extrapolate=True)
 
     def check_at(self, seconds: float, extrapolate: bool) -> None:
         """Raise what :meth:`at` would."""
@@ -457,17 +412,32 @@ class CrossbarLayer(nn.Module):
                 if before is None or before.shape != tensor.shape:
                     self._buffers[name] = torch.empty_like(tensor, device=self.weight.device)
             self.rename(identity.read(given["identity"])["name"])
+            self._take_adapter(state_dict.get(f"{prefix}adapter.up"))
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
 
-    def chip_state(self) -> dict[str, Tensor | None]:
-        """The buffers of chip and calibration as they are, for :meth:`put_back`."""
-        return {name: self._buffers[name] for name in _STATE}
+    def set_adapter(self, adapter: LowRankAdapter | None) -> None:
+        """Have this adapter, or none: then nothing of that name is among the layer's modules."""
+        del self.adapter
+        self.adapter = adapter
 
-    def put_back(self, state: dict[str, Tensor | None]) -> None:
-        """Have again the chip and the calibration of an earlier :meth:`chip_state`."""
-        self._buffers.update(state)
+    def _take_adapter(self, up: Tensor | None) -> None:
+        """Have an adapter for the state that is being loaded, or none."""
+        if up is None:
+            self.set_adapter(None)
+        elif self.adapter is None or self.adapter.up.shape != up.shape:
+            self.set_adapter(LowRankAdapter(self, up.shape[-1], of_chip=False))
+
+    def chip_state(self) -> tuple[dict[str, Tensor | None], LowRankAdapter | None]:
+        """Chip, calibration and adapter as they are, for :meth:`put_back`."""
+        return {name: self._buffers[name] for name in _STATE}, self.adapter
+
+    def put_back(self, state: tuple[dict[str, Tensor | None], LowRankAdapter | None]) -> None:
+        """Have again what an earlier :meth:`chip_state` had."""
+        buffers, adapter = state
+        self._buffers.update(buffers)
+        self.set_adapter(adapter)
 
     def extra_repr(self) -> str:
         """Of the digital layer, and the life of the chip."""

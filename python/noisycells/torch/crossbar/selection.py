@@ -12,6 +12,7 @@ from ... import _arguments
 from ...crossbar import CrossbarSpec
 from ..checks import Filter, check_filter
 from . import parts as linear_parts
+from .adapter import LowRankAdapter
 from .convolution import CrossbarConv1d, CrossbarConv2d, CrossbarConv3d
 from .layers import CrossbarLayer
 from .linear import CrossbarLinear, CrossbarTransposedLinear
@@ -43,6 +44,7 @@ _MULTIPLYING = (
     nn.RNNCellBase,
     nn.RNNBase,
     nn.MultiheadAttention,
+    LowRankAdapter,
 )
 
 
@@ -188,7 +190,8 @@ def digital_layers(
         if isinstance(module, linear_parts.APART):
             continue
         convertible = bool(names) or crossbar_class(module) is not None
-        wanted = not convertible and (filter_fn is None or bool(filter_fn(module, name)))
+        wanted = not convertible and not isinstance(module, LowRankAdapter)
+        wanted = wanted and (filter_fn is None or bool(filter_fn(module, name)))
         found.append(Digital(name, module, _weights(module, deep=bool(names)), wanted))
     return found
 

@@ -28,7 +28,8 @@ def smooth(model: nn.Module, batches: Any, strength: float = 0.5) -> nn.Module:
     2023, equation 4).
     Small channels then reach further above the steps of the DAC, and the noise of their weights
     counts less. The model's parameters stay as they are: the factors are part of the layers' state
-    and of the arrays that are programmed next. Limits and ranges have to be found anew.
+    and of the arrays that are programmed next. Limits and ranges have to be found anew; adapters
+    are taken away.
 
     Parameters
     ----------
@@ -70,6 +71,7 @@ def smooth(model: nn.Module, batches: Any, strength: float = 0.5) -> nn.Module:
         raise
     for layer, values in factors.items():
         layer.smoothing, layer.limits, layer.ranges = values, None, None
+        layer.set_adapter(None)
         layer.identity = identity.written(layer).to(values.device)
     return model
 

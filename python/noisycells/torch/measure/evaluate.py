@@ -16,6 +16,7 @@ from ...intervals import student_t
 from ...random import fold_in
 from ...storage import AnalogModel, CodedModel, StoredModel
 from ..checks import check_module
+from ..crossbar.adapter import LowRankAdapter
 from ..crossbar.convert import at, program
 from ..crossbar.layers import CrossbarLayer
 from ..inputs import split_batch
@@ -46,6 +47,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = 0.95,
     stored: StoredModel | CodedModel | AnalogModel | None = None,
+    prepare: Callable[[nn.Module], Any] | None = None,
 ) -> Evaluation: ...
 
 
@@ -62,6 +64,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = 0.95,
     stored: StoredModel | CodedModel | AnalogModel | None = None,
+    prepare: Callable[[nn.Module], Any] | None = None,
 ) -> DriftCurve: ...
 
 
@@ -77,6 +80,7 @@ def evaluate(
     seed: int = 0,
     confidence: float = 0.95,
     stored: StoredModel | CodedModel | AnalogModel | None = None,
+    prepare: Callable[[nn.Module], Any] | None = None,
 ) -> Evaluation | DriftCurve:
     """Measure a network on fresh noisy realizations, each one kept for a whole pass.
 
@@ -118,6 +122,9 @@ def evaluate(
         Of the interval of the mean, in (0, 1).
     stored : StoredModel, CodedModel or AnalogModel, optional
         Read for each realization from another chip and put into the model (:func:`load`).
+    prepare : callable, optional
+        ``prepare(model)`` is called before each measurement, with the chip as it is then: what is
+        to be done to every chip, such as ``lambda model: correct(model, batches)``.
 
     Returns
     -------
@@ -126,8 +133,9 @@ def evaluate(
     Raises
     ------
     TypeError, ValueError
-        If the model has no noise, or some beside ``stored``; the data give no batch, or only
-        one pass; labels are not what the metric takes; or an argument is out of range.
+        If the model has no noise, or some beside ``stored``, or a correction of one chip and no
+        ``prepare``; the data give no batch, or only one pass; labels are not what the metric takes;
+        or an argument is out of range.
     """
     check_module(model)
     repeats = _arguments.count("repeats", repeats)
@@ -137,6 +145,7 @@ def evaluate(
     seed = _arguments.seed("seed", seed)
     extrapolate = _arguments.flag("extrapolate", extrapolate)
     moments = _moments(model, times)
+    _check_prepare(model, prepare)
     if metric == "perplexity":
         _arguments.choice("against", against, ("labels",))
     reader = model if against == "labels" else OfRealTokens(model)
@@ -157,6 +166,9 @@ def evaluate(
                 for moment, scores in zip(moments, measured, strict=True):
                     if moment is not None:
                         at(model, moment, extrapolate)
+                        torch.default_generator.manual_seed(key)
+                    if prepare is not None:
+                        prepare(model)
                         torch.default_generator.manual_seed(key)
                     scores.append(measure.of(answers(reader, data, arrange)))
     found = [
@@ -182,6 +194,22 @@ def _moments(model: nn.Module, times: Any) -> list[float | None]:
             "one without",
         )
     return found
+
+
+def _check_prepare(model: nn.Module, prepare: Any) -> None:
+    """Callable or None; a correction is one of a chip that none of the measured ones is."""
+    if prepare is not None:
+        if not callable(prepare):
+            raise _arguments.wrong_type("prepare", "a callable that takes the model", prepare)
+        return
+    adapters = [m for m in model.modules() if isinstance(m, LowRankAdapter)]
+    if any(adapter.of_chip for adapter in adapters):
+        raise _arguments.wrong_value(
+            "prepare",
+            "what corrects each chip, such as lambda model: correct(model, batches), for a model "
+            "with a correction of its own chip",
+            "None",
+        )
 
 
 def _columns(scores: list[tuple[float, ...]]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -19,6 +19,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from ... import _arguments
 from ...storage.selection import belongs_in_cells
 from ..checks import Filter, check_filter
+from ..crossbar.adapter import LowRankAdapter
 from ..crossbar.layers import CrossbarLayer
 
 __all__ = ["Effective", "Slot", "Transform", "Weights", "find_transform", "weights_of"]
@@ -29,6 +30,7 @@ _DIGITAL = (
     nn.LayerNorm,
     nn.GroupNorm,
     nn.modules.batchnorm._NormBase,
+    LowRankAdapter,
 )
 _CALL = nn.Module._call_impl.__code__
 

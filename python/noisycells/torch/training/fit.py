@@ -68,7 +68,7 @@ def build(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     seed : int
         Seed of torch's generator while the model is made; its state is restored afterwards.
     """
-    with _seeded(seed):
+    with seeded(seed):
         return factory()
 
 
@@ -173,7 +173,7 @@ def fit(
     file = None if checkpoint is None else Path(checkpoint)
 
     learn = _learning(model, loss, stepper, schedule, clip_gradient, device, autocast)
-    with _seeded(seed, device):
+    with seeded(seed, device):
         if file is not None:
             state.resume(file, epochs)
         if progress is not None:
@@ -430,7 +430,7 @@ def _mean_over_processes(
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
+def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
     """Seed torch's generators of the CPU and of ``device`` for a while; no other is touched."""
     seed = _arguments.seed("seed", seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
