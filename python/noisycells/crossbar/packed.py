@@ -375,7 +375,8 @@ class Packed:
                 )
         if adc is None or not spec.adc_levels:
             return np.ones(self.passes, np.float32)
-        return adc / np.float32(spec.adc_levels)
+        steps: F32 = adc / np.float32(spec.adc_levels)
+        return steps
 
     def _make_settings(self) -> _core.ProductSettings:
         spec = self.spec

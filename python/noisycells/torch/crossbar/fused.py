@@ -24,21 +24,28 @@ from ..._analog import Plane, inverse_range
 from ..._types import F32, VARIANCE_LEVELS, WEIGHT_LEVELS, tiles
 from ...crossbar import CrossbarSpec, Packed
 
-__all__ = ["Array", "Chip", "Draw", "Settings", "product", "takes"]
+__all__ = ["PATCH_ELEMENTS", "Array", "Chip", "Draw", "Settings", "product", "takes"]
 
 NARROW_LEVELS = 127  # of the int8 kernel
-BLOCK = 128  # vectors, outputs and inputs of a program, at most
+# Of a program, at most; with more, registers of sm_90 spill.
+VECTORS, OUTPUTS, INPUTS = 128, 64, 64
+WARPS = 8
+CONVERTED = 4  # vectors of a program that converts them
 LEAST_INPUTS = 32  # of the GPU's products of 8-bit codes
+OLDEST = (8, 0)  # compute capability
+PATCH_ELEMENTS = 1 << 27  # of a convolution's inputs at once, half a gigabyte
 
 
 def takes(x: Tensor, spec: CrossbarSpec) -> bool:
     """Whether a product of ``x`` runs here: float32 on CUDA, integer codes, and Triton installed.
 
     Integer codes are what ``kernel`` "auto", "int16" and "int8" give with dac_bits <= 8 and
-    rows <= 512.
+    rows <= 512. GPUs are those of compute capability 8.0 and later.
     """
-    on_gpu = x.device.type == "cuda" and x.dtype is torch.float32
-    return on_gpu and spec.integer and _kernels() is not None
+    if x.device.type != "cuda" or x.dtype is not torch.float32 or torch.version.cuda is None:
+        return False
+    new = torch.cuda.get_device_capability(x.device) >= OLDEST
+    return new and spec.integer and _kernels() is not None
 
 
 @cache
@@ -118,13 +125,11 @@ class Array:
     device : torch.device
     """
 
-    def __init__(
-        self, planes: Sequence[Plane], settings: Settings, device: torch.device
-    ) -> None:
+    def __init__(self, planes: Sequence[Plane], settings: Settings, device: torch.device) -> None:
         self.settings, self.device = settings, device
         self.n, self.k = planes[0].values.shape
         self.tiles = tiles(self.k, settings.rows)
-        self.step = _power_of_2(min(settings.rows, self.k), LEAST_INPUTS)
+        self.step = _power_of_2(min(settings.rows, self.k), LEAST_INPUTS, INPUTS)
         self.tile = -(-settings.rows // self.step) * self.step
         last = self.tiles[-1].stop - self.tiles[-1].start
         self.padded = (len(self.tiles) - 1) * self.tile + -(-last // self.step) * self.step
@@ -178,7 +183,7 @@ class Chip:
         self.array = Array(list(packed.planes()), _settings(packed), device)
 
     @cached_property
-    def plane_weights(self) -> Tensor:
+    def planes(self) -> Tensor:
         """:meth:`noisycells.crossbar.Packed.plane_weights`, on the device."""
         return torch.from_numpy(self.packed.plane_weights()).to(self.array.device)
 
@@ -269,12 +274,11 @@ def _convert(x: Tensor, array: Array) -> _Inputs:
         squares, square_offsets = codes.new_empty(2, *codes.shape), torch.empty_like(offsets)
     inputs = _Inputs(codes, squares, offsets, square_offsets, x.new_empty(batch))
     infinite = offsets.new_zeros(1)
-    vectors = 4
-    kernels.convert[(-(-batch // vectors),)](
+    kernels.convert[(-(-batch // CONVERTED),)](
         x, x if array.row_scale is None else array.row_scale, *inputs, infinite,
         batch, array.k, array.padded, how.rows, len(array.tiles),
         how.fixed_range or 0.0, float(how.dac_levels),
-        SLICES=slices, SLICE_BITS=how.slice_bits, TILE=array.tile, K=array.step, M=vectors,
+        SLICES=slices, SLICE_BITS=how.slice_bits, TILE=array.tile, K=array.step, M=CONVERTED,
         HAS_ROW=array.row_scale is not None, FIXED=how.fixed_range is not None,
         SQUARES=how.weight_noise, enable_fp_fusion=False,
     )  # fmt: skip
@@ -290,9 +294,9 @@ def _multiply(
     assert kernels is not None
     batch, n = y.shape
     width = 16 if n <= 16 else 32 if n <= 32 else 64  # of a patch of normals
-    rows, columns = _power_of_2(batch, 16), _power_of_2(n, 16)
+    rows, columns = _power_of_2(batch, 16, VECTORS), _power_of_2(n, 16, OUTPUTS)
     noise = np.float32(how.output_noise)
-    kernels.multiply[(-(-n // columns), -(-batch // rows))](
+    kernels.multiply[(-(-batch // rows), -(-n // columns))](
         *inputs, array.weights, array.variances, array.units, array.variance_units,
         array.inverse_steps, array.gains, array.scale, array.scale if bias is None else bias,
         y, y if inside is None else inside,
@@ -301,10 +305,10 @@ def _multiply(
         SLICES=len(how.slice_factors), TILE=array.tile, M=rows, N=columns, K=array.step,
         WIDTH=width, NARROW=how.int8, OUTPUT_NOISE=noise > 0, WEIGHT_NOISE=how.weight_noise,
         ADC=how.adc_levels > 0, INSIDE=inside is not None, BIAS=bias is not None,
-        num_warps=8 if rows * columns > BLOCK * BLOCK // 2 else 4, enable_fp_fusion=False,
+        num_warps=WARPS if rows == VECTORS else WARPS // 2, enable_fp_fusion=False,
     )  # fmt: skip
 
 
-def _power_of_2(count: int, least: int) -> int:
-    """The next one, from ``least`` to BLOCK."""
-    return min(max(least, 1 << (count - 1).bit_length()), BLOCK)
+def _power_of_2(count: int, least: int, most: int) -> int:
+    """The next one from ``count`` on, between the others."""
+    return min(max(least, 1 << (count - 1).bit_length()), most)

@@ -217,8 +217,8 @@ def multiply(
     ``inverse_steps``, ``gains``: float32 (passes,). ``first_row``: number of the first vector,
     for its noise. ``inside``: uint8 (passes, batch, (n + 7) // 8).
     """
-    column = tl.program_id(0) * N + tl.arange(0, N)
-    row = tl.program_id(1) * M + tl.arange(0, M)
+    row = tl.program_id(0) * M + tl.arange(0, M)
+    column = tl.program_id(1) * N + tl.arange(0, N)
     live = column < n
     there = (row < batch)[:, None] & live[None, :]
     # Beyond the last, others are multiplied instead: their sums are not stored.
@@ -227,7 +227,7 @@ def multiply(
     part = tl.cast(n, tl.int64) * padded_k  # bytes of weights
     vectors = tl.cast(batch, tl.int64) * padded_k  # of codes
     noise_row = row.to(tl.int64) + first_row
-    noise_column = (tl.program_id(0) * N + 4 * tl.arange(0, N // 4)).to(tl.int64)
+    noise_column = (tl.program_id(1) * N + 4 * tl.arange(0, N // 4)).to(tl.int64)
     parts = 1 if NARROW else 2
     total = tl.zeros((M, N), tl.float32)
     for s in tl.static_range(SLICES):
@@ -244,11 +244,6 @@ def multiply(
                     sums = _add_products(sums, a, b + part, length, K)
                 unit_at = (plane * tiles + tile) * n + column
                 u = sums.to(tl.float32) * tl.load(units + unit_at, live, 0.0)[None, :]
-                if OUTPUT_NOISE or WEIGHT_NOISE:
-                    z = _noise(
-                        noise_row, noise_column, groups, number, stream_low, stream_high,
-                        seed_low, seed_high, M, N, WIDTH,
-                    )  # fmt: skip
                 if WEIGHT_NOISE:
                     a = squares + s * vectors + tile * TILE + row_at
                     b = variances + plane * part + tile * TILE + column_at
@@ -256,17 +251,22 @@ def multiply(
                     sums = (sums << 7) + tl.load(square_offsets + to)[:, None]
                     sums = _add_products(sums, a + SLICES * vectors, b, length, K)
                     unit = tl.load(variance_units + unit_at, live, 0.0)[None, :]
-                    variance = tl.fma(sums.to(tl.float32), unit, noise_squared)
-                    u = tl.fma(tl.sqrt_rn(variance), z, u)
-                elif OUTPUT_NOISE:
-                    u = tl.fma(z, noise, u)
+                    deviation = tl.sqrt_rn(tl.fma(sums.to(tl.float32), unit, noise_squared))
+                else:
+                    deviation = noise
+                if OUTPUT_NOISE or WEIGHT_NOISE:
+                    z = _noise(
+                        noise_row, noise_column, groups, number, stream_low, stream_high,
+                        seed_low, seed_high, M, N, WIDTH,
+                    )  # fmt: skip
+                    u = tl.fma(z, deviation, u)
                 if ADC:
                     u = u * tl.load(inverse_steps + number)
                     if INSIDE:
                         within = ((tl.abs(u) <= top) & live[None, :]).to(tl.int32)
                         bits = tl.reshape(within, (M, N // 8, 8)) << tl.arange(0, 8)[None, None, :]
                         width = (n + 7) // 8
-                        byte = tl.program_id(0) * (N // 8) + tl.arange(0, N // 8)
+                        byte = tl.program_id(1) * (N // 8) + tl.arange(0, N // 8)
                         line = (tl.cast(number, tl.int64) * batch + row)[:, None] * width
                         tl.store(
                             inside + line + byte[None, :],

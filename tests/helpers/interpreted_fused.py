@@ -1,0 +1,310 @@
+"""The fused kernels under Triton's interpreter, which tests/torch/test_fused.py starts.
+
+It has to be chosen before Triton is imported (TRITON_INTERPRET=1), so these run in a process of
+their own.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+triton = pytest.importorskip("triton")
+
+import triton.language as tl  # noqa: E402
+from core_cases import same_bits  # noqa: E402
+from product_cases import (  # noqa: E402
+    INTEGER,
+    NOISES,
+    SEED,
+    STREAM,
+    Case,
+    inputs,
+    layer,
+)
+
+import noisycells as nc  # noqa: E402
+import noisycells.torch as nct  # noqa: E402
+from noisycells import reference  # noqa: E402
+from noisycells.reference import crossbar as crossbar_reference  # noqa: E402
+from noisycells.torch.crossbar import arrays, fused  # noqa: E402
+from noisycells.torch.crossbar import fused_kernels as kernels  # noqa: E402
+
+CPU = torch.device("cpu")
+PCM = nc.devices.pcm_hermes()
+
+
+def test_it_is_interpreted() -> None:
+    assert triton.knobs.runtime.interpret
+
+
+# --------------------------------------------------------------------------- random numbers
+
+BLOCKS = 512
+
+
+@triton.jit
+def draw(
+    out, normal, block, cell, stream_low, stream_high, seed_low, seed_high,
+    PURPOSE: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Words and normals of the blocks from ``block`` on."""
+    i = tl.arange(0, N)
+    w0, w1, w2, w3 = kernels.words(
+        tl.load(block) + i, tl.load(cell), PURPOSE, stream_low, stream_high, seed_low, seed_high
+    )
+    z0, z1 = kernels.normals(w0, w1)
+    z2, z3 = kernels.normals(w2, w3)
+    tl.store(out + 4 * i, w0.to(tl.int32, bitcast=True))
+    tl.store(out + 4 * i + 1, w1.to(tl.int32, bitcast=True))
+    tl.store(out + 4 * i + 2, w2.to(tl.int32, bitcast=True))
+    tl.store(out + 4 * i + 3, w3.to(tl.int32, bitcast=True))
+    tl.store(normal + 4 * i, z0)
+    tl.store(normal + 4 * i + 1, z1)
+    tl.store(normal + 4 * i + 2, z2)
+    tl.store(normal + 4 * i + 3, z3)
+
+
+@triton.jit
+def transform(radius_word, angle_word, first, second, N: tl.constexpr):
+    i = tl.arange(0, N)
+    radius = tl.load(radius_word + i).to(tl.uint32, bitcast=True)
+    z0, z1 = kernels.normals(radius, tl.load(angle_word + i).to(tl.uint32, bitcast=True))
+    tl.store(first + i, z0)
+    tl.store(second + i, z1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**63 + 5, 2**64 - 1])
+@pytest.mark.parametrize("offset", [0, 4096, 2**33 - 1024, 2**34 - 1024, 2**45, 2**46 - 4 * BLOCKS])
+def test_words_and_normals_are_those_of_the_definition(seed: int, offset: int) -> None:
+    for stream, purpose, cell in ((0, 0, 0), (2**32 - 1, 4, 1), (seed, 7, 65_535)):
+        words = torch.empty(4 * BLOCKS, dtype=torch.int32)
+        normals = torch.empty(4 * BLOCKS)
+        draw[(1,)](
+            words, normals, torch.tensor([offset // 4]), torch.tensor([cell], dtype=torch.int32),
+            **fused.Draw(seed, stream).words(), PURPOSE=purpose, N=BLOCKS,
+        )  # fmt: skip
+        arguments = (4 * BLOCKS, seed, stream, offset, purpose, cell)
+        same_bits(words.numpy().view(np.uint32), reference.random_words(*arguments))
+        same_bits(normals.numpy(), reference.standard_normal(*arguments))
+
+
+def test_normals_of_the_core() -> None:
+    normals = torch.empty(4 * BLOCKS)
+    zero = torch.zeros(1, dtype=torch.int32)
+    draw[(1,)](
+        torch.empty(4 * BLOCKS, dtype=torch.int32), normals, zero.long(), zero,
+        **fused.Draw(17, 3).words(), PURPOSE=0, N=BLOCKS,
+    )  # fmt: skip
+    same_bits(normals.numpy(), nc.random.standard_normal(4 * BLOCKS, seed=17, stream=3))
+
+
+def test_normals_of_words_at_every_edge() -> None:
+    """Of the radius, of exponents and of quadrants; and 65,536 words in between."""
+    edges = [0, 1, 2, 3, 2**32 - 1, 2**32 - 2]
+    edges += [(top + e) % 2**32 for top in (1 << np.arange(32)).tolist() for e in (-2, -1, 0, 1, 2)]
+    edges += [2 * 0x3504F3 << s for s in range(9)] + [
+        k * 2**29 + e for k in range(8) for e in (0, 1)
+    ]
+    between = np.random.default_rng(0).integers(0, 2**32, 2**16 - len(edges) ** 2 % 2**16)
+    pairs = np.array([*product(edges, edges)], np.uint64)
+    words = [np.concatenate([pairs[:, i], np.roll(between, i)]).astype(np.uint32) for i in (0, 1)]
+    count = len(words[0])
+    assert count & (count - 1) == 0
+    first, second = torch.empty(count), torch.empty(count)
+    transform[(1,)](*(torch.from_numpy(w.view(np.int32)) for w in words), first, second, N=count)
+    wanted = reference.box_muller(*words)
+    same_bits(first.numpy(), wanted[0])
+    same_bits(second.numpy(), wanted[1])
+
+
+# --------------------------------------------------------------------------- products
+
+
+def array_of(case: Case) -> fused.Array:
+    made = layer(case)
+    s = made.spec
+    planes = [
+        crossbar_reference.Plane(
+            crossbar_reference.plane_values(*made.polarities(p), made.inverse_span),
+            made.variance[p] if s.weight_noise else None,
+        )
+        for p in range(len(case.planes))
+    ]
+    settings = fused.Settings(
+        s.rows, s.dac_levels, s.slice_bits, s.adc_levels, s.steps, s.plane_factors,
+        s.output_noise, s.weight_noise, s.int8, case.fixed, made.scale, made.row_scale,
+    )  # fmt: skip
+    return fused.Array(planes, settings, CPU)
+
+
+def check(case: Case, x: Any = None) -> None:
+    """Outputs and masks are those of the core."""
+    made = layer(case)
+    x = inputs(case) if x is None else x
+    bias = None if made.bias is None else torch.from_numpy(made.bias)
+    y, inside = fused.product(
+        torch.from_numpy(x), array_of(case), bias, fused.Draw(SEED, STREAM), save=True
+    )
+    wanted_y, wanted_inside, _ = made.product(made.pack(), x)
+    same_bits(y.numpy(), wanted_y)
+    if case.adc:
+        assert inside is not None
+        same_bits(inside.numpy(), wanted_inside)
+    else:
+        assert inside is None
+
+
+@pytest.mark.parametrize("kernel", INTEGER)
+@pytest.mark.parametrize("noise", NOISES)
+def test_outputs_of_every_width_of_noise(kernel: str, noise: str) -> None:
+    """1, 16, 17, 32, 33 and 64 outputs end patches of normals; 130 are three blocks of them."""
+    for n in (1, 16, 17, 32, 33, 64, 130):
+        check(Case(kernel, 5, n, 40, 16, adc=31, noise=noise, bias=n % 2 == 0))
+
+
+@pytest.mark.parametrize("kernel", INTEGER)
+def test_more_vectors_than_a_program_takes(kernel: str) -> None:
+    for batch, n in ((1, 3), (17, 20), (131, 66)):
+        check(Case(kernel, batch, n, 7, 4, adc=31, noise="both"))
+
+
+@pytest.mark.parametrize("kernel", INTEGER)
+def test_tiles_of_many_heights(kernel: str) -> None:
+    for rows, k in ((1, 3), (31, 64), (33, 67), (63, 65), (64, 200), (65, 131), (512, 513)):
+        check(Case(kernel, 2, 3, k, rows, noise="weight", adc=127))
+
+
+@pytest.mark.parametrize("kernel", INTEGER)
+def test_the_largest_sums(kernel: str) -> None:
+    """Equal inputs and weights over 512 rows: codes times 32767 or 127, squares times 255."""
+    case = Case(kernel, 3, 2, 512, 512, noise="weight")
+    made = layer(case)
+    for field, value in (("positive", 25), ("negative", 0), ("variance", 1e-2)):
+        getattr(made, field)[:] = value
+    check(case, np.full((3, 512), [[1], [-1], [0.5]], np.float32))
+    layer.cache_clear()
+
+
+@pytest.mark.parametrize("kernel", INTEGER)
+def test_converters(kernel: str) -> None:
+    """DACs of every width, in slices and not, fixed and not; ADCs of several widths and none."""
+    for bits, slice_bits in ((2, 0), (3, 1), (4, 3), (5, 4), (6, 5), (7, 3), (8, 0), (8, 1)):
+        fixed = 1.5 if bits % 2 else None
+        case = Case(kernel, 3, 5, 20, 11, 2 ** (bits - 1) - 1, slice_bits, 127, fixed=fixed)
+        check(case._replace(noise=NOISES[bits % 4], row_scale=bits % 3 == 0))
+    for adc in (0, 1, 3, 127, 32_767):
+        check(Case(kernel, 9, 20, 33, 20, adc=adc, noise="both"))
+
+
+@pytest.mark.parametrize("noise", ["none", "both"])
+def test_planes_and_slices(noise: str) -> None:
+    planes = ("+", "-", "+-")
+    check(Case("int16", 5, 12, 40, 16, 127, 4, 63, noise, planes, row_scale=True, bias=True))
+    check(Case("int8", 5, 12, 40, 16, 127, 0, 63, noise, planes, fixed=0.7))
+
+
+def test_inputs_of_every_size() -> None:
+    """Those whose full scale is tiny are enlarged; the smallest have few bits."""
+    case = Case("int16", 9, 10, 40, 16, adc=31, noise="both", row_scale=True)
+    for exponent in (-149, -140, -126, -97, -96, -95, 0, 100, 126):
+        check(case, np.ldexp(inputs(case), exponent - 6).astype(np.float32))
+
+
+def test_part_of_a_batch_has_the_noise_of_its_vectors() -> None:
+    case = Case("int16", 40, 20, 40, 16, adc=31, noise="both")
+    array, x = array_of(case), torch.from_numpy(inputs(case))
+    whole, inside = fused.product(x, array, None, fused.Draw(SEED, STREAM), save=True)
+    part, marks = fused.product(x[13:], array, None, fused.Draw(SEED, STREAM, 13), save=True)
+    assert inside is not None and marks is not None
+    assert torch.equal(part, whole[13:]) and torch.equal(marks, inside[:, 13:])
+
+
+def test_no_vectors() -> None:
+    case = Case("int16", 3, 10, 40, 16, adc=31, noise="both")
+    y, inside = fused.product(torch.empty(0, 40), array_of(case), None, fused.Draw(1, 2), save=True)
+    assert y.shape == (0, 10)
+    assert inside is not None and inside.shape == (3, 0, 2)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, which interprets
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("fixed", [None, 1.5])
+def test_inputs_that_are_not_finite_are_refused(value: float, fixed: float | None) -> None:
+    case = Case("int16", 5, 10, 40, 16, adc=31, fixed=fixed)
+    x = torch.from_numpy(inputs(case).copy())
+    x[4, 39] = value
+    with pytest.raises(ValueError, match=r"^x: expected finite values, got NaN or infinity"):
+        fused.product(x, array_of(case), None, fused.Draw(1, 2), save=False)
+
+
+# --------------------------------------------------------------------------- layers
+
+SPECS = {
+    "default": nc.CrossbarSpec(rows=16),
+    "output noise": nc.CrossbarSpec(rows=16, read_noise="both", kernel="int8"),
+    "polarity, slices": nc.CrossbarSpec(
+        rows=16, adc_per="polarity", weight_slice_bits=(4, 4), input_slice_bits=4, mapping="row",
+        adc_bits=4,
+    ),
+    "column, no ADC": nc.CrossbarSpec(
+        rows=16, mapping="column", adc_bits=None, dac_range=0.8, read_noise="none",
+        drift_compensation="column",
+    ),
+}  # fmt: skip
+LAYERS = {
+    "linear": (nct.CrossbarLinear, (37, 11), {}, (2, 3, 37)),
+    "groups": (nct.CrossbarConv2d, (4, 6, 3), {"padding": 1, "groups": 2}, (2, 4, 3, 4)),
+    "strides": (nct.CrossbarConv1d, (3, 5, 4), {"stride": 2, "dilation": 2}, (2, 3, 19)),
+}
+
+
+@pytest.fixture
+def by_kernels(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes the operators take tensors on the CPU for those of a GPU; one image at a time."""
+
+    def choose() -> None:
+        monkeypatch.setattr(arrays, "_core_takes", lambda x: False)
+        monkeypatch.setattr(fused, "takes", lambda x, spec: spec.integer)
+        monkeypatch.setattr(fused, "PATCH_ELEMENTS", 1)
+
+    return choose
+
+
+@pytest.mark.parametrize("kind, sizes, options, shape", LAYERS.values(), ids=LAYERS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_layers_give_the_bits_of_the_core(
+    kind: Any, sizes: Any, options: Any, shape: Any, spec: nc.CrossbarSpec, by_kernels: Any
+) -> None:
+    """Of a programmed and aged chip: outputs and gradients of the inputs."""
+    torch.manual_seed(0)
+    module = kind(*sizes, device=PCM, spec=spec, name="a", **options)
+    module.program(5)
+    module.at(3600.0)
+    module.eval()
+    x = torch.randn(shape, requires_grad=True)
+    key = torch.tensor([3, -4])
+    found = []
+    for choose in (lambda: None, by_kernels):
+        choose()
+        y = module(x, key)
+        y.square().sum().backward()
+        found.append((y.detach(), x.grad))
+        x.grad = None
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+    assert found[0][1].any()
+
+
+def test_calibrated_ranges_are_needed(by_kernels: Any) -> None:
+    spec = nc.CrossbarSpec(rows=16, adc_range="calibrated")
+    module = nct.CrossbarLinear(37, 11, device=PCM, spec=spec, name="a")
+    module.program(5)
+    module.eval()
+    by_kernels()
+    with pytest.raises(ValueError, match=r"^adc_range: expected calibrate"):
+        module(torch.randn(2, 37))
