@@ -1,4 +1,4 @@
-"""Fused kernels for GPUs, without a GPU: interpreted, and as Triton compiles them."""
+"""Fused kernels for GPUs: interpreted, as Triton compiles them, and on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -38,15 +38,25 @@ def run(arguments: list[str], **environment: str) -> str:
     return done.stdout
 
 
-@needs_triton
-def test_the_bits_of_the_core_under_the_interpreter(request: pytest.FixtureRequest) -> None:
-    """The tests of tests/helpers/interpreted_fused.py."""
-    config = request.config
+def check_bits(config: pytest.Config, interpreted: bool) -> None:
+    """Run tests/helpers/fused_checks.py."""
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={config.rootpath}"]
     if config.inipath is not None:
         arguments += ["-c", str(config.inipath)]
-    output = run([*arguments, str(HELPERS / "interpreted_fused.py")], TRITON_INTERPRET="1")
+    checks = str(HELPERS / "fused_checks.py")
+    output = run([*arguments, checks], TRITON_INTERPRET=str(int(interpreted)))
     assert re.search(r"\d+ passed", output) and "skipped" not in output, output
+
+
+@needs_triton
+def test_the_bits_of_the_core_under_the_interpreter(request: pytest.FixtureRequest) -> None:
+    check_bits(request.config, interpreted=True)
+
+
+@needs_triton
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_the_bits_of_the_core_on_a_gpu(request: pytest.FixtureRequest) -> None:
+    check_bits(request.config, interpreted=False)
 
 
 @needs_triton

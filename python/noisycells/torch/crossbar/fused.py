@@ -248,8 +248,11 @@ def product(
         inside = x.new_empty(array.passes, batch, (array.n + 7) // 8, dtype=torch.uint8)
     if not batch:
         return y, inside
-    inputs = _convert(x.contiguous(), array)
-    _multiply(inputs, array, None if bias is None else bias.contiguous(), draw, y, inside)
+    with torch.cuda.device_of(x):  # of several GPUs; nothing for the interpreter's CPU
+        inputs = _convert(x.contiguous(), array)
+        _multiply(inputs, array, None if bias is None else bias.contiguous(), draw, y, inside)
+    if inputs.infinite.item():  # asked late, so that the GPU has work while this waits for it
+        raise _arguments.wrong_value("x", "finite values", "NaN or infinity")
     return y, inside
 
 
@@ -261,6 +264,7 @@ class _Inputs(NamedTuple):
     offsets: Tensor
     square_offsets: Tensor
     ranges: Tensor
+    infinite: Tensor
 
 
 def _convert(x: Tensor, array: Array) -> _Inputs:
@@ -272,18 +276,17 @@ def _convert(x: Tensor, array: Array) -> _Inputs:
     squares, square_offsets = codes, offsets  # not written without weight noise
     if how.weight_noise:
         squares, square_offsets = codes.new_empty(2, *codes.shape), torch.empty_like(offsets)
-    inputs = _Inputs(codes, squares, offsets, square_offsets, x.new_empty(batch))
-    infinite = offsets.new_zeros(1)
+    inputs = _Inputs(
+        codes, squares, offsets, square_offsets, x.new_empty(batch), offsets.new_zeros(1)
+    )
     kernels.convert[(-(-batch // CONVERTED),)](
-        x, x if array.row_scale is None else array.row_scale, *inputs, infinite,
+        x, x if array.row_scale is None else array.row_scale, *inputs,
         batch, array.k, array.padded, how.rows, len(array.tiles),
         how.fixed_range or 0.0, float(how.dac_levels),
         SLICES=slices, SLICE_BITS=how.slice_bits, TILE=array.tile, K=array.step, M=CONVERTED,
         HAS_ROW=array.row_scale is not None, FIXED=how.fixed_range is not None,
         SQUARES=how.weight_noise, enable_fp_fusion=False,
     )  # fmt: skip
-    if infinite.item():
-        raise _arguments.wrong_value("x", "finite values", "NaN or infinity")
     return inputs
 
 
@@ -297,13 +300,13 @@ def _multiply(
     rows, columns = _power_of_2(batch, 16, VECTORS), _power_of_2(n, 16, OUTPUTS)
     noise = np.float32(how.output_noise)
     kernels.multiply[(-(-batch // rows), -(-n // columns))](
-        *inputs, array.weights, array.variances, array.units, array.variance_units,
+        *inputs[:-1], array.weights, array.variances, array.units, array.variance_units,
         array.inverse_steps, array.gains, array.scale, array.scale if bias is None else bias,
         y, y if inside is None else inside,
         batch, n, array.padded, len(array.tiles), len(array.weights), -(-n // width),
         draw.first_row, float(how.adc_levels), float(noise), float(noise * noise), **draw.words(),
         SLICES=len(how.slice_factors), TILE=array.tile, M=rows, N=columns, K=array.step,
-        WIDTH=width, NARROW=how.int8, OUTPUT_NOISE=noise > 0, WEIGHT_NOISE=how.weight_noise,
+        WIDTH=width, NARROW=how.int8, OUTPUT_NOISE=bool(noise > 0), WEIGHT_NOISE=how.weight_noise,
         ADC=how.adc_levels > 0, INSIDE=inside is not None, BIAS=bias is not None,
         num_warps=WARPS if rows == VECTORS else WARPS // 2, enable_fp_fusion=False,
     )  # fmt: skip

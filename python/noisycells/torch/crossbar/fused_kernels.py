@@ -36,6 +36,7 @@ ROUNDS = tl.constexpr(1.5 * 2**23)  # what is below 2**22 and added to it become
 PATCH = tl.constexpr(256)  # draws
 MATMUL = tl.constexpr(4)  # the purpose of draws for products
 INFINITY = tl.constexpr(0x7F800000)  # its bits
+KEYS = ["stream_low", "stream_high", "seed_low", "seed_high"]  # one kernel for all
 
 
 # --------------------------------------------------------------------------- random numbers
@@ -126,7 +127,7 @@ def _round(x):
     return (x + ROUNDS) - ROUNDS
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def convert(
     x, row_scale, codes, squares, offsets, square_offsets, ranges, infinite,
     batch, k, padded_k, rows, tiles, fixed, levels,
@@ -193,13 +194,17 @@ def convert(
 
 @triton.jit
 def _add_products(sums, a, b, rows, K: tl.constexpr):
-    """``sums`` plus those of products over ``rows``, a multiple of K, from pointers a and b on."""
+    """``sums`` plus those of products over ``rows``, a multiple of K, from pointers a and b on.
+
+    Some GPUs saturate: no partial sum reaches 2^31, whose largest, of 512 x 127 codes of weights
+    and of 512 x 127^2 of variances, are 512 x 127 x 32768 and 512 x 127^2 x 255.
+    """
     for first in range(0, rows, K):
         sums = tl.dot(tl.load(a + first), tl.trans(tl.load(b + first)), sums)
     return sums
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "first_row", *KEYS])
 def multiply(
     codes, squares, offsets, square_offsets, ranges,
     weights, variances, units, variance_units, inverse_steps, gains, scale, bias, y, inside,

@@ -1,11 +1,12 @@
-"""The fused kernels under Triton's interpreter, which tests/torch/test_fused.py starts.
+"""The fused kernels against the core, on a GPU or under Triton's interpreter.
 
-It has to be chosen before Triton is imported (TRITON_INTERPRET=1), so these run in a process of
-their own.
+The interpreter has to be chosen before Triton is imported (TRITON_INTERPRET=1), so
+tests/torch/test_fused.py runs these in a process of their own.
 """
 
 from __future__ import annotations
 
+import os
 from itertools import product
 from typing import Any
 
@@ -34,12 +35,23 @@ from noisycells.reference import crossbar as crossbar_reference  # noqa: E402
 from noisycells.torch.crossbar import arrays, fused  # noqa: E402
 from noisycells.torch.crossbar import fused_kernels as kernels  # noqa: E402
 
-CPU = torch.device("cpu")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+THERE = torch.device("cpu" if INTERPRETED else "cuda")
 PCM = nc.devices.pcm_hermes()
 
 
-def test_it_is_interpreted() -> None:
-    assert triton.knobs.runtime.interpret
+def there(array: Any) -> Any:
+    return torch.from_numpy(array).to(THERE)
+
+
+def back(tensor: Any) -> Any:
+    assert tensor.device.type == THERE.type
+    return tensor.cpu().numpy()
+
+
+def test_it_is_as_it_was_chosen() -> None:
+    interpreted = type(kernels.multiply) is not triton.runtime.JITFunction
+    assert interpreted is INTERPRETED
 
 
 # --------------------------------------------------------------------------- random numbers
@@ -82,25 +94,25 @@ def transform(radius_word, angle_word, first, second, N: tl.constexpr):
 @pytest.mark.parametrize("offset", [0, 4096, 2**33 - 1024, 2**34 - 1024, 2**45, 2**46 - 4 * BLOCKS])
 def test_words_and_normals_are_those_of_the_definition(seed: int, offset: int) -> None:
     for stream, purpose, cell in ((0, 0, 0), (2**32 - 1, 4, 1), (seed, 7, 65_535)):
-        words = torch.empty(4 * BLOCKS, dtype=torch.int32)
-        normals = torch.empty(4 * BLOCKS)
+        words = torch.empty(4 * BLOCKS, dtype=torch.int32, device=THERE)
+        normals = torch.empty(4 * BLOCKS, device=THERE)
         draw[(1,)](
-            words, normals, torch.tensor([offset // 4]), torch.tensor([cell], dtype=torch.int32),
+            words, normals, there(np.array([offset // 4])), there(np.array([cell], np.int32)),
             **fused.Draw(seed, stream).words(), PURPOSE=purpose, N=BLOCKS,
         )  # fmt: skip
         arguments = (4 * BLOCKS, seed, stream, offset, purpose, cell)
-        same_bits(words.numpy().view(np.uint32), reference.random_words(*arguments))
-        same_bits(normals.numpy(), reference.standard_normal(*arguments))
+        same_bits(back(words).view(np.uint32), reference.random_words(*arguments))
+        same_bits(back(normals), reference.standard_normal(*arguments))
 
 
 def test_normals_of_the_core() -> None:
-    normals = torch.empty(4 * BLOCKS)
-    zero = torch.zeros(1, dtype=torch.int32)
+    normals = torch.empty(4 * BLOCKS, device=THERE)
+    zero = torch.zeros(1, dtype=torch.int32, device=THERE)
     draw[(1,)](
-        torch.empty(4 * BLOCKS, dtype=torch.int32), normals, zero.long(), zero,
+        zero.expand(4 * BLOCKS).contiguous(), normals, zero.long(), zero,
         **fused.Draw(17, 3).words(), PURPOSE=0, N=BLOCKS,
     )  # fmt: skip
-    same_bits(normals.numpy(), nc.random.standard_normal(4 * BLOCKS, seed=17, stream=3))
+    same_bits(back(normals), nc.random.standard_normal(4 * BLOCKS, seed=17, stream=3))
 
 
 def test_normals_of_words_at_every_edge() -> None:
@@ -115,11 +127,11 @@ def test_normals_of_words_at_every_edge() -> None:
     words = [np.concatenate([pairs[:, i], np.roll(between, i)]).astype(np.uint32) for i in (0, 1)]
     count = len(words[0])
     assert count & (count - 1) == 0
-    first, second = torch.empty(count), torch.empty(count)
-    transform[(1,)](*(torch.from_numpy(w.view(np.int32)) for w in words), first, second, N=count)
+    first, second = torch.empty(2, count, device=THERE)
+    transform[(1,)](*(there(w.view(np.int32)) for w in words), first, second, N=count)
     wanted = reference.box_muller(*words)
-    same_bits(first.numpy(), wanted[0])
-    same_bits(second.numpy(), wanted[1])
+    same_bits(back(first), wanted[0])
+    same_bits(back(second), wanted[1])
 
 
 # --------------------------------------------------------------------------- products
@@ -139,22 +151,20 @@ def array_of(case: Case) -> fused.Array:
         s.rows, s.dac_levels, s.slice_bits, s.adc_levels, s.steps, s.plane_factors,
         s.output_noise, s.weight_noise, s.int8, case.fixed, made.scale, made.row_scale,
     )  # fmt: skip
-    return fused.Array(planes, settings, CPU)
+    return fused.Array(planes, settings, THERE)
 
 
 def check(case: Case, x: Any = None) -> None:
     """Outputs and masks are those of the core."""
     made = layer(case)
     x = inputs(case) if x is None else x
-    bias = None if made.bias is None else torch.from_numpy(made.bias)
-    y, inside = fused.product(
-        torch.from_numpy(x), array_of(case), bias, fused.Draw(SEED, STREAM), save=True
-    )
+    bias = None if made.bias is None else there(made.bias)
+    y, inside = fused.product(there(x), array_of(case), bias, fused.Draw(SEED, STREAM), save=True)
     wanted_y, wanted_inside, _ = made.product(made.pack(), x)
-    same_bits(y.numpy(), wanted_y)
+    same_bits(back(y), wanted_y)
     if case.adc:
         assert inside is not None
-        same_bits(inside.numpy(), wanted_inside)
+        same_bits(back(inside), wanted_inside)
     else:
         assert inside is None
 
@@ -217,7 +227,7 @@ def test_inputs_of_every_size() -> None:
 
 def test_part_of_a_batch_has_the_noise_of_its_vectors() -> None:
     case = Case("int16", 40, 20, 40, 16, adc=31, noise="both")
-    array, x = array_of(case), torch.from_numpy(inputs(case))
+    array, x = array_of(case), there(inputs(case))
     whole, inside = fused.product(x, array, None, fused.Draw(SEED, STREAM), save=True)
     part, marks = fused.product(x[13:], array, None, fused.Draw(SEED, STREAM, 13), save=True)
     assert inside is not None and marks is not None
@@ -226,7 +236,8 @@ def test_part_of_a_batch_has_the_noise_of_its_vectors() -> None:
 
 def test_no_vectors() -> None:
     case = Case("int16", 3, 10, 40, 16, adc=31, noise="both")
-    y, inside = fused.product(torch.empty(0, 40), array_of(case), None, fused.Draw(1, 2), save=True)
+    x = torch.empty(0, 40, device=THERE)
+    y, inside = fused.product(x, array_of(case), None, fused.Draw(1, 2), save=True)
     assert y.shape == (0, 10)
     assert inside is not None and inside.shape == (3, 0, 2)
 
@@ -236,7 +247,7 @@ def test_no_vectors() -> None:
 @pytest.mark.parametrize("fixed", [None, 1.5])
 def test_inputs_that_are_not_finite_are_refused(value: float, fixed: float | None) -> None:
     case = Case("int16", 5, 10, 40, 16, adc=31, fixed=fixed)
-    x = torch.from_numpy(inputs(case).copy())
+    x = there(inputs(case).copy())
     x[4, 39] = value
     with pytest.raises(ValueError, match=r"^x: expected finite values, got NaN or infinity"):
         fused.product(x, array_of(case), None, fused.Draw(1, 2), save=False)
@@ -264,21 +275,23 @@ LAYERS = {
 
 
 @pytest.fixture
-def by_kernels(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the operators take tensors on the CPU for those of a GPU; one image at a time."""
+def moved(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Moves a module to where the kernels take it; patches of one image at a time."""
 
-    def choose() -> None:
-        monkeypatch.setattr(arrays, "_core_takes", lambda x: False)
-        monkeypatch.setattr(fused, "takes", lambda x, spec: spec.integer)
+    def move(module: Any) -> Any:
         monkeypatch.setattr(fused, "PATCH_ELEMENTS", 1)
+        if INTERPRETED:  # for which tensors on the CPU pass as those of a GPU
+            monkeypatch.setattr(arrays, "_core_takes", lambda x: False)
+            monkeypatch.setattr(fused, "takes", lambda x, spec: spec.integer)
+        return module.to(THERE)
 
-    return choose
+    return move
 
 
 @pytest.mark.parametrize("kind, sizes, options, shape", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_layers_give_the_bits_of_the_core(
-    kind: Any, sizes: Any, options: Any, shape: Any, spec: nc.CrossbarSpec, by_kernels: Any
+    kind: Any, sizes: Any, options: Any, shape: Any, spec: nc.CrossbarSpec, moved: Any
 ) -> None:
     """Of a programmed and aged chip: outputs and gradients of the inputs."""
     torch.manual_seed(0)
@@ -286,25 +299,25 @@ def test_layers_give_the_bits_of_the_core(
     module.program(5)
     module.at(3600.0)
     module.eval()
-    x = torch.randn(shape, requires_grad=True)
-    key = torch.tensor([3, -4])
-    found = []
-    for choose in (lambda: None, by_kernels):
-        choose()
-        y = module(x, key)
-        y.square().sum().backward()
-        found.append((y.detach(), x.grad))
-        x.grad = None
-    assert torch.equal(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
-    assert found[0][1].any()
+    x = torch.randn(shape)
+    wanted = outputs_and_gradients(module, x)
+    found = outputs_and_gradients(moved(module), x.to(THERE))
+    assert torch.equal(found[0], wanted[0])
+    torch.testing.assert_close(found[1], wanted[1], rtol=1e-5, atol=1e-5)
+    assert wanted[1].any()
 
 
-def test_calibrated_ranges_are_needed(by_kernels: Any) -> None:
+def outputs_and_gradients(module: Any, x: Any) -> tuple[Any, Any]:
+    x.requires_grad_()
+    y = module(x, torch.tensor([3, -4]))
+    y.square().sum().backward()
+    return y.detach().cpu(), x.grad.cpu()
+
+
+def test_calibrated_ranges_are_needed(moved: Any) -> None:
     spec = nc.CrossbarSpec(rows=16, adc_range="calibrated")
     module = nct.CrossbarLinear(37, 11, device=PCM, spec=spec, name="a")
     module.program(5)
     module.eval()
-    by_kernels()
     with pytest.raises(ValueError, match=r"^adc_range: expected calibrate"):
-        module(torch.randn(2, 37))
+        moved(module)(torch.randn(2, 37, device=THERE))
