@@ -306,8 +306,9 @@ def _multiply(
         batch, n, array.padded, len(array.tiles), len(array.weights), -(-n // width),
         draw.first_row, float(how.adc_levels), float(noise), float(noise * noise), **draw.words(),
         SLICES=len(how.slice_factors), TILE=array.tile, M=rows, N=columns, K=array.step,
-        WIDTH=width, NARROW=how.int8, OUTPUT_NOISE=bool(noise > 0), WEIGHT_NOISE=how.weight_noise,
-        ADC=how.adc_levels > 0, INSIDE=inside is not None, BIAS=bias is not None,
+        WIDTH=width, PARTS=1 if how.int8 else 2, OUTPUT_NOISE=bool(noise > 0),
+        WEIGHT_NOISE=how.weight_noise, ADC=how.adc_levels > 0, INSIDE=inside is not None,
+        BIAS=bias is not None,
         num_warps=WARPS if rows == VECTORS else WARPS // 2, enable_fp_fusion=False,
     )  # fmt: skip
 

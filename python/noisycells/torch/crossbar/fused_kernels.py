@@ -194,14 +194,58 @@ def convert(
 
 @triton.jit
 def _add_products(sums, a, b, rows, K: tl.constexpr):
-    """``sums`` plus those of products over ``rows``, a multiple of K, from pointers a and b on.
+    """``sums`` plus those of products over ``rows``, a multiple of K, from pointers a and b on."""
+    for first in range(0, rows, K):
+        sums = tl.dot(tl.load(a + first), tl.trans(tl.load(b + first)), sums)
+    return sums
+
+
+@triton.jit
+def _sums(
+    a, b, next_a, next_b, offsets, rows, TWO: tl.constexpr, SHIFT: tl.constexpr,
+    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """Of a tile, int32 (M, N): with TWO parts, 2^SHIFT times the first plus the second.
 
     Some GPUs saturate: no partial sum reaches 2^31, whose largest, of 512 x 127 codes of weights
     and of 512 x 127^2 of variances, are 512 x 127 x 32768 and 512 x 127^2 x 255.
     """
-    for first in range(0, rows, K):
-        sums = tl.dot(tl.load(a + first), tl.trans(tl.load(b + first)), sums)
+    sums = _add_products(tl.zeros((M, N), tl.int32), a, b, rows, K)
+    if TWO:
+        sums = (sums << SHIFT) + tl.load(offsets)[:, None]
+        sums = _add_products(sums, next_a, next_b, rows, K)
     return sums
+
+
+@triton.jit
+def _mark(inside, within, number, batch, n, M: tl.constexpr, N: tl.constexpr):
+    """Write ``within``, bool (M, N), as bits of the pass ``number``, lowest first."""
+    row = tl.program_id(0) * M + tl.arange(0, M)
+    byte = tl.program_id(1) * (N // 8) + tl.arange(0, N // 8)
+    live = tl.program_id(1) * N + tl.arange(0, N) < n
+    bits = tl.reshape((within & live[None, :]).to(tl.int32), (M, N // 8, 8))
+    bits = tl.sum(bits << tl.arange(0, 8)[None, None, :], 2).to(tl.uint8)
+    width = (n + 7) // 8
+    line = (tl.cast(number, tl.int64) * batch + row) * width
+    there = (row < batch)[:, None] & (byte < width)[None, :]
+    tl.store(inside + line[:, None] + byte[None, :], bits, there)
+
+
+@triton.jit
+def _finish(total, scale, bias, ranges, y, batch, n, M: tl.constexpr, N: tl.constexpr,
+            BIAS: tl.constexpr):  # fmt: skip
+    """Digital scales and the bias; write the outputs."""
+    row = tl.program_id(0) * M + tl.arange(0, M)
+    column = tl.program_id(1) * N + tl.arange(0, N)
+    there, live = row < batch, column < n
+    scaled = total * tl.load(scale + column, live, 0.0)[None, :]
+    full_scale = tl.load(ranges + row, there, 0.0)[:, None]
+    if BIAS:
+        scaled = tl.fma(scaled, full_scale, tl.load(bias + column, live, 0.0)[None, :])
+    else:
+        scaled = scaled * full_scale
+    to = y + row[:, None].to(tl.int64) * n + column[None, :]
+    tl.store(to, scaled, there[:, None] & live[None, :])
 
 
 @triton.jit(do_not_specialize=["batch", "first_row", *KEYS])
@@ -211,79 +255,57 @@ def multiply(
     batch, n, padded_k, tiles, planes, groups, first_row, top, noise, noise_squared,
     stream_low, stream_high, seed_low, seed_high,
     SLICES: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
-    WIDTH: tl.constexpr, NARROW: tl.constexpr, OUTPUT_NOISE: tl.constexpr,
+    WIDTH: tl.constexpr, PARTS: tl.constexpr, OUTPUT_NOISE: tl.constexpr,
     WEIGHT_NOISE: tl.constexpr, ADC: tl.constexpr, INSIDE: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
     """Outputs of M vectors and N outputs, pass after pass; ``reference.product``.
 
-    ``weights``: int8 (planes, parts, n, padded_k): one part where NARROW; else codes over 256 and
-    what is left, less 128. ``variances``: int8 (planes, n, padded_k), codes less 128. ``units``,
+    ``weights``: int8 (planes, PARTS, n, padded_k): of two parts, codes over 256 and what is left,
+    less 128. ``variances``: int8 (planes, n, padded_k), codes less 128. ``units``,
     ``variance_units``: float32 (planes, tiles, n), what a unit of their sums stands for.
-    ``inverse_steps``, ``gains``: float32 (passes,). ``first_row``: number of the first vector,
-    for its noise. ``inside``: uint8 (passes, batch, (n + 7) // 8).
+    ``inverse_steps``, ``gains``: float32 (passes,). ``first_row``: of these vectors among all.
+    ``inside``: uint8 (passes, batch, (n + 7) // 8).
     """
     row = tl.program_id(0) * M + tl.arange(0, M)
     column = tl.program_id(1) * N + tl.arange(0, N)
     live = column < n
-    there = (row < batch)[:, None] & live[None, :]
     # Beyond the last, others are multiplied instead: their sums are not stored.
     row_at = (row % batch).to(tl.int64)[:, None] * padded_k + tl.arange(0, K)[None, :]
     column_at = (column % n).to(tl.int64)[:, None] * padded_k + tl.arange(0, K)[None, :]
     part = tl.cast(n, tl.int64) * padded_k  # bytes of weights
     vectors = tl.cast(batch, tl.int64) * padded_k  # of codes
-    noise_row = row.to(tl.int64) + first_row
     noise_column = (tl.program_id(1) * N + 4 * tl.arange(0, N // 4)).to(tl.int64)
-    parts = 1 if NARROW else 2
     total = tl.zeros((M, N), tl.float32)
     for s in tl.static_range(SLICES):
         for plane in range(planes):
             for tile in range(tiles):
-                number = (s * planes + plane) * tiles + tile
                 length = tl.minimum(TILE, padded_k - tile * TILE)
-                a = codes + s * vectors + tile * TILE + row_at
-                b = weights + plane * parts * part + tile * TILE + column_at
-                to = (s * tiles + tile) * batch + row % batch
-                sums = _add_products(tl.zeros((M, N), tl.int32), a, b, length, K)
-                if not NARROW:
-                    sums = (sums << 8) + tl.load(offsets + to)[:, None]
-                    sums = _add_products(sums, a, b + part, length, K)
+                number = (s * planes + plane) * tiles + tile
                 unit_at = (plane * tiles + tile) * n + column
+                to = (s * tiles + tile) * batch + row % batch
+                a = codes + s * vectors + tile * TILE + row_at
+                b = weights + plane * PARTS * part + tile * TILE + column_at
+                sums = _sums(a, b, a, b + part, offsets + to, length, PARTS == 2, 8, M, N, K)
                 u = sums.to(tl.float32) * tl.load(units + unit_at, live, 0.0)[None, :]
                 if WEIGHT_NOISE:
                     a = squares + s * vectors + tile * TILE + row_at
                     b = variances + plane * part + tile * TILE + column_at
-                    sums = _add_products(tl.zeros((M, N), tl.int32), a, b, length, K)
-                    sums = (sums << 7) + tl.load(square_offsets + to)[:, None]
-                    sums = _add_products(sums, a + SLICES * vectors, b, length, K)
+                    c = a + SLICES * vectors
+                    sums = _sums(a, b, c, b, square_offsets + to, length, True, 7, M, N, K)
                     unit = tl.load(variance_units + unit_at, live, 0.0)[None, :]
                     deviation = tl.sqrt_rn(tl.fma(sums.to(tl.float32), unit, noise_squared))
                 else:
                     deviation = noise
                 if OUTPUT_NOISE or WEIGHT_NOISE:
                     z = _noise(
-                        noise_row, noise_column, groups, number, stream_low, stream_high,
-                        seed_low, seed_high, M, N, WIDTH,
+                        row.to(tl.int64) + first_row, noise_column, groups, number, stream_low,
+                        stream_high, seed_low, seed_high, M, N, WIDTH,
                     )  # fmt: skip
                     u = tl.fma(z, deviation, u)
                 if ADC:
                     u = u * tl.load(inverse_steps + number)
                     if INSIDE:
-                        within = ((tl.abs(u) <= top) & live[None, :]).to(tl.int32)
-                        bits = tl.reshape(within, (M, N // 8, 8)) << tl.arange(0, 8)[None, None, :]
-                        width = (n + 7) // 8
-                        byte = tl.program_id(1) * (N // 8) + tl.arange(0, N // 8)
-                        line = (tl.cast(number, tl.int64) * batch + row)[:, None] * width
-                        tl.store(
-                            inside + line + byte[None, :],
-                            tl.sum(bits, 2).to(tl.uint8),
-                            (row < batch)[:, None] & (byte < width)[None, :],
-                        )
+                        _mark(inside, tl.abs(u) <= top, number, batch, n, M, N)
                     u = _round(tl.minimum(tl.maximum(u, -top), top))
                 total = tl.fma(u, tl.load(gains + number), total)
-    scaled = total * tl.load(scale + column, live, 0.0)[None, :]
-    full_scale = tl.load(ranges + row, row < batch, 0.0)[:, None]
-    if BIAS:
-        scaled = tl.fma(scaled, full_scale, tl.load(bias + column, live, 0.0)[None, :])
-    else:
-        scaled = scaled * full_scale
-    tl.store(y + row[:, None].to(tl.int64) * n + column[None, :], scaled, there)
+    _finish(total, scale, bias, ranges, y, batch, n, M, N, BIAS)
