@@ -194,6 +194,14 @@ class Packed:
         total *= self._scale[:, None]
         return total if self.scales.row is None else total * self.scales.row
 
+    def plane_weights(self) -> F32:
+        """What each plane adds to the effective weights; (planes, out, in)."""
+        scale = self.scales.output[:, None]
+        if self.scales.row is not None:
+            scale = scale * self.scales.row
+        planes = zip(self.planes(), self.plane_factors, strict=True)
+        return np.stack([p.values * (scale * factor) for p, factor in planes])
+
     def _pack(self, threads: int) -> _core.CrossbarArray:
         """Pack all planes; ADC ranges that the weights give are found on the way."""
         spec = self.spec
@@ -348,7 +356,14 @@ class Packed:
             made = self._made = _Made(self.ranges, self.gain, self._make_settings())
         return made.settings
 
-    def _make_settings(self) -> _core.ProductSettings:
+    def steps(self) -> F32:
+        """The step of the ADC in each pass (passes,), in full scale times w_max; 1 without ADC.
+
+        Raises
+        ------
+        ValueError
+            If a range has not been calibrated.
+        """
         spec, (full_scale, adc) = self.spec, self.ranges
         for name, missing in (
             ("dac_range", spec.dac_range == "calibrated" and full_scale is None),
@@ -359,18 +374,21 @@ class Packed:
                     name, "calibrate() before a product where the range is 'calibrated'", "none"
                 )
         if adc is None or not spec.adc_levels:
-            steps = np.ones(self.passes, np.float32)
-        else:
-            steps = adc / np.float32(spec.adc_levels)
+            return np.ones(self.passes, np.float32)
+        steps: F32 = adc / np.float32(spec.adc_levels)
+        return steps
+
+    def _make_settings(self) -> _core.ProductSettings:
+        spec = self.spec
         return _core.ProductSettings(
             dac_levels=spec.dac_levels,
             slice_bits=spec.input_slice_bits or 0,
             adc_levels=spec.adc_levels,
-            steps=steps,
+            steps=self.steps(),
             plane_factors=self.plane_factors,
             output_noise=spec.output_noise if spec.noisy_outputs else 0.0,
             weight_noise=self.weight_noise,
-            fixed_range=full_scale,
+            fixed_range=self.ranges.dac,
             scale=self._scale,
             row_scale=self.scales.row,
         )

@@ -15,14 +15,16 @@ from torch import Tensor
 from ... import _arguments
 from ...crossbar import CrossbarSpec, Packed, Ranges, mapping
 from ...random import key, stream, unnamed
-from . import fallback
+from . import fallback, fused
 from .circuit import Circuit
-from .patches import Geometry, blocks, core_convolution, patches
+from .patches import BLOCK_ELEMENTS, Geometry, blocks, core_convolution, patches
 
 __all__ = ["Handle", "fresh_arrays", "outputs", "programmed_arrays"]
 
 
 # --------------------------------------------------------------------------- the arrays
+
+_Elsewhere = fused.Chip | fallback.Array  # than in the core's memory
 
 
 class _Chip(NamedTuple):
@@ -31,7 +33,7 @@ class _Chip(NamedTuple):
     stamp: list[tuple[int, int]]
     circuit: Circuit
     packed: list[Packed]
-    elsewhere: dict[tuple[torch.device, torch.dtype], list[fallback.Array]]
+    elsewhere: dict[tuple[torch.device, torch.dtype], list[_Elsewhere]]
 
 
 _chips: dict[int, _Chip] = {}
@@ -61,7 +63,7 @@ def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
 
 def programmed_arrays(
     chip: Sequence[Tensor], circuit: Circuit, handle: int, x: Tensor
-) -> Sequence[Packed | fallback.Array]:
+) -> Sequence[Packed | _Elsewhere]:
     """Arrays of every group for inputs such as ``x``, kept under ``handle`` if it is >= 0."""
     stamp = _stamp(chip)
     known = _chips.get(handle)
@@ -73,7 +75,10 @@ def programmed_arrays(
         return known.packed
     where = (x.device, x.dtype)
     if where not in known.elsewhere:
-        known.elsewhere[where] = [_moved(packed, x) for packed in known.packed]
+        known.elsewhere[where] = [
+            fused.Chip(packed, x.device) if fused.takes(x, packed.spec) else _moved(packed, x)
+            for packed in known.packed
+        ]
     return known.elsewhere[where]
 
 
@@ -190,20 +195,16 @@ def _core_takes(x: Tensor) -> bool:
 # --------------------------------------------------------------------------- products
 
 
-def _planes(array: Packed | fallback.Array) -> Tensor:
+def _planes(array: Packed | _Elsewhere) -> Tensor:
     """Noisy weights of each plane, (planes, out, in)."""
     if isinstance(array, fallback.Array):
         return array.effective_weights()
-    scale = array.scales.output[:, None]
-    if array.scales.row is not None:
-        scale = scale * array.scales.row
-    planes = zip(array.planes(), array.plane_factors, strict=True)
-    return torch.from_numpy(np.stack([p.values * (scale * factor) for p, factor in planes]))
+    return torch.from_numpy(array.plane_weights()) if isinstance(array, Packed) else array.planes
 
 
 def outputs(
     x: Tensor,
-    arrays: Sequence[Packed | fallback.Array],
+    arrays: Sequence[Packed | _Elsewhere],
     bias: Tensor | None,
     circuit: Circuit,
     seed: int,
@@ -219,16 +220,9 @@ def outputs(
     if bias is not None and groups > 1:
         biases = bias.chunk(groups)
     found = [
-        _product(
-            part,
-            array,
-            b,
-            geometry,
-            key(seed, "torch crossbar read", array.stream, array.chip),
-            save,
-        )
-        if isinstance(array, fallback.Array)
-        else _core_product(part, array, b, geometry, seed, save)
+        _core_product(part, array, b, geometry, seed, save)
+        if isinstance(array, Packed)
+        else _product(part, array, b, geometry, seed, save)
         for part, array, b in zip(parts, arrays, biases, strict=True)
     ]
     y = found[0][0] if groups == 1 else torch.cat([y for y, _ in found], dim=1)
@@ -272,20 +266,32 @@ def _core_product(
 
 def _product(
     x: Tensor,
-    array: fallback.Array,
+    array: _Elsewhere,
     bias: Tensor | None,
     geometry: Geometry | None,
     seed: int,
     save: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Rows of y, and masks; by torch fallback."""
-    random = fallback.generator(x.device, seed)
+    """Rows of y, and masks; on the tensor's device."""
+    if isinstance(array, fused.Chip):
+        chip, k, most = array, array.packed.k, fused.PATCH_ELEMENTS
+
+        def multiply(rows: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
+            return chip.product(rows, bias, seed, first, save=save)
+    else:
+        floats, k, most = array, array.values.shape[2], BLOCK_ELEMENTS
+        number = key(seed, "torch crossbar read", array.stream, array.chip)
+        random = fallback.generator(x.device, number)
+
+        def multiply(rows: Tensor, first: int) -> tuple[Tensor, Tensor | None]:
+            return fallback.product(rows, floats, random, bias, save=save)
+
     if geometry is None:
-        return fallback.product(x, array, random, bias, save=save)
+        return multiply(x, 0)
     positions = math.prod(geometry.output_size(tuple(x.shape[2:])))
     found = [
-        fallback.product(patches(x[part], geometry), array, random, bias, save=save)
-        for part in blocks(len(x), positions * array.values.shape[2])
+        multiply(patches(x[part], geometry), part.start * positions)
+        for part in blocks(len(x), positions * k, most)
     ]
     masks = [inside for _, inside in found if inside is not None]
     return torch.cat([y for y, _ in found]), torch.cat(masks, dim=1) if masks else None

@@ -6,8 +6,9 @@ the string that :func:`~noisycells.torch.crossbar.circuit.describe` makes of dev
 that were programmed before. Where the circuit names a convolution, they act on the patches of
 images, whose outputs have their channels last in memory.
 
-float32 tensors on the CPU are taken by the compiled core without a copy, the others by torch
-operations (:mod:`.fallback`).
+float32 tensors on the CPU are taken by the compiled core without a copy, those on CUDA by kernels
+with the core's bits (:mod:`.fused`) where a chip was programmed and its sums are integers, and the
+others by torch operations (:mod:`.fallback`).
 """
 
 from __future__ import annotations

@@ -82,11 +82,11 @@ def windows(image: Tensor, geometry: Geometry, out: tuple[int, ...]) -> Iterator
         yield image[tuple([slice(None), *taken])]
 
 
-def blocks(batch: int, elements: int) -> Iterator[slice]:
-    """Parts of a batch whose patches, ``elements`` for each sample, fit in little memory.
+def blocks(batch: int, elements: int, most: int = BLOCK_ELEMENTS) -> Iterator[slice]:
+    """Parts of a batch whose patches, ``elements`` for each sample, are ``most`` elements or one.
 
     Of an empty batch one, which is empty.
     """
-    size = max(1, BLOCK_ELEMENTS // max(1, elements))
+    size = max(1, most // max(1, elements))
     for start in range(0, max(1, batch), size):
         yield slice(start, min(start + size, batch))
