@@ -44,8 +44,8 @@ void register_entropy(py::module_& m) {
         auto* to = values.mutable_data();
         const Released released;
         const std::size_t used = entropy_decode(table, code.data(), bytes, to);
-        require(used == bytes, "code: expected " + std::to_string(used) + " bytes, got " +
-                                   std::to_string(bytes));
+        require(used == bytes,
+                "code: expected " + std::to_string(used) + " bytes, got " + std::to_string(bytes));
       },
       py::arg("code").noconvert(), py::arg("rows"), py::arg("columns"), py::arg("group"),
       py::arg("values").noconvert());

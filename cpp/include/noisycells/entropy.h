@@ -18,6 +18,6 @@ void entropy_encode(const SymbolTable& table, const std::int32_t* values,
                     std::vector<std::uint8_t>& out);
 // Reads what entropy_encode wrote; bytes past the end count as 0. Returns how many it came to need.
 std::size_t entropy_decode(const SymbolTable& table, const std::uint8_t* in, std::size_t bytes,
-                    std::int32_t* values);
+                           std::int32_t* values);
 
 }  // namespace noisycells
