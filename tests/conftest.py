@@ -38,6 +38,12 @@ def one_thread_of_torch() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def width_of_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts do not follow the terminal that the tests run in."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 @pytest.fixture(params=nc.available_simd_levels())
 def simd_level(request: pytest.FixtureRequest) -> Iterator[str]:
     before = nc.simd_level()

@@ -183,7 +183,7 @@ def study(options: Options | None = None) -> Study:
 
     return Study(
         "transformer",
-        "no paper",
+        "a transformer of one's own on devices of several publications",
         tables,
         in_cells=False,
         options=lambda settings: (_quick(given) if settings.quick else given).to_dict(),
