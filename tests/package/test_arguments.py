@@ -245,7 +245,7 @@ COUNTS: dict[str, Callable[[Any], Any]] = {
     "num_threads": lambda v: CELL.sample([0.0], 1, num_threads=v),
     "rows": lambda v: nc.CrossbarSpec(rows=v),
     "reads": lambda v: nc.storage.Analog("synthetic_pcm", reads=v),
-    "reads ": lambda v: ANALOG.program({"w": W}).read(1, v),
+    "reads ": lambda v: ANALOG.encode({"w": W}).program(0).read(1, v),
     "pulses": lambda v: nc.storage.Analog("synthetic_pcm", pulses=v),
     "verify_reads": lambda v: nc.storage.Analog("synthetic_pcm", verify_reads=v),
     "reads  ": lambda v: nc.storage.Coded("synthetic_pcm", reads=v),
@@ -280,8 +280,8 @@ def test_seeds_and_names_of_streams() -> None:
 
 
 MAPPINGS: dict[str, Callable[[Any], Any]] = {
-    "weights": lambda v: ANALOG.program(v),
-    "moments": lambda v: ANALOG.program({"w": W}, v),
+    "weights": lambda v: ANALOG.encode(v),
+    "moments": lambda v: ANALOG.encode({"w": W}, moments=v),
     "weights ": lambda v: CODED.encode(v),
     "mask": lambda v: CODED.encode({"w": W}, v),
     "sensitivity": lambda v: CODED.encode({"w": W}, sensitivity=v),

@@ -129,9 +129,10 @@ def digest(directory: Path) -> str:
     files = sorted([*directory.glob("*.json"), *directory.glob("*.safetensors"),
                     *directory.glob("*.bin"), *directory.glob("*.txt")])  # fmt: skip
     if not (directory / "config.json").is_file():
-        raise ValueError(
-            f"encoder: expected a directory of a model of transformers, got {directory} without a "
-            "config.json"
+        raise _arguments.wrong_value(
+            "encoder",
+            "a directory of a model of transformers",
+            f"{directory} without a config.json",
         )
     total = hashlib.blake2b(digest_size=16)
     for file in files:

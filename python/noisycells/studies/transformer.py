@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import devices
+from .. import _arguments, devices
 from ..devices import Device
 from .crossbar_view import DAY, HOUR, time_label
 from .engine import Entry, Job, Settings, Study, Table, job
@@ -59,13 +59,12 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.ways or not set(self.ways) <= set(WAYS):
-            raise ValueError(f"ways: expected some of {', '.join(WAYS)}, got {self.ways}")
+            raise _arguments.wrong_value("ways", f"some of {', '.join(WAYS)}", self.ways)
         for name, least in (("rank", 1), ("test", 2), ("examples", CALIBRATION)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+            _arguments.count(name, getattr(self, name), least)
         names = [device.name for device in self.devices]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"device: expected devices of different names, got {names}")
+            raise _arguments.wrong_value("device", "devices of different names", names)
 
     def moments(self, device: Device) -> list[float]:
         """The times at which it was measured; none of a device that does not change."""

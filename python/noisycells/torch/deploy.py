@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -108,18 +108,11 @@ def deploy(
     seed = _arguments.seed("seed", seed)
     if seconds is not None:
         device.aging(seconds, extrapolate)  # checks both
-    if isinstance(calibration, Iterator):
-        raise _arguments.wrong_value(
-            "calibration",
-            "batches that can be passed over again, such as a list",
-            f"one pass of a {type(calibration).__name__}",
-        )
+    _check_batches(calibration)
     reached, by_token = _reached(model, calibration, filter_fn)
     chosen = {c.name: c.layer for c in chosen_layers(model, filter_fn) if c.name in reached}
     specs = specs_of(SPEC if spec is None else spec, chosen)
-    calibrated = any("calibrated" in (s.dac_range, s.adc_range) for s in specs.values())
-    if not calibrated and quantile != 1:
-        raise _arguments.wrong_value("quantile", "1 where no range is 'calibrated'", repr(quantile))
+    calibrated = _to_calibrate(specs, quantile)
     model.eval()
     folded = _fold(model, device, by_token)
     try:
@@ -148,12 +141,28 @@ def deploy(
             "chip": f"seed {seed}, {_age(seconds, device, specs)}",
             "digital": _digital(model),
         }
-        print("\n".join(labeled(rows, 12)))
-        print(summary(model))
+        print("\n".join([*labeled(rows, 12), summary(model)]))
     return model
 
 
 # --------------------------------------------------------------------------- what is to be done
+
+
+def _to_calibrate(specs: Mapping[str, CrossbarSpec], quantile: float | str) -> bool:
+    """Whether any range is calibrated."""
+    calibrated = any("calibrated" in (s.dac_range, s.adc_range) for s in specs.values())
+    if not calibrated and quantile != 1:
+        raise _arguments.wrong_value("quantile", "1 where no range is 'calibrated'", repr(quantile))
+    return calibrated
+
+
+def _check_batches(calibration: Any) -> None:
+    if isinstance(calibration, Iterator):
+        raise _arguments.wrong_value(
+            "calibration",
+            "batches that can be passed over again, such as a list",
+            f"one pass of a {type(calibration).__name__}",
+        )
 
 
 @torch.no_grad()
