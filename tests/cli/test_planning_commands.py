@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from safetensors.numpy import save_file
 
 import noisycells as nc
-import noisycells.torch as nct
 from noisycells.cli import main
+
+torch = pytest.importorskip("torch", reason="torch not installed")
+nct = pytest.importorskip("noisycells.torch")
 
 WEIGHTS = {
     "fc.weight": np.random.default_rng(0).standard_normal((80, 90)).astype(np.float32),

@@ -103,6 +103,7 @@ def csv(tmp_path: Path) -> Path:
 def test_commands_keep_to_the_terminal(
     width: int, csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn not installed")
     monkeypatch.setenv("COLUMNS", str(width))
     for command in (
         ["devices"],
