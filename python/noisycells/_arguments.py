@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _core
 from ._types import (
     F32,
     F64,
@@ -323,7 +324,8 @@ def array32(name: str, values: ArrayLike) -> F32:
     given = real(name, values)
     with np.errstate(over="ignore"):  # refused below
         found = np.ascontiguousarray(given, np.float32).reshape(given.shape)
-    if not np.isfinite(found).all():
+    *_, finite = _core.scan(found.reshape(-1), None)  # in parallel, without an array of bools
+    if not finite:
         raise wrong_value(name, "values finite in float32", "NaN or infinity")
     return found
 
