@@ -191,7 +191,7 @@ class Packed:
         total = np.zeros((self.n, self.k), np.float32)
         for plane, factor in zip(self.planes(), self.plane_factors, strict=True):
             total += plane.values * factor
-        total *= self._scale[:, None]
+        total *= self.output_scale[:, None]
         return total if self.scales.row is None else total * self.scales.row
 
     def plane_weights(self) -> F32:
@@ -267,7 +267,9 @@ class Packed:
                 for values in planes:
                     for tile in self.tiles:
                         sums = a[:, tile] @ values[:, tile].T
-                        reach = calibration.sum_range(sums, quantile, spec.adc_levels, self._scale)
+                        reach = calibration.sum_range(
+                            sums, quantile, spec.adc_levels, self.output_scale
+                        )
                         found.append(reach / digit)
             reaches = np.array(found, np.float32)
             known = np.tile(self.expected_sums, spec.input_slices)
@@ -337,7 +339,8 @@ class Packed:
         )
 
     @property
-    def _scale(self) -> F32:
+    def output_scale(self) -> F32:
+        """Digital factor of each output, drift compensation in it."""
         return self.scales.output if self.gain is None else self.scales.output * self.gain
 
     def inside(self, batch: int) -> NDArray[np.uint8]:
@@ -389,6 +392,6 @@ class Packed:
             output_noise=spec.output_noise if spec.noisy_outputs else 0.0,
             weight_noise=self.weight_noise,
             fixed_range=self.ranges.dac,
-            scale=self._scale,
+            scale=self.output_scale,
             row_scale=self.scales.row,
         )

@@ -209,7 +209,7 @@ def _settings(packed: Packed) -> Settings:
         weight_noise=packed.weight_noise,
         int8=spec.kernel == "int8",
         fixed_range=packed.ranges.dac,
-        scale=packed.scales.output,
+        scale=packed.output_scale,
         row_scale=packed.scales.row,
     )
 

@@ -341,7 +341,7 @@ class CrossbarLayer(MappedLayer):
             where
         )
         self.chip_scale = stacked([
-            p.scales.output if p.gain is None else p.scales.output * p.gain for p in packed
+            p.output_scale for p in packed
         ])  # fmt: skip
         self.chip_row = None
         if first.packed.scales.row is not None:
