@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import storage
-from ..io import Weights, is_weights, widen
-from ..io.dtypes import WITHOUT_NUMPY
+from ..io import Weights, is_weights
+from ..io.dtypes import numbers
 from .weights import state_dict
 
 __all__ = ["audit_of"]
@@ -32,6 +30,5 @@ def _numbers(file: Path, names: set[str]) -> dict[str, Any]:
     found = {}
     with Weights(file) as reader:
         for name in names & reader.entries.keys():
-            array, dtype = reader.read(name), reader.entries[name].dtype
-            found[name] = np.asarray(widen(array, dtype) if dtype in WITHOUT_NUMPY else array)
+            found[name] = numbers(reader.read(name), reader.entries[name].dtype)
     return found

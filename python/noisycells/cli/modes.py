@@ -91,8 +91,7 @@ def inspect_whole(model: storage.CodedModel | storage.AnalogModel, as_json: bool
         levels = len(codec.constellation.inputs)
         click.echo(
             f"mode {codec.NAME}, {codec.channel.name}: {layout.size:,} bytes in {layout.blocks} "
-            f"blocks of {levels} levels a cell, {8 * layout.size / max(1, len(model.cells)):.3f} "
-            "bits a cell"
+            f"blocks of {levels} levels a cell, {model.carried:.3f} bits a cell"
         )
     else:
         for text in dict.fromkeys(map(_programming, model.values())):

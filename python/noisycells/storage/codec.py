@@ -331,7 +331,7 @@ class Codec:
         used = _core.encode(source.weights, source.mask, tables, levels, side)
         levels.resize(used, refcheck=False)  # in place: no second copy
         return StoredTensor(
-            source.name, source.shape, self, ranges, levels, side, source.mask, source.dtype
+            source.name, source.shape, self, ranges, levels, side, source.mask, dtype=source.dtype
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class Analog:
         to = feedback(inputs, self.damping) if closed and inputs is not None else None
         cell_map = self._map(values, inputs, to)
         return AnalogTensor(
-            name, source.shape, self, cell_map, scales, rounded, to, source.dtype
+            name, source.shape, self, cell_map, scales, rounded, to, dtype=source.dtype
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
