@@ -28,6 +28,7 @@ from .options import (
     force_option,
     json_option,
     progress,
+    seed_option,
     to_json,
 )
 from .planning import planned, planning_options
@@ -213,9 +214,7 @@ def store(
 @click.command()
 @click.argument("file", type=IN_FILE)
 @click.option("-o", "--output", type=OUT_FILE, required=True, help="Safetensors file to write.")
-@click.option(
-    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of this read."
-)
+@seed_option("Seed of this read.")
 @click.option(
     "--chip",
     type=int,

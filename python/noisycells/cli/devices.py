@@ -17,21 +17,14 @@ from ..io import replacing
 from .options import (
     OUT_FILE,
     AnyDevice,
-    Numbers,
     check_unread,
     force_option,
     json_option,
+    times_option,
     to_json,
 )
 
-times_option = click.option(
-    "--times",
-    type=Numbers(float),
-    metavar="S,S,...",
-    default="1,3600,86400",
-    show_default=True,
-    help="Seconds since programming, besides just programmed.",
-)
+moments_option = times_option("1,3600,86400", "besides just programmed")
 extrapolate_option = click.option(
     "--extrapolate", is_flag=True, help="Tell of times that were not measured, too; marked *."
 )
@@ -82,7 +75,7 @@ def _about(row: dict[str, Any]) -> Iterator[str]:
 
 @group.command()
 @click.argument("device", type=AnyDevice(), metavar="NAME|FILE")
-@times_option
+@moments_option
 @extrapolate_option
 @plot_option
 @force_option
@@ -125,7 +118,7 @@ def show(
 
 @group.command()
 @click.argument("found", type=AnyDevice(), metavar="NAME|FILE...", nargs=-1, required=True)
-@times_option
+@moments_option
 @extrapolate_option
 @plot_option
 @force_option

@@ -185,6 +185,33 @@ device_option = click.option(
     help="The kind of cell: a name from `noisycells devices`, or a file from `noisycells fit`; a "
     "device as it is so many seconds after programming.",
 )
+
+
+def computing_devices_option(default: str) -> Callable[[Any], Any]:
+    """Devices that compute, as ``found``; ``default`` says in words what they are without it."""
+    return click.option(
+        "--device",
+        "found",
+        type=ComputingDevice(),
+        multiple=True,
+        metavar="NAME|JSON",
+        help="A device: a name from `noisycells devices`, or a file from `noisycells fit`; may be "
+        f"given several times. Default: {default}.",
+    )
+
+
+def times_option(default: str, what: str) -> Callable[[Any], Any]:
+    """Seconds since programming; ``what`` says what each is for."""
+    return click.option(
+        "--times",
+        type=Numbers(float),
+        metavar="S,S,...",
+        default=default,
+        show_default=True,
+        help=f"Seconds since programming, {what}.",
+    )
+
+
 data_option = click.option(
     "--data",
     default="digits",
@@ -198,9 +225,6 @@ cache_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of trained networks. Default: noisycells in the user's cache directory.",
 )
-seed_option = click.option(
-    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."
-)
 force_option = click.option(
     "--force",
     is_flag=True,
@@ -211,28 +235,14 @@ force_option = click.option(
 )
 
 
-def directory_option(default: str, contents: str) -> Callable[[Any], Any]:
-    """Where a command writes several files."""
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=default,
-        show_default=True,
-        help=f"Directory for {contents}.",
-    )
+def seed_option(of: str) -> Callable[[Any], Any]:
+    """A seed; ``of`` says of what."""
+    return click.option("--seed", type=int, metavar="N", default=0, show_default=True, help=of)
 
 
-def repeats_option(default: int | None, shown: str) -> Callable[[Any], Any]:
+def repeats_option(of: str) -> Callable[[Any], Any]:
     """How many noisy copies of a network are measured; an interval takes two."""
-    return click.option(
-        "--repeats",
-        type=click.IntRange(2, MAX_COUNT),
-        metavar="N",
-        default=default,
-        show_default=default is not None,
-        help=shown,
-    )
+    return click.option("--repeats", type=click.IntRange(2, MAX_COUNT), metavar="N", help=of)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

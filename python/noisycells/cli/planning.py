@@ -61,7 +61,7 @@ _NETWORK = (
         help=f"What the weights are of, to plan with its images: {', '.join(MODELS)}.",
     ),
     data_option,
-    seed_option,
+    seed_option("Seed of everything random."),
 )
 
 
