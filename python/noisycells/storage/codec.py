@@ -238,9 +238,7 @@ class Codec:
             return self.encode_source(source)
         if name:
             raise _arguments.wrong_type("name", "none with a mapping of weights", name)
-        kept = digital_arrays(digital)
-        if twice := sorted(set(kept) & set(weights)):
-            raise _arguments.wrong_value("digital", "names that are not in cells", twice)
+        kept = digital_arrays(digital, weights)
         load = _source_loader(weights, mask, sensitivity)
         encoded = self.encode_each(load, list(weights), overrides)
         return StoredModel({stored.name: stored for stored in encoded}, kept)

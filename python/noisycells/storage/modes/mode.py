@@ -16,7 +16,7 @@ from ..._types import F64, U8
 from ...channel import Channel
 from ...devices import CellLike, cell
 from .. import blocks
-from ..arrays import Source, digital_arrays, prepare
+from ..arrays import Source, check_weights, digital_arrays, prepare
 from ..constellation import Constellation
 from ..feedback import checked_moments
 from ..histogram import extent
@@ -140,13 +140,8 @@ class Mode(ABC):
         ValueError
             If a weight is not finite, shapes disagree, or a name is of no tensor.
         """
-        if not isinstance(weights, Mapping):
-            raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
-        if not weights:
-            raise _arguments.wrong_value("weights", "at least one tensor", "none")
-        kept = digital_arrays(digital)
-        if both := sorted(kept.keys() & weights.keys()):
-            raise _arguments.wrong_value("digital", "names that are not in cells", both)
+        check_weights(weights)
+        kept = digital_arrays(digital, weights)
         matrices = _matrices(weights, mask, sensitivity, moments)
         for option, names in self.by_name.items():
             _arguments.names(option, names, weights, "names of weights to store")

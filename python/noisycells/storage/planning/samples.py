@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ... import _arguments
 from ..._types import F64
-from ..arrays import Source, prepare
+from ..arrays import Source, check_weights, prepare
 from ..feedback import checked_moments
 from ..modes.mode import Matrix, matrix_of
 from ..modes.model import CodedTensor
@@ -86,10 +86,7 @@ def samples_of(
     moments: Mapping[str, ArrayLike] | None,
 ) -> list[Sample]:
     """The samples of a model's tensors; arguments and errors are those of :func:`plan`."""
-    if not isinstance(weights, Mapping):
-        raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
-    if not weights:
-        raise _arguments.wrong_value("weights", "at least one tensor", "none")
+    check_weights(weights)
     masks = dict.fromkeys(weights, mask) if isinstance(mask, str) else mask or {}
     for key, given in (("mask", masks), ("sensitivity", sensitivity), ("moments", moments)):
         _arguments.names(key, given or (), weights, "names of weights")
