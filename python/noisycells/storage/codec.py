@@ -47,10 +47,10 @@ class Codec:
 
     Parameters
     ----------
-    channel : Channel, Device or str
+    channel : Channel, Device, str or path-like
         The true channel: cells are written and read through it. A name such as ``"pcm_array"``,
         ``"pcm_joshi2020@3600"`` or ``"mine.json"`` does (see :func:`noisycells.devices.cell`).
-    inverse : Channel, Device or str, optional
+    inverse : Channel, Device, str or path-like, optional
         The channel as it was learnt: its inverse, range and noise are used for encoding and for
         all choices above. The true channel if not given.
     sign_protection : bool

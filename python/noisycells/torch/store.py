@@ -120,8 +120,7 @@ def store(
     ------
     TypeError
         If ``moments`` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta
-        device, or of a dtype that numpy and safetensors do
-        not have.
+        device, or of a dtype that numpy and safetensors do not have.
     ValueError
         If the model holds no weights or is still being pruned, a mask names no weight, a
         sensitivity no parameter, or a weight is not finite.
