@@ -12,7 +12,7 @@ import numpy as np
 
 from .._arguments import wrong_value
 from .._types import MAX_INDEX
-from ..io import parse
+from ..io import Reader, parse
 
 F32_MAX = float(np.finfo(np.float32).max)
 
@@ -109,12 +109,12 @@ def json_field(field: Field) -> Field:
 
 
 def metadata_fields(
-    metadata: Mapping[str, str], needed: Collection[str], newer: bool
+    reader: Reader, needed: Collection[str], optional: Collection[str] = ()
 ) -> dict[str, Field]:
-    """The metadata of a file, which have the fields needed, and unknown ones only if ``newer``."""
+    """The metadata of a file, checked: unknown fields may be there only in one that is newer."""
     own = {"format", "format_version", "header_crc32", "crc32"}
-    more = {"source_metadata", *(metadata if newer else ())}
-    return Field("metadata", dict(metadata)).members({*needed, *own}, more)
+    more = {*optional, *(reader.metadata if reader.newer else ())}
+    return Field("metadata", dict(reader.metadata)).members({*needed, *own}, more)
 
 
 def stream_version(field: Field) -> int:

@@ -71,7 +71,7 @@ class ModelFile(ABC, Generic[_Model]):
         self.reader = reader
         with naming(reader):
             needed = {"kind", "stream_version", "tensors", "digital", "aliases", *self.OWN}
-            fields = metadata_fields(reader.metadata, needed, reader.newer)
+            fields = metadata_fields(reader, needed, {"source_metadata"})
             stream_version(fields["stream_version"])
             self._describe(*(json_field(fields[name]) for name in self.OWN))
             self.tensors = described_tensors(json_field(fields["tensors"]), self._tensor)

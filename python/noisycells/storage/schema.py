@@ -17,6 +17,7 @@ from .._arguments import wrong_value
 from .._types import MAX_CELLS, Converter
 from ..channel import Channel
 from ..channel.text import spelled
+from ..io import Reader
 from ..io.dtypes import FLOATS
 from .codec import MAX_RANGES, Codec
 from .fields import (
@@ -101,21 +102,13 @@ class Description:
         return {key: a for record in self.records.values() for key, a in record.arrays().items()}
 
 
-def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Description:
-    """Check and take apart the metadata of a file.
-
-    Parameters
-    ----------
-    metadata : mapping of str to str
-    major : int
-        Major version of the format.
-    newer : bool
-        Whether the minor version is newer than this package, so that more fields may be there.
-    """
+def describe(reader: Reader) -> Description:
+    """Check and take apart the metadata of a file."""
+    major = reader.version[0]
     needed = {"kind", "stream_version", "codecs", "tensors", "digital"}
     if major > 1:
         needed |= {"aliases"}
-    fields = metadata_fields(metadata, needed, newer)
+    fields = metadata_fields(reader, needed, {"source_metadata"})
     codecs = [_codec(field) for field in json_field(fields["codecs"]).items()]
     kind = fields["kind"].one_of("tensor", "model")
     records = described_tensors(

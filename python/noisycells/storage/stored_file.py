@@ -71,14 +71,13 @@ class StoredFile(Closing):
             raise
 
     def _describe(self) -> None:
-        reader = self._reader
-        found = describe(reader.metadata, reader.version[0], reader.newer)
+        found = describe(self._reader)
         self.kind, self.stream_version = found.kind, found.stream_version
         self.digital_names, self.aliases = found.digital, found.aliases
         self.source_metadata = found.source_metadata
         self._records = found.records
         self.names = list(found.records)
-        check_arrays(reader, found.arrays(), found.digital)
+        check_arrays(self._reader, found.arrays(), found.digital)
 
     def tensor(self, name: str) -> StoredTensor:
         """One tensor in cells.
