@@ -25,8 +25,11 @@ from .options import (
     device_option,
     force_option,
     json_option,
+    noise_margin_option,
+    nonzero_option,
     progress,
     seed_option,
+    store_biases_option,
     to_json,
 )
 from .planning import planned, planning_options
@@ -62,14 +65,7 @@ from .weights import state_dict
     help="Mode levels: levels of the cells that share each weight, the most significant digit "
     "first.",
 )
-@click.option(
-    "--noise-margin",
-    type=float,
-    metavar="X",
-    default=1.1,
-    show_default=True,
-    help="Modes coded and levels: how many times the device's noise the code is made for.",
-)
+@noise_margin_option
 @click.option(
     "--averaged-reads",
     type=int,
@@ -138,10 +134,8 @@ from .weights import state_dict
     metavar="N|auto",
     help="Write cells at 2^N levels, packed in the file. Default: the device's, else any level.",
 )
-@click.option(
-    "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
-)
-@click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@nonzero_option
+@store_biases_option
 @planning_options
 @force_option
 @json_option

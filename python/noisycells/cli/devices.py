@@ -16,7 +16,7 @@ from ..devices.comparison import describe, plot_comparison
 from ..io import replacing
 from .options import (
     OUT_FILE,
-    AnyDevice,
+    Device,
     check_unread,
     force_option,
     json_option,
@@ -74,7 +74,7 @@ def _about(row: dict[str, Any]) -> Iterator[str]:
 
 
 @group.command()
-@click.argument("device", type=AnyDevice(), metavar="NAME|FILE")
+@click.argument("device", type=Device(devices.find), metavar="NAME|FILE")
 @moments_option
 @extrapolate_option
 @plot_option
@@ -117,7 +117,7 @@ def show(
 
 
 @group.command()
-@click.argument("found", type=AnyDevice(), metavar="NAME|FILE...", nargs=-1, required=True)
+@click.argument("found", type=Device(devices.find), metavar="NAME|FILE...", nargs=-1, required=True)
 @moments_option
 @extrapolate_option
 @plot_option

@@ -67,47 +67,21 @@ class Numbers(ParamType):
 
 
 class Device(ParamType):
-    """A cell for storage: a preset by its name, or a JSON file; a device at some time."""
+    """A cell or a device: a preset by its name, or a JSON file; ``find`` says which it may be."""
 
     name = "device"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Channel:
-        _note(ctx, value)
-        try:
-            return devices.cell(value, "device")
-        except (ValueError, TypeError, OSError) as error:
-            self.fail(str(error), param, ctx)
-
-
-class ComputingDevice(ParamType):
-    """A device for crossbars: a preset by its name, or a JSON file."""
-
-    name = "device"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> devices.Device:
-        try:
-            return devices.computing(value)
-        except (ValueError, TypeError, OSError) as error:
-            self.fail(str(error), param, ctx)
-
-
-class AnyDevice(ParamType):
-    """A cell or a device: a preset by its name, or a JSON file."""
-
-    name = "device"
+    def __init__(self, find: Callable[[Any], Channel | devices.Device]) -> None:
+        self.find = find
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Channel | devices.Device:
-        if isinstance(value, (Channel, devices.Device)):
+        if isinstance(value, (Channel, devices.Device)):  # converted already
             return value
         _note(ctx, value)
         try:
-            return devices.find(value)
+            return self.find(value)
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
 
@@ -178,7 +152,7 @@ OUT_FILE = OutFile(path_type=Path)
 device_option = click.option(
     "--device",
     "channel",
-    type=Device(),
+    type=Device(lambda value: devices.cell(value, "device")),
     default="pcm_array",
     show_default=True,
     metavar="NAME|JSON[@SECONDS]",
@@ -192,7 +166,7 @@ def computing_devices_option(default: str) -> Callable[[Any], Any]:
     return click.option(
         "--device",
         "found",
-        type=ComputingDevice(),
+        type=Device(devices.computing),
         multiple=True,
         metavar="NAME|JSON",
         help="A device: a name from `noisycells devices`, or a file from `noisycells fit`; may be "
@@ -224,6 +198,20 @@ cache_option = click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of trained networks. Default: noisycells in the user's cache directory.",
+)
+noise_margin_option = click.option(
+    "--noise-margin",
+    type=float,
+    metavar="X",
+    default=1.1,
+    show_default=True,
+    help="Modes coded and levels: how many times the device's noise the code is made for.",
+)
+nonzero_option = click.option(
+    "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
+)
+store_biases_option = click.option(
+    "--store-biases", is_flag=True, help="Store biases in cells too."
 )
 force_option = click.option(
     "--force",
