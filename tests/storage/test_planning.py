@@ -95,6 +95,24 @@ def test_predictions_of_analog_cells() -> None:
         assert 1 / 1.25 < setting.error / error < 1.25
 
 
+def test_rows_that_count_most_are_in_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For themselves alone; the others of the sample stand for all others."""
+    monkeypatch.setattr(of_samples, "WEIGHTS", 64 * 100)
+    counts = np.ones(3000)
+    counts[[7, 1501]] = 1000
+    sensitivity = {"table": np.repeat(counts[:, None], 64, axis=1)}
+    (sample,) = samples_of({"table": TABLE}, None, sensitivity, None)
+    assert len(sample.rows) == len(sample.share) == 100 and sample.share.sum() == 3000
+    heavy = sample.rows * 64 > 1000 * 63
+    assert heavy.sum() == 2 and (sample.share[heavy] == 1).all()
+    assert np.array_equal(sample.matrix.weights[heavy], TABLE[[7, 1501]])
+    read = np.where(heavy[:, None], 0.0, sample.matrix.weights)  # all else is read right
+    lost = 0.5 * 1000 * np.square(TABLE[[7, 1501]], dtype=np.float64).sum()
+    assert sample.loss(read) == pytest.approx(lost, rel=1e-6)
+    (even,) = samples_of({"table": TABLE}, None, None, None)
+    assert set(even.share) == {30.0}
+
+
 @pytest.mark.parametrize("mode", [*LADDERS])
 def test_settings_ascend(mode: str) -> None:
     settings = ladder(mode, mask=None)

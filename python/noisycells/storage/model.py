@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -67,7 +67,7 @@ class ByName(Mapping[str, _Item]):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelInCells(ByName[_Tensor], Generic[_Tensor]):
+class ModelInCells(ByName[_Tensor]):
     """A model in cells: a mapping of names to tensors in cells.
 
     Attributes

@@ -1,4 +1,4 @@
-"""Store a whole model in analog cells, and load a noisy read-back of it in place."""
+"""Store a whole model in cells, in any mode, and load a noisy read-back of it in place."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def store(
 
     Weights are the floating-point parameters with two dimensions or more. Biases, normalization
     layers (:func:`noisycells.storage.selection.belongs_in_cells`), buffers and integers stay
-    digital; they are kept in ``StoredModel.digital`` in the dtype that they have and counted in
-    ``StoredModel.cost``. A tensor used under several names (tied weights) is stored once, under
-    the first; the others are in ``StoredModel.aliases``. Of crossbar layers the weights are
-    stored; their chips, which are other devices, are not.
+    digital; they are kept in ``digital`` of the result in the dtype that they have and counted in
+    its ``cost``. A tensor used under several names (tied weights) is stored once, under the first;
+    the others are in ``aliases``. Of crossbar layers the weights are stored; their chips, which
+    are other devices, are not.
 
     Parameters
     ----------

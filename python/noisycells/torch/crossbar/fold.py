@@ -38,9 +38,9 @@ def fold_batchnorm(
     The layer's output channels are scaled, each by its own factor, and its bias takes the rest;
     the normalization becomes :class:`torch.nn.Identity` (behind a linear layer one that refuses
     inputs other than (batch, features), of which BatchNorm1d normalizes another dimension).
-    Channels whose weights differ in size
-    share one w_max with ``mapping="tensor"``, so folding changes the noise per weight: the result
-    says how much. Before :func:`~noisycells.torch.convert`.
+    Channels whose weights differ in size share one w_max with ``mapping="tensor"``, so folding
+    changes the noise per weight: the result says how much. To be called before
+    :func:`~noisycells.torch.convert`.
 
     Parameters
     ----------

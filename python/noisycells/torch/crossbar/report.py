@@ -43,11 +43,11 @@ def estimate(
     -------
     list of dict
         For each layer: ``name``, ``kind``, ``shape`` (groups, out, in) of its arrays; ``weights``
-        and their ``share`` of all that are listed, in [0, 1]; ``tiles``
-        and ``cells`` (devices that hold weights); ``bytes`` of memory of the chip and its packed
-        arrays (with variances of reads where the spec has them, unless the layer's device is
-        known to have none); ``programmed``. Layers that multiply with weights and stay digital have
-        ``tiles`` 0, and ``weights`` 0 where they are not initialized yet.
+        and their ``share`` of all that are listed, in [0, 1]; ``tiles`` and ``cells`` (devices that
+        hold weights); ``bytes`` of memory of the chip and its packed arrays (with variances of
+        reads where the spec has them, unless the layer's device is known to have none);
+        ``programmed``. Layers that multiply with weights and stay digital have ``tiles`` 0, and
+        ``weights`` 0 where they are not initialized yet.
     """
     check_module(model)
     layers: dict[str, nn.Module] = {**crossbar_layers(model)}
