@@ -329,20 +329,25 @@ def test_a_margin_survives_its_noise_in_100_of_100_reads(levels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "channel",
-    [other(noise=1.2), other(shift=0.05), other(stuck=1e-3)],
+    "channel, more",
+    [(other(noise=1.2), 1.6), (other(shift=0.05), 1.2), (other(stuck=1e-3), 1.4)],
     ids=["noise", "shift", "stuck"],
 )
-def test_other_cells_than_learnt(channel: nc.Channel) -> None:
-    """The coded mode is right or says so; the others lose more, gracefully."""
+def test_other_cells_than_learnt(channel: nc.Channel, more: float) -> None:
+    """The coded mode is nearly always right and else says so; the others lose more, gracefully.
+
+    Of 300 reads of other weights 3 failed; errors were up to 1.48, 1.11 and 1.24 times as large.
+    """
     weights = {"w": DENSE}
     coded = Coded(channel, learnt=PCM, step=0.1, noise_margin=1.1).encode(weights)
     right = Coded(PCM, step=0.1).encode(weights).read(0)["w"]
+    failed = 0
     for seed in range(20):
         try:
             assert np.array_equal(coded.read(seed, chip=seed)["w"], right)
         except nc.DecodeError:
-            pass
+            failed += 1
+    assert failed <= 4
     for nominal, there in (
         (Levels(PCM, radices=(3, 4)), Levels(channel, learnt=PCM, radices=(3, 4))),
         (nc.Codec(PCM), nc.Codec(channel, PCM)),
@@ -351,7 +356,7 @@ def test_other_cells_than_learnt(channel: nc.Channel) -> None:
             float(np.square(codec.encode(weights).read(1)["w"] - DENSE).mean())
             for codec in (nominal, there)
         ]
-        assert errors[1] < 3 * errors[0]
+        assert errors[1] < more * errors[0]
 
 
 def test_sections() -> None:

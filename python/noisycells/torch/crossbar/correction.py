@@ -21,7 +21,7 @@ __all__ = ["correct"]
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Of the ridge regression, in units of the mean variance of the inputs: those that are tried."""
-HELD_OUT = 5  # one of so many vectors is not fitted but chooses the penalty
+HELD_OUT = 5  # one part of so many of the vectors is not fitted but chooses the penalty
 
 
 @torch.inference_mode(False)  # whose tensors could not take part in gradients later
@@ -33,10 +33,10 @@ def correct(model: nn.Module, batches: Any, rank: int = 8) -> nn.Module:
     ``U V x + c`` to its products: of all of this rank that one for which the mean square error of
     the layer's outputs is least, against the digital product of the same inputs (reduced-rank
     ridge regression: of the least-squares solution the leading directions of its fitted values;
-    Izenman, J. Multivariate Anal. 1975). The penalty is chosen on every fifth vector, which is
-    not fitted; where no correction does better on these, there is none. Rank 0 gives offsets alone:
-    means of outputs are estimated anew. Vectors of tokens that an ``attention_mask`` leaves out do
-    not count.
+    Izenman, J. Multivariate Anal. 1975). The penalty is chosen on a fifth of the vectors, the last
+    of each batch, which are not fitted; where no correction does better on these, there is none.
+    Rank 0 gives offsets alone: means of outputs are estimated anew. Vectors of tokens that an
+    ``attention_mask`` leaves out do not count.
 
     Noise of reads cannot be corrected, errors of programming and drift can. After drift, call it
     again; another chip (:func:`program`) is without it. To measure it over chips::

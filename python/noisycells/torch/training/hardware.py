@@ -49,8 +49,8 @@ def adapt(
     2020); a model with a chip then gets it again, programmed with the new weights by the same seed,
     as old as it was. With ``rank`` all of them are frozen, and each layer gets a
     :class:`LowRankAdapter`, or goes on with the one that it has: trained on the chip where there
-    is one, for this chip, else on fresh ones, for any. Full scales of DACs that
-    were calibrated are learnt where chips are fresh, see :func:`hardware_aware`.
+    is one, for this chip, else on fresh ones, for any. Full scales of DACs that were calibrated
+    are learnt where chips are fresh, see :func:`hardware_aware`.
 
     Everything but crossbar layers is in ``eval()`` meanwhile. The gradients are those of
     :func:`crossbar_linear`; the learning rate rises for a twentieth of the steps and then falls to
@@ -133,9 +133,9 @@ def hardware_aware(
     alone, else the parameters that took gradients before; and of calibrated DACs' full scales,
     where chips are fresh, a factor each (straight through the rounding and with the gradient of
     what is clipped: Esser et al., "Learned step size quantization", ICLR 2020). With ``rank``,
-    layers with a chip compute with it in ``train()`` too. At the end factors become
-    part of the ranges, chips whose weights were trained are programmed again, and
-    ``requires_grad`` is as before::
+    layers with a chip compute with it in ``train()`` too. At the end factors become part of the
+    ranges, chips whose weights were trained are programmed again, and ``requires_grad`` is as
+    before::
 
         with nct.hardware_aware(model, rank=8) as parameters:
             optimizer = torch.optim.AdamW(parameters, 1e-3)
@@ -201,8 +201,8 @@ def imitation_loss(
     """How far a model's output is from the teacher's, whatever it is.
 
     Of "classes", logits (..., classes), T^2 KL(softmax(target / T) || softmax(output / T)) in nats,
-    the mean over all but the last dimension (Hinton et al. 2015). Of "values",
-    embeddings or sequences of them, sum (output - target)^2 / sum target^2.
+    the mean over all but the last dimension (Hinton et al. 2015). Of "values", embeddings or
+    sequences of them, sum (output - target)^2 / sum target^2.
 
     Parameters
     ----------
