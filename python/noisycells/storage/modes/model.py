@@ -166,6 +166,8 @@ class CodedModel(Mapping[str, CodedTensor]):
         if _arguments.flag("side_errors", side_errors):
             raise _arguments.wrong_value("side_errors", "False where no cells are side cells", True)
         channel, constellation = self.codec.channel, self.codec.constellation
+        # The decoder assumes the noise that the code is made for: less does not harm it.
+        margin = self.codec.noise_margin
 
         def look(reads: int) -> tuple[NDArray[np.float32], Constellation]:
             total = np.zeros(len(self.cells), np.float32)
@@ -177,7 +179,7 @@ class CodedModel(Mapping[str, CodedTensor]):
                     stream=random.stream(*self, CODED_STREAM),
                     num_threads=num_threads,
                 )
-            return total / np.float32(reads), self.codec.seen(constellation, reads)
+            return total / np.float32(reads), self.codec.seen(constellation, reads, margin)
 
         # Without read_std nothing says what another read of the same chip would change.
         reads = 1 if channel.read_std is None else self.codec.reads
