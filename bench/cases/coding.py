@@ -19,8 +19,8 @@ from .storage import Sized
 
 __all__ = ["CASES", "JOBS"]
 
-SUM_PRODUCT, MIN_SUM = "ldpc sum-product", "ldpc min-sum"
-"""The decoders of J. Roffe's package `ldpc`, in one thread."""
+SUM_PRODUCT, MIN_SUM = "ldpc exact", "ldpc min-sum"
+"""Decoders of J. Roffe's package `ldpc`, of sum-product and scaled min-sum, in one thread."""
 INPUTS = 512  # of a layer
 CODES = {"4 levels": (16, 240, 32, 0.0, 4), "8 levels": (16, 29, 256, 0.18, 3)}
 DECIBELS = {"4 levels": 7.4, "8 levels": 2.8}
@@ -131,9 +131,9 @@ _M = 1 << 20
 _RIVALS = (SUM_PRODUCT, MIN_SUM)
 
 JOBS: dict[str, Sized] = {
-    "feedback": Sized("rounding with error feedback", _M, feed_back, (), 8, 8),
-    "entropy encode": Sized("entropy coding, 80 % zeros", 4 * _M, entropy_encode, ("lzma",), 4, 0),
-    "entropy decode": Sized("and back", 4 * _M, entropy_decode, ("lzma",), 0, 4),
+    "feedback": Sized("rounding with feedback", _M, feed_back, (), 8, 8),
+    "entropy encode": Sized("entropy coding", 4 * _M, entropy_encode, ("lzma",), 4, 0),
+    "entropy decode": Sized("entropy decoding", 4 * _M, entropy_decode, ("lzma",), 0, 4),
     **{
         f"code {name}": Sized(
             f"parity, {name}", _M, lambda n, name=name: ldpc_encode(n, name), (), 1, 1  # type: ignore[misc]
@@ -142,7 +142,7 @@ JOBS: dict[str, Sized] = {
     },
     **{
         f"decode {name}": Sized(
-            f"belief propagation, {name}", _M // 2,
+            f"decoding, {name}", _M // 2,
             lambda n, name=name: ldpc_decode(n, name), _RIVALS, 4, 1,  # type: ignore[misc]
         )
         for name in CODES
