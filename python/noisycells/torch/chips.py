@@ -17,7 +17,7 @@ from ..devices import Device, from_dict
 from ..io import DecodeError, FormatError, Reader, Writer, dumps
 from ..io.dtypes import WITHOUT_NUMPY
 from ..random import STREAM_VERSION
-from ..storage.fields import Field, computed, json_field, stream_version
+from ..storage.fields import Field, computed, json_field, metadata_fields, stream_version
 from .checks import check_module
 from .crossbar.convert import convert, restore
 from .crossbar.fold import NORMS, FoldedNorm
@@ -139,11 +139,7 @@ def _described(reader: Reader) -> tuple[dict[str, _Layer], dict[str, bool]]:
 
     Raises ValueError, which names the field, where the metadata say something else.
     """
-    own = {"format", "format_version", "header_crc32", "crc32", "kind"}
-    fields = Field("metadata", dict(reader.metadata)).members(
-        {*own, "stream_version", "layers", "folded"},
-        set(reader.metadata) if reader.newer else None,
-    )
+    fields = metadata_fields(reader, {"kind", "stream_version", "layers", "folded"})
     version = stream_version(fields["stream_version"])
     if version != STREAM_VERSION:
         fields["stream_version"].fail(f"{STREAM_VERSION!r}, whose draws the chip goes on with")

@@ -340,9 +340,7 @@ class CrossbarLayer(MappedLayer):
         self.chip_weight = torch.from_numpy(np.concatenate([array.weight for array in arrays])).to(
             where
         )
-        self.chip_scale = stacked([
-            p.output_scale for p in packed
-        ])  # fmt: skip
+        self.chip_scale = stacked([p.output_scale for p in packed])
         self.chip_row = None
         if first.packed.scales.row is not None:
             self.chip_row = stacked([p.scales.row for p in packed])

@@ -74,7 +74,7 @@ def crossbar_linear(
     Parameters
     ----------
     x : Tensor, shape (..., in)
-        bfloat16 and float16 are computed in float32, and float64 in torch fallback.
+        bfloat16 and float16 are computed in float32, and float64 by operations of torch.
     weight : Tensor, shape (out, in)
     bias : Tensor, shape (out,), optional
         Added digitally.
