@@ -395,11 +395,14 @@ class CrossbarLayer(MappedLayer):
     ) -> None:
         """Also of a chip that this layer does not have yet; one that is absent stays as it is."""
         given = {n: state_dict[prefix + n] for n in _STATE if prefix + n in state_dict}
+        wrong = identity.differences(self, given) if given else []
+        wrong += identity.correction_alone(given, state_dict.get(f"{prefix}adapter.chip"))
+        if wrong:
+            errors.extend(f"{prefix}{error}" for error in wrong)
+            if self.adapter is not None:  # which is loaded next: with what it has
+                state_dict.update(self.adapter.state_dict(prefix=f"{prefix}adapter."))
+            return
         if given:
-            wrong = identity.differences(self, given)
-            if wrong:
-                errors.extend(f"{prefix}{error}" for error in wrong)
-                return
             if "chip_seed" in given:
                 for name in _OPTIONAL:
                     self._buffers[name] = None
@@ -410,7 +413,9 @@ class CrossbarLayer(MappedLayer):
                 if before is None or before.shape != tensor.shape:
                     self._buffers[name] = torch.empty_like(tensor, device=self.weight.device)
             self.rename(identity.read(given["identity"])["name"])
-            self._take_adapter(state_dict.get(f"{prefix}adapter.up"))
+            up = state_dict.get(f"{prefix}adapter.up")
+            if up is not None or "chip_seed" in given:
+                self._take_adapter(up)
         super()._load_from_state_dict(
             state_dict, prefix, metadata, strict, missing, unexpected, errors
         )
