@@ -9,29 +9,14 @@ import click
 from ..devices import Device
 from ..studies import deployed as of
 from ..studies.engine import Study
-from .options import ComputingDevice, Numbers, Words
+from .options import Words, computing_devices_option, times_option
 from .running import study_command
 
 __all__ = ["deployed"]
 
 _own = (
-    click.option(
-        "--device",
-        "found",
-        type=ComputingDevice(),
-        multiple=True,
-        metavar="NAME|JSON",
-        help="A device: a name from `noisycells devices`, or a file from `noisycells fit`; may be "
-        "given several times. Default: all that come from publications.",
-    ),
-    click.option(
-        "--times",
-        type=Numbers(float),
-        metavar="S,S,...",
-        default="86400",
-        show_default=True,
-        help="Seconds since programming, a column of the table each.",
-    ),
+    computing_devices_option("all that come from publications"),
+    times_option("86400", "a column of the table each"),
     click.option(
         "--ways",
         type=Words(),
