@@ -7,38 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import fail, succeed
 from safetensors.numpy import save_file
 
 import noisycells as nc
-from noisycells.cli import main
-
-torch = pytest.importorskip("torch", reason="torch not installed")
-nct = pytest.importorskip("noisycells.torch")
 
 WEIGHTS = {
     "fc.weight": np.random.default_rng(0).standard_normal((80, 90)).astype(np.float32),
     "fc.bias": np.arange(80, dtype=np.float32),
 }
 PCM = ("--device", "synthetic_pcm")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(
-        main, [str(argument) for argument in arguments], prog_name="noisycells"
-    )
-
-
-def succeed(*arguments: object) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fail(*arguments: object) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 2, result.output
-    return result.output
 
 
 @pytest.fixture
@@ -52,6 +30,10 @@ def test_plan(tmp_path: Path, model: Path) -> None:
     expected = nc.storage.plan({"fc.weight": WEIGHTS["fc.weight"]}, "synthetic_pcm", max_loss=0.01)
     assert text == f"{expected}\n"
     assert json.loads((tmp_path / "plan.json").read_text()) == expected.to_dict()
+
+
+def test_plan_of_a_file_of_torch(tmp_path: Path, model: Path) -> None:
+    torch = pytest.importorskip("torch")
     torch.save({name: torch.as_tensor(w) for name, w in WEIGHTS.items()}, tmp_path / "model.pt")
     options = ("--budget", 3, "--mode", "levels", "--json")
     of_torch, of_file = (
@@ -85,13 +67,24 @@ def test_refusals(tmp_path: Path, model: Path) -> None:
         (["--budget", 1, "--step", 0.5], "--step: expected none where settings are planned"),
         (["--network", "LeNet"], "--network: expected none without --budget"),
         (["--budget", 1e-6], "plan: expected a mode for cells an original weight: at most 1e-06"),
-        (["--budget", 1, "--network", "MLP"], "expected the weights of MLP for digits"),
     ):
         assert message in fail("store", model, *output, *PCM, *wrong)
     assert not output[1].exists()
 
 
+def test_weights_of_another_network_are_refused(tmp_path: Path, model: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")  # has the digits
+    output = tmp_path / "stored.safetensors"
+    text = fail("store", model, "-o", output, *PCM, "--budget", 1, "--network", "MLP")
+    assert "expected the weights of MLP for digits" in text
+    assert not output.exists()
+
+
 def test_planned_by_validation_images(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")  # has the digits
+    import noisycells.torch as nct
     from noisycells.studies.engine.recipes import Recipe, Source
     from noisycells.studies.engine.training import _loaders, build
 

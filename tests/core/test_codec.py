@@ -211,6 +211,20 @@ def test_pruned_weights_are_positive_zeros(simd_level: str) -> None:
     assert (got[~m].view(np.uint32) == 0).all() and (got[m] != 0).all()
 
 
+def test_masks_whose_vectors_end_beside_blocks(simd_level: str) -> None:
+    """Pruned first, then all kept: so the last whole vector of a block reaches its end or past."""
+    count, cd = 3 * 1024 + 5, codec(1, True, False)
+    w = weights(count)
+    for pruned in range(1, 17):
+        m = np.arange(count) >= pruned
+        levels, side = core_encode(w, m, bound_codec(cd), False)
+        expected = reference.encode(w, m, cd)
+        same_bits(levels, expected[0])
+        got = core_decode(levels, side, m, count, cd, "plain", False)
+        stored = core_decode(levels, side, None, count - pruned, cd, "plain", False)
+        same_bits(got, np.concatenate([np.zeros(pruned, np.float32), stored]))
+
+
 def test_nothing_stored(simd_level: str) -> None:
     nothing = np.zeros(100, bool)
     got = core_transmit(weights(100), nothing, codec(2, True, True), "plain", False)

@@ -196,6 +196,18 @@ def test_cells_of_a_sample_are_prefix_stable(simd_level: str) -> None:
     same_bits(core_sample(x, cells, "everything", True)[::2], alone[::2])
 
 
+def test_the_word_at_a_threshold_is_not_below_it(simd_level: str) -> None:
+    """Cells are stuck whose word is below the bound: one that equals it is not."""
+    count = 64
+    words = reference.random_words(count, KEYS.chip, KEYS.stream, 0, reference.STUCK, 0)
+    word = int(np.sort(words)[count // 2])
+    for stuck in ((word, 0), (word // 2, word - word // 2)):
+        c, out = channel(stuck=stuck), np.empty(count, np.float32)
+        _core.sample(inputs(count), out, 1, bound_channel(c), *KEYS, 0, True)
+        each = np.ones(count, np.int32)
+        same_bits(out, reference.sample(inputs(count), each, c, KEYS, literal=True))
+
+
 def test_tables_are_copies() -> None:
     x, out = inputs(40), np.empty(40, np.float32)
     c = channel(read=True)

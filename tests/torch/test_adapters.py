@@ -212,6 +212,39 @@ def test_files_have_the_adapter(kind: str, tmp_path: Path) -> None:
     assert all(layer.adapter is None for layer in layers_of(again).values())
 
 
+def states(model: Any, part: str) -> dict[str, Any]:
+    return {name: tensor for name, tensor in model.state_dict().items() if part in name}
+
+
+def test_a_correction_is_loaded_with_its_chip_alone() -> None:
+    """What corrects one chip makes another one worse."""
+    model, examples, _ = deployed("linear")
+    nct.correct(model, examples, 2)
+    other = nct.correct(nct.program(copy.deepcopy(model), 3), examples, 2)
+    kept = copy.deepcopy(other.state_dict())
+    with pytest.raises(RuntimeError, match=r"0\.adapter\.chip: expected it with the chip that it"):
+        other.load_state_dict(states(model, "adapter"), strict=False)
+    with pytest.raises(RuntimeError, match="rram_wan2022"):  # with a chip that is refused
+        foreign = nct.deploy(case("linear")[0], "rram_wan2022", examples, quiet=True)
+        other.load_state_dict(nct.correct(foreign, examples, 2).state_dict())
+    exactly = {"atol": 0, "rtol": 0, "equal_nan": True}
+    torch.testing.assert_close(dict(other.state_dict()), dict(kept), **exactly)
+    for adapter in (model[0].adapter, other[0].adapter):
+        adapter.chip.zero_()  # of any chip
+    other.load_state_dict(states(model, "adapter"), strict=False)
+    assert torch.equal(other[0].adapter.up, model[0].adapter.up)
+
+
+def test_ranges_leave_a_correction_alone() -> None:
+    model, examples, _ = deployed("linear")
+    nct.correct(model, examples, 2)
+    kept = model[0].adapter
+    part = states(model, "ranges") | states(model, "identity")
+    part = {name: tensor for name, tensor in part.items() if "chip" not in name}
+    model.load_state_dict(part | states(model, "smoothing") | states(model, "limits"), strict=False)
+    assert model[0].adapter is kept
+
+
 def test_digital_numbers_are_counted() -> None:
     model, examples, _ = deployed("linear")
     nct.correct(model, examples, 2)
@@ -235,6 +268,7 @@ def test_smoothing_takes_adapters_away() -> None:
         (-1, None, ValueError, "rank: expected"),
         (2, [], ValueError, "batches: expected data that reaches '0'"),
         (2, [torch.full((20, 24), float("nan"))], ValueError, "NaN"),
+        (2, [torch.full((20, 24), 1e30)], ValueError, "inputs of '0' whose squares float32 holds"),
     ],
 )
 def test_refused(rank: int, data: Any, error_type: Any, message: str) -> None:

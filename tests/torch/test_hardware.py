@@ -127,6 +127,18 @@ def test_the_teacher_may_be_another() -> None:
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10]) and teacher.training
 
 
+def test_a_training_that_is_interrupted_leaves_a_chip_of_its_weights() -> None:
+    model, data = case("images")
+    nct.deploy(model, "pcm_hermes", data, seed=4, quiet=True)
+    before = model[0].weight.clone()
+    with pytest.raises(KeyboardInterrupt), nct.hardware_aware(model) as parameters:
+        with torch.no_grad():
+            parameters[0].add_(0.1)
+        raise KeyboardInterrupt
+    assert not torch.equal(model[0].weight, before) and not model[0].stale
+    assert model[0].chip_seed.item() == 4
+
+
 def test_full_scales_are_learnt() -> None:
     """One too wide for a DAC of 5 bits becomes narrower, by the gradient of the rounding error."""
     model, data = case("images")
@@ -230,12 +242,20 @@ def test_losses() -> None:
     assert nct.imitation_loss(a, a) == 0 and nct.imitation_loss(a, a, outputs="classes") < 1e-6
     pooled = nct.imitation_loss(a[:, 0], b[:, 0], mask)  # the mask is not of these
     torch.testing.assert_close(pooled, nct.imitation_loss(a[:, 0], b[:, 0]))
+    for large in (1e-30, 1e30):  # whose squares float32 does not hold
+        found = nct.imitation_loss(large * a, large * b, mask)
+        torch.testing.assert_close(found, nct.imitation_loss(a, b, mask))
     b.requires_grad_()
     assert not nct.imitation_loss(a, b).requires_grad
     for change, message in [
         ({"outputs": "logits"}, "outputs: "),
         ({"temperature": 0}, "temperature: "),
+        ({"temperature": 1e-320}, r"temperature: expected a number in \[1e-06, 1e\+06\]"),
+        ({"temperature": 1e300, "outputs": "classes"}, "temperature: "),
         ({"target": b[:1]}, "target: expected the shape"),
+        ({"target": 0 * b}, "target: expected values other than 0"),
+        ({"target": b, "mask": 0 * mask}, "target: expected something that counts"),
+        ({"target": b, "mask": 0 * mask, "outputs": "classes"}, "something that counts"),
     ]:
         with pytest.raises(ValueError, match=message):
             nct.imitation_loss(a, **({"target": b} | change))
@@ -249,6 +269,7 @@ def test_losses() -> None:
         ({"batches": []}, "batches: expected at least one"),
         ({"teacher": "clean"}, "teacher: expected"),
         ({"outputs": "tokens"}, "outputs: "),
+        ({"temperature": 1e-320}, "temperature: "),  # where it is not needed, too
     ],
 )
 def test_refused(change: dict[str, Any], message: str) -> None:

@@ -21,7 +21,7 @@ from ..storage.fields import Field, computed, json_field, metadata_fields, strea
 from .checks import check_module
 from .crossbar.convert import convert, restore
 from .crossbar.fold import NORMS, FoldedNorm
-from .crossbar.selection import crossbar_layers, required
+from .crossbar.selection import chosen_layers, crossbar_layers, required
 
 __all__ = ["load_chip", "save_chip"]
 
@@ -161,8 +161,13 @@ def _made(field: Field, make: Callable[[Any], _T]) -> _T:
 
 
 def _convert(model: nn.Module, device: Device, specs: dict[str, CrossbarSpec]) -> None:
-    """Convert the layers that have a spec; the first device takes modules such as LSTMs apart."""
-    convert(model, device, lambda _, name: specs[name], lambda _, name: name in specs)
+    """Convert the layers that have a spec, if any; the first device takes LSTMs and such apart."""
+
+    def known(_: nn.Module, name: str) -> bool:
+        return name in specs
+
+    if chosen_layers(model, known):
+        convert(model, device, lambda _, name: specs[name], known)
 
 
 def _check_layers(path: Any, model: nn.Module, made: dict[str, _Layer]) -> None:

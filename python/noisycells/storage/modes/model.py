@@ -137,6 +137,8 @@ class CodedModel(ModelInCells[CodedTensor]):
         seed, chip = _arguments.seed("seed", seed), _arguments.seed("chip", chip)
         without_side_cells(side_errors)
         channel, constellation = self.codec.channel, self.codec.constellation
+        # The decoder assumes the noise that the code is made for: less does not harm it.
+        margin = self.codec.noise_margin
 
         def look(reads: int) -> tuple[NDArray[np.float32], Constellation]:
             total = np.zeros(len(self.cells), np.float32)
@@ -148,7 +150,7 @@ class CodedModel(ModelInCells[CodedTensor]):
                     stream=random.stream(*self, CODED_STREAM),
                     num_threads=num_threads,
                 )
-            return total / np.float32(reads), self.codec.seen(constellation, reads)
+            return total / np.float32(reads), self.codec.seen(constellation, reads, margin)
 
         # Without read_std nothing says what another read of the same chip would change.
         reads = 1 if channel.read_std is None else self.codec.reads

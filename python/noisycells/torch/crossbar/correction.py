@@ -194,7 +194,8 @@ def _adapter(name: str, layer: CrossbarLayer, moments: _Moments, rank: int) -> L
     if not moments.fitted.count:
         raise _arguments.wrong_value("batches", f"data that reaches {name!r}", "none")
     if not (moments.fitted.ee.isfinite().all() and moments.fitted.xx.isfinite().all()):
-        raise _arguments.wrong_value("batches", f"finite inputs of {name!r}", "NaN or infinity")
+        right = f"inputs of {name!r} whose squares float32 holds"
+        raise _arguments.wrong_value("batches", right, "others")
     adapter = LowRankAdapter(layer, rank, of_chip=True)
     rank = adapter.up.shape[1]
     found = [_solved(moments, group, rank) for group in range(layer.arrays)]

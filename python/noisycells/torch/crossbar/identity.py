@@ -16,7 +16,7 @@ from ...random import STREAM_VERSION
 if TYPE_CHECKING:
     from .layers import CrossbarLayer
 
-__all__ = ["differences", "read", "written"]
+__all__ = ["correction_alone", "differences", "read", "same_weights", "written"]
 
 _CHIP = (
     "chip_conductances",
@@ -76,6 +76,13 @@ def differences(layer: CrossbarLayer, given: dict[str, Tensor]) -> list[ValueErr
         right = "those of the chip that the layer has"
         wrong.append(wrong_value("smoothing, limits", right, "others"))
     return wrong
+
+
+def correction_alone(given: dict[str, Tensor], of_chip: Tensor | None) -> list[ValueError]:
+    """That a state has an adapter of one chip, but not the chip; nothing where it has not."""
+    if of_chip is None or not of_chip.any() or "chip_seed" in given:
+        return []
+    return [wrong_value("adapter.chip", "it with the chip that it corrects", "none")]
 
 
 def same_weights(layer: CrossbarLayer, given: dict[str, Tensor]) -> bool:

@@ -159,6 +159,11 @@ def _checked(temperature: float | None, alpha: float | None, form: str) -> tuple
     weight = defaults[1] if alpha is None else alpha
     most = 1 if form == "isik" else math.inf
     return (
-        _arguments.number("temperature", t, 1e-6, 1e6),
+        check_temperature(t),
         _arguments.number("alpha", weight, 0, most),
     )
+
+
+def check_temperature(value: float) -> float:
+    """A temperature that logits of float32 can be divided by."""
+    return _arguments.number("temperature", value, 1e-6, 1e6)

@@ -20,6 +20,7 @@ from ..crossbar.selection import required
 from ..inputs import call, each_batch, has_logits, inputs_of, mask_of, moved, tensor_of
 from ..measure.evaluate import without_noise
 from ..modes import evaluating
+from .distill import check_temperature
 from .fit import device_of, seeded
 
 __all__ = ["adapt", "hardware_aware", "imitation_loss"]
@@ -133,9 +134,9 @@ def hardware_aware(
     alone, else the parameters that took gradients before; and of calibrated DACs' full scales,
     where chips are fresh, a factor each (straight through the rounding and with the gradient of
     what is clipped: Esser et al., "Learned step size quantization", ICLR 2020). With ``rank``,
-    layers with a chip compute with it in ``train()`` too. At the end factors become part of the
-    ranges, chips whose weights were trained are programmed again, and ``requires_grad`` is as
-    before::
+    layers with a chip compute with it in ``train()`` too. At the end, that of an error or
+    interruption too, factors become part of the ranges, chips whose weights were trained are
+    programmed again, and ``requires_grad`` is as before::
 
         with nct.hardware_aware(model, rank=8) as parameters:
             optimizer = torch.optim.AdamW(parameters, 1e-3)
@@ -186,9 +187,9 @@ def _training(model: nn.Module, rank: int | None) -> Iterator[list[nn.Parameter]
             _fold_scale(layer)
         for parameter, needed in before:
             parameter.requires_grad_(needed)
-    for layer in layers.values():
-        if layer.stale:
-            layer.program_again()
+        for layer in layers.values():
+            if layer.stale:
+                layer.program_again()
 
 
 def imitation_loss(
@@ -215,7 +216,7 @@ def imitation_loss(
     outputs : {"classes", "values"}, optional
         Default: "classes" for objects with logits.
     temperature : float
-        T, above 0.
+        T, from 1e-6 to 1e6.
 
     Returns
     -------
@@ -229,7 +230,7 @@ def imitation_loss(
     """
     kind = ("classes" if has_logits(output) else "values") if outputs is None else outputs
     _arguments.choice("outputs", kind, OUTPUTS)
-    t = _arguments.number("temperature", temperature, above=0)
+    t = check_temperature(temperature)
     found, wanted = tensor_of(output), tensor_of(target).detach()
     if found.shape != wanted.shape:
         raise _arguments.wrong_value(
@@ -238,9 +239,15 @@ def imitation_loss(
     if mask is not None and found.ndim > mask.ndim and found.shape[: mask.ndim] == mask.shape:
         counted = mask.to(found.device) != 0
         found, wanted = found[counted], wanted[counted]
+    if not wanted.numel():
+        raise _arguments.wrong_value("target", "something that counts", "none")
     found, wanted = found.float(), wanted.float()
     if kind == "values":
-        return (found - wanted).square().sum() / wanted.square().sum().clamp(min=1e-30)
+        largest = wanted.abs().max()  # float32 may not hold squares of what it holds
+        if largest == 0:
+            raise _arguments.wrong_value("target", "values other than 0", "zeros")
+        found, wanted = found / largest, wanted / largest
+        return (found - wanted).square().sum() / wanted.square().sum()
     log_p, log_q = (wanted / t).log_softmax(-1), (found / t).log_softmax(-1)
     return t**2 * F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1).mean()
 
