@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from ..devices import Device
 from ..studies import deployed as of
-from ..studies.engine import Study
-from .options import Words, computing_devices_option, times_option
-from .running import study_command
+from .options import computing_devices_option, times_option, ways_option
+from .running import of_devices, study_command
 
 __all__ = ["deployed"]
 
 _own = (
     computing_devices_option("all that come from publications"),
     times_option("86400", "a column of the table each"),
-    click.option(
-        "--ways",
-        type=Words(),
-        metavar="WAY,...",
-        default=",".join(of.WAYS),
-        show_default=True,
-        help="What is done for the chips, a line of the table each.",
-    ),
+    ways_option(of.WAYS),
     click.option(
         "--rank",
         type=int,
@@ -52,10 +41,4 @@ _own = (
 )
 
 
-def _study(found: tuple[Device, ...], **options: Any) -> Study:
-    if found:
-        options["devices"] = found
-    return of.study(of.Options(**options))
-
-
-deployed = study_command(of.study(), make=_study, own=_own)
+deployed = study_command(of.study(), make=of_devices(of.study, of.Options), own=_own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +183,18 @@ def times_option(default: str, what: str) -> Callable[[Any], Any]:
         default=default,
         show_default=True,
         help=f"Seconds since programming, {what}.",
+    )
+
+
+def ways_option(ways: Iterable[str]) -> Callable[[Any], Any]:
+    """Which of all ``ways`` of preparing chips a study compares."""
+    return click.option(
+        "--ways",
+        type=Words(),
+        metavar="WAY,...",
+        default=",".join(ways),
+        show_default=True,
+        help="What is done for the chips, a line of the table each.",
     )
 
 

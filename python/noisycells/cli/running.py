@@ -10,6 +10,7 @@ import click
 
 from .._types import MAX_COUNT
 from ..channel import Channel
+from ..devices import Device
 from ..studies.engine.cache import Cache, default_directory
 from ..studies.engine.jobs import Workers
 from ..studies.engine.recipes import MODELS, Source
@@ -25,7 +26,7 @@ from .options import (
     to_json,
 )
 
-__all__ = ["run", "running_options", "study_command", "with_options"]
+__all__ = ["of_devices", "run", "running_options", "study_command", "with_options"]
 
 Option = Callable[[Any], Any]
 
@@ -241,6 +242,15 @@ def study_command(
     command.__doc__ = description or f"{about.help}\n\n{about.source}."
     options = (*SETTINGS[:1], *cells, *SETTINGS[1:], *own, *running_options(directory))
     return click.command(name or about.name)(with_options(options, command))
+
+
+def of_devices(make: Callable[[Any], Study], options: type) -> Callable[..., Study]:
+    """The study with options of which ``devices`` are those that were given, if any were."""
+
+    def study(found: tuple[Device, ...], **others: Any) -> Study:
+        return make(options(**others, **({"devices": found} if found else {})))
+
+    return study
 
 
 _NAMES = ("backend", "jobs", "scheduler", "out", "cache", "only_plan", "as_json")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..devices import Device
 from ..studies import transformer as of
-from ..studies.engine import Study
-from .options import Words, computing_devices_option, times_option
-from .running import study_command
+from .options import computing_devices_option, times_option, ways_option
+from .running import of_devices, study_command
 
 __all__ = ["transformer"]
 
@@ -26,14 +23,7 @@ _own = (
     ),
     computing_devices_option(", ".join(of.DEFAULT)),
     times_option("1,3600,86400", "a column of the table each"),
-    click.option(
-        "--ways",
-        type=Words(),
-        metavar="WAY,...",
-        default=",".join(of.WAYS),
-        show_default=True,
-        help="What is done for the chips, a line of the table each.",
-    ),
+    ways_option(of.WAYS),
     click.option(
         "--rank", type=int, metavar="N", default=16, show_default=True, help="Of corrections."
     ),
@@ -56,10 +46,4 @@ _own = (
 )
 
 
-def _study(found: tuple[Device, ...], **options: Any) -> Study:
-    if found:
-        options["devices"] = found
-    return of.study(of.Options(**options))
-
-
-transformer = study_command(of.study(), make=_study, own=_own)
+transformer = study_command(of.study(), make=of_devices(of.study, of.Options), own=_own)
