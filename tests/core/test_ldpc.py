@@ -184,6 +184,13 @@ def test_clean_words_take_no_round() -> None:
     assert (taken == 0).all() and np.array_equal(decoded, words)
 
 
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_a_ratio_of_zero_is_a_bit_of_zero(zero: float) -> None:
+    code = make_code(4, 4, 16)
+    decoded, taken = code.decode(np.full((1, code.length), zero, np.float32))
+    assert taken[0] == 0 and not decoded.any()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -42,6 +42,20 @@ def test_a_new_file_has_the_usual_mode(named: bool, tmp_path: Path) -> None:
 
 @NAMED
 @pytest.mark.usefixtures("system")
+def test_nothing_stays_open(named: bool, tmp_path: Path) -> None:
+    """Descriptors are numbered from the least that is free."""
+    (tmp_path / "old").touch()
+    before = os.open(tmp_path / "old", os.O_RDONLY)
+    os.close(before)
+    for _ in range(2):  # a new file, and one that is there
+        write(tmp_path / "new", b"new")
+    after = os.open(tmp_path / "old", os.O_RDONLY)
+    os.close(after)
+    assert after == before
+
+
+@NAMED
+@pytest.mark.usefixtures("system")
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o755, 0o666])
 def test_the_mode_of_an_old_file_is_kept(mode: int, named: bool, tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"old and longer")

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from noisycells import devices, reference
 from noisycells.channel import Channel
 from noisycells.storage import Codec, StoredModel
+from noisycells.storage.ranges import make_range
 
 NOISELESS = Channel.gaussian(0.0)
 PCM = devices.get("synthetic_pcm")
@@ -25,6 +26,20 @@ repeatable = settings(deadline=None, derandomize=True, max_examples=150)
 
 
 # ----------------------------------------------------------------- the mapping
+
+
+def test_no_scale_reaches_beyond_the_outputs() -> None:
+    """In float32 as well: it is rounded towards zero, so that the largest weight is not cut off."""
+    rng = np.random.default_rng(0)
+    for low, width in rng.uniform(-1, 1, (200, 2)):
+        exact = 1.4 / abs(width)
+        made = make_range(1.0, (low, low + abs(width)), (-0.65, 0.75), 2, None)
+        assert exact * (1 - 2.0**-23) <= made.alpha <= exact * (1 + 1e-12)
+        assert made.beta == pytest.approx(made.alpha * low + 0.65, abs=1e-5)
+        assert made.inv_alpha == np.float32(1 / made.alpha)
+    narrow = make_range(1.0, (0.5, 0.5 + 1e-50), (-0.65, 0.75), 2, None)  # one weight alone
+    assert narrow == (1.0, 0.0, np.float32(0.65), 0.0, 0.5, 2, None)
+    assert make_range(1.0, (0.0, 1e-45), (-0.65, 0.75), 2, None).alpha <= 1e38
 
 
 def test_scales_of_the_paper() -> None:

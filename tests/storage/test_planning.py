@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 import noisycells as nc
 from noisycells.storage import Analog, Codec, Plan, Setting, plan
 from noisycells.storage.planning import samples as of_samples
-from noisycells.storage.planning.ladders import LADDERS, Ladder, allocations
+from noisycells.storage.planning.ladders import LADDERS, Ladder, _ascending, allocations
 from noisycells.storage.planning.samples import samples_of
 
 PCM = nc.devices.synthetic_pcm()
@@ -68,6 +69,12 @@ def stored_and_lost(setting: Setting, **options: Any) -> tuple[int, float, float
         loss += 0.5 * float((g / np.maximum(kept @ np.diag(h), 1e-9)) @ each)
         error += each.sum() / ((true @ h) * true).sum() * kept.sum()
     return cells, loss, error / setting.stored
+
+
+def test_more_cells_have_to_save_loss() -> None:
+    made: Any = [SimpleNamespace(cells=c, loss=x) for c, x in ((4, 2), (2, 3), (3, 3), (5, 2.5))]
+    found: Any = _ascending(made)
+    assert [found[i].cells for i in range(len(found))] == [2, 4]
 
 
 @pytest.mark.parametrize("sampled", [1 << 15, 1 << 17])

@@ -89,6 +89,25 @@ def test_adapters_learn_one_chip(kind: str, capsys: pytest.CaptureFixture[str]) 
     assert not any(module.training for module in model.modules())
 
 
+def test_the_learning_rate_rises_and_falls_to_0() -> None:
+    model, data = case("images")
+    nct.convert(model, "ideal", nc.CrossbarSpec(mapping="column"))
+    rates: list[float] = []
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    def optimizer(parameters: Any) -> Any:
+        return Recording(parameters, 1e-3)
+
+    assert len(nct.adapt(model, data, quiet=True)) == 10  # one pass
+    nct.adapt(model, data, epochs=4, quiet=True, optimizer=optimizer)
+    want = [0.5, *((40 - step) / 40 for step in range(1, 40))]
+    assert rates == pytest.approx([1e-3 * share for share in want])
+
+
 def test_adapters_go_on_after_a_correction() -> None:
     model, data = case("images")
     nct.deploy(model, "pcm_hermes", data, quiet=True)
