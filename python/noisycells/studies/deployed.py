@@ -168,7 +168,8 @@ def _tables(options: Options, settings: Settings) -> list[Table]:
     table = Table(
         "On chips", "device and what was done", "since programming", ACCURACY,
         (*digital, *_entries(options, settings, networks)),
-        note=f"Corrections of rank {options.rank}, noise of eta {options.eta:g} in training.",
+        note=f"Corrections of rank {options.rank}."
+        + f" Noise of eta {options.eta:g} in training." * (NOISY in networks),
     )  # fmt: skip
     reference = f"{NO_NOISE}, {CLEAN}", FLOAT
     return [table, differences(table, "Above float32 as trained", lambda *place: reference)]
