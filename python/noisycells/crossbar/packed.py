@@ -87,7 +87,8 @@ def _blocks(n: int, k: int) -> Iterator[slice]:
 class Packed:
     """A layer's conductances, ready for products.
 
-    Does not follow later changes of the arrays it is given. A product is made of *passes*, one
+    The arrays it is given are packed for the first product, or at once where ADC ranges are to be
+    found from them. A product is made of *passes*, one
     for each slice of the inputs, plane of conductances and tile of rows, in this order (see
     :mod:`noisycells.reference.crossbar`).
 
@@ -108,7 +109,7 @@ class Packed:
     stream : int
         Of the layer; products draw their noise from it.
     num_threads : int, optional
-        For packing.
+        For packing at once.
 
     Attributes
     ----------
@@ -116,8 +117,6 @@ class Packed:
         As given, or as derived from the spec and the conductances; still None where they have to
         be calibrated.
     plane_factors : float32 (planes,)
-    expected_sums : float32 (planes * tiles,)
-        :func:`reference.reach <noisycells.reference.crossbar.reach>` of each plane and tile.
     passes : int
     """
 
@@ -144,7 +143,13 @@ class Packed:
         self.weight_noise = spec.noisy_weights and any(device.read_variance)
         self.ranges = self._given(ranges)
         self._made: _Made | None = None
-        self._array = self._pack(threads_argument(num_threads))
+        self._array: _core.CrossbarArray | None = None
+        self._level = ""  # that it was packed for
+        threads = threads_argument(num_threads)
+        if spec.adc_bits is not None and spec.adc_range == "weights" and self.ranges.adc is None:
+            self._current(threads)
+            adc = np.tile(np.maximum(self._reach, SMALLEST_RANGE), spec.input_slices)
+            self.ranges = self.ranges._replace(adc=adc)
 
     @cached_property
     def chip(self) -> int:
@@ -214,7 +219,7 @@ class Packed:
         return np.stack([values * (scale * factor) for values, factor in planes])
 
     def _pack(self, threads: int) -> _core.CrossbarArray:
-        """Pack all planes; ADC ranges that the weights give are found on the way."""
+        """Pack all planes; how far their sums are to be expected to reach is found on the way."""
         spec = self.spec
         array = _core.CrossbarArray(
             self.n, self.k, spec.rows, len(self.plane_factors), spec.integer,
@@ -225,11 +230,17 @@ class Packed:
             array.pack(i, positive, negative, self.inverse_span, variance, threads)
             for i, (positive, negative, variance) in enumerate(self._planes())
         ]
-        self.expected_sums = np.concatenate(found)
-        if spec.adc_bits is not None and spec.adc_range == "weights" and self.ranges.adc is None:
-            adc = np.tile(np.maximum(self.expected_sums, SMALLEST_RANGE), spec.input_slices)
-            self.ranges = self.ranges._replace(adc=adc)
+        self._reach: F32 = np.concatenate(found)
         return array
+
+    @property
+    def expected_sums(self) -> F32:
+        """Reach of the sums of each plane and tile; float32 (planes * tiles,).
+
+        See :func:`reference.reach <noisycells.reference.crossbar.reach>`.
+        """
+        self._current(0)
+        return self._reach
 
     # ----------------------------------------------------------------- ranges
 
@@ -360,7 +371,7 @@ class Packed:
         return np.empty((self.passes, batch, (self.n + 7) // 8), np.uint8)
 
     def _current(self, threads: int) -> _core.CrossbarArray:
-        if self._level != simd_level():  # panels are laid out for one level
+        if self._array is None or self._level != simd_level():  # panels are laid out for one level
             self._array = self._pack(threads)
         return self._array
 

@@ -197,7 +197,7 @@ class CrossbarLayer(MappedLayer):
             If the device is not known at that time.
         """
         self.check_at(seconds, extrapolate)
-        self._keep([array.at(seconds, extrapolate) for array in self.crossbars()])
+        self._keep([array.at(seconds, extrapolate) for array in self.crossbars(programmed=True)])
 
     def program_again(self) -> None:
         """Program the present weights with the chip's seed, and let it be as old as it is."""
@@ -254,28 +254,29 @@ class CrossbarLayer(MappedLayer):
                 f"{name!r} with a chip, which stays as it is",
             )
 
-    def crossbars(self) -> list[Crossbar]:
-        """The arrays of the layer as they are, for reports; copies, one for each group."""
+    def crossbars(self, programmed: bool = False) -> list[Crossbar]:
+        """The arrays of the layer, for reports; copies, one for each group.
+
+        ``programmed``: a chip's as it was right after programming, not as it is.
+        """
         if self.chip_seed is None:
             return self._unprogrammed()
-        present, programmed, chip_ranges, scale, weights = (
+        present, before, chip_ranges, weights = (
             None if t is None else t.detach().cpu().numpy()
             for t in (
-                self.chip_conductances, self.chip_programmed, self.chip_ranges, self.chip_scale,
-                self.chip_weight,
+                self.chip_conductances, self.chip_programmed, self.chip_ranges, self.chip_weight,
             )
         )  # fmt: skip
         assert present is not None and chip_ranges is not None and weights is not None
-        assert scale is not None and self.chip_seconds is not None
+        assert self.chip_seconds is not None
         seconds: float | None = self.chip_seconds.item()
-        if math.isnan(cast(float, seconds)):
+        if programmed or math.isnan(cast(float, seconds)):
             seconds = None
         found = []
         for g, weight in enumerate(np.split(weights, self.arrays)):
-            arrays = {"weight": weight, "programmed": present[g]}
+            arrays = {"weight": weight, "programmed": (present if before is None else before)[g]}
             if seconds is not None:
-                assert programmed is not None
-                arrays |= {"programmed": programmed[g], "conductances": present[g]}
+                arrays["conductances"] = present[g]
             if chip_ranges[g, -1] != _NONE:
                 arrays["adc_range"] = chip_ranges[g, 1:]
             array = self._from_state(
@@ -334,11 +335,18 @@ class CrossbarLayer(MappedLayer):
         def stacked(values: list[Any]) -> Tensor:
             return torch.from_numpy(np.stack(values)).to(where)
 
+        def taken(values: list[Any]) -> Tensor:
+            """The same without a copy of one group's: its array is not used from here on."""
+            if len(values) > 1:
+                return stacked(values)
+            values[0].flags.writeable = True
+            return torch.from_numpy(values[0][None]).to(where)
+
         packed = [array.packed for array in arrays]
-        self.chip_conductances = stacked([p.conductances for p in packed])
+        self.chip_conductances = taken([p.conductances for p in packed])
         self.chip_programmed = None
         if first.seconds is not None:
-            self.chip_programmed = stacked([array.programmed for array in arrays])
+            self.chip_programmed = taken([array.programmed for array in arrays])
         self.chip_weight = torch.from_numpy(np.concatenate([array.weight for array in arrays])).to(
             where
         )
