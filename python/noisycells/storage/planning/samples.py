@@ -133,12 +133,12 @@ def _rows(weights: F64, columns: int) -> tuple[NDArray[np.intp], F64]:
     """Numbers of the rows of the sample, ascending, and for how many rows each stands.
 
     A row that counts more than the sum of all by the rows of the sample is in it for certain, up
-    to half of the sample; the others are evenly spaced (a take-all stratum, C.-E. Sarndal, B.
+    to an eighth of the sample; the others are evenly spaced (a take-all stratum, C.-E. Sarndal, B.
     Swensson and J. Wretman, "Model assisted survey sampling", 1992). Of a table of tokens few rows
     are most of the loss.
     """
     count = min(len(weights), max(1, -(-WEIGHTS // max(1, columns))))
-    order = np.argsort(-weights, kind="stable")[: count // 2]
+    order = np.argsort(-weights, kind="stable")[: count // 8]
     certain = order[weights[order] * count > weights.sum()]
     others = np.setdiff1d(np.arange(len(weights)), certain)
     free = count - len(certain)
