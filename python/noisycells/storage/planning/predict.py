@@ -74,7 +74,9 @@ def _of(
 
 
 def _with_levels(codec: Mode, sample: Sample, feedback: bool) -> Prediction:
-    matrix = sample.matrix if feedback else sample.matrix._replace(moments=None)
+    matrix, even = (
+        rows if feedback else rows._replace(moments=None) for rows in (sample.matrix, sample.even)
+    )
     scale = sample.rms / (SCALES if len(sample.source.shape) < 2 else 1.0)
     sections, plain = codec.encode_tensor(matrix, scale)
     inputs, stream = codec.plain_inputs[plain], random.stream(sample.source.name)
@@ -84,8 +86,10 @@ def _with_levels(codec: Mode, sample: Sample, feedback: bool) -> Prediction:
         )
         for seed in (SEEDS if plain.size else SEEDS[:1])
     )
+    same = sample.even is sample.matrix
+    content = len(join(sections if same else codec.encode_tensor(even, scale)[0]))
     cells = sample.stored * codec.plain_cells(matrix.entry)
-    return _of(sample, reads, cells, len(join(sections)) * sample.factor)
+    return _of(sample, reads, cells, content * sample.factor)
 
 
 def _with_ranges(codec: Codec, sample: Sample) -> Prediction:

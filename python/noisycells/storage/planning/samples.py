@@ -31,6 +31,9 @@ class Sample:
         The rows of the sample, as a tensor of their own.
     matrix : Matrix
         The same rows, with the second moments of the layer's inputs.
+    even : Matrix
+        As many evenly spaced rows: what the tensor takes behind a code is seen from these, for
+        rows that count much are pruned less.
     factor : float
         How many rows there are for each of the sample.
     share : ndarray of float64, shape (rows of the sample,)
@@ -48,6 +51,7 @@ class Sample:
     source: Source
     part: Source
     matrix: Matrix
+    even: Matrix
     factor: float
     share: F64
     stored: int
@@ -109,9 +113,10 @@ def _sample(source: Source, moments: ArrayLike | None) -> Sample:
     weigh = _row_weights(source.sensitivity, table, kept, given)
     chosen, share = _rows(weigh, table[1])
     part = _part(source, table, kept, chosen)
-    matrix = matrix_of(part, given)
-    if matrix.mask is not None:
-        matrix = matrix._replace(weights=matrix.weights * matrix.mask)
+    matrix = even = _pruned(matrix_of(part, given))
+    evenly = _evenly(table[0], len(chosen))
+    if not np.array_equal(chosen, evenly):
+        even = _pruned(matrix_of(_part(source, table, kept, evenly), given))
     stored, square = 0, 0.0
     for values, _ in source.stored():
         stored += len(values)
@@ -120,6 +125,7 @@ def _sample(source: Source, moments: ArrayLike | None) -> Sample:
         source,
         part,
         matrix,
+        even,
         table[0] / max(1, len(chosen)),
         share,
         stored,
@@ -133,20 +139,30 @@ def _rows(weights: F64, columns: int) -> tuple[NDArray[np.intp], F64]:
     """Numbers of the rows of the sample, ascending, and for how many rows each stands.
 
     A row that counts more than the sum of all by the rows of the sample is in it for certain, up
-    to an eighth of the sample; the others are evenly spaced (a take-all stratum, C.-E. Sarndal, B.
+    to half of the sample; the others are evenly spaced (a take-all stratum, C.-E. Sarndal, B.
     Swensson and J. Wretman, "Model assisted survey sampling", 1992). Of a table of tokens few rows
     are most of the loss.
     """
     count = min(len(weights), max(1, -(-WEIGHTS // max(1, columns))))
-    order = np.argsort(-weights, kind="stable")[: count // 8]
+    order = np.argsort(-weights, kind="stable")[: count // 2]
     certain = order[weights[order] * count > weights.sum()]
     others = np.setdiff1d(np.arange(len(weights)), certain)
     free = count - len(certain)
-    spaced = others[np.arange(free) * len(others) // max(1, free)]
+    spaced = others[_evenly(len(others), free)]
     chosen = np.concatenate([certain, spaced])
     share = np.repeat([1.0, len(others) / max(1, free)], [len(certain), free])
     ascending = np.argsort(chosen)
     return chosen[ascending], share[ascending]
+
+
+def _evenly(rows: int, count: int) -> NDArray[np.intp]:
+    """Numbers of ``count`` of the rows."""
+    return np.arange(count) * rows // max(1, count)
+
+
+def _pruned(matrix: Matrix) -> Matrix:
+    """With zeros for the weights that are not stored."""
+    return matrix if matrix.mask is None else matrix._replace(weights=matrix.weights * matrix.mask)
 
 
 def _part(

@@ -7,7 +7,7 @@ there are the operators.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,18 +28,34 @@ __all__ = ["fresh", "possible", "programmed"]
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+_LISTENERS = (
+    ("_len_torch_dispatch_stack",),
+    ("_len_torch_function_stack",),
+    ("_are_functorch_transforms_active",),
+    ("_is_tracing",),
+    ("_autograd", "_profiler_enabled"),
+)
+"""Functions of torch's core that say whether something sees each call of an operator."""
+
+
+def _found(path: Sequence[str]) -> Callable[[], Any]:
+    """Such a function; of a torch that does not have it, one that says yes."""
+    found: Any = torch._C
+    for name in path:
+        found = getattr(found, name, None)
+    return found if callable(found) else lambda: True
+
+
+_listening = tuple(map(_found, _LISTENERS))
+
+
 def possible(x: Tensor, weight: Tensor) -> bool:
     """Whether nothing would see a call of an operator but torch's autograd."""
-    core: Any = torch._C
     return (
-        not torch.compiler.is_compiling()
-        and type(x) in _PLAIN
+        type(x) in _PLAIN
         and type(weight) in _PLAIN
-        and not core._len_torch_dispatch_stack()
-        and not core._len_torch_function_stack()
-        and not core._are_functorch_transforms_active()
-        and not core._is_tracing()
-        and not core._autograd._profiler_enabled()
+        and not torch.compiler.is_compiling()
+        and not any(listens() for listens in _listening)
     )
 
 
