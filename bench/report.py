@@ -102,7 +102,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
         )
     return [
         _ROW.format(*(left if first else [""] * 4), *cells).rstrip()
-        for first, cells in zip([True] + [False] * len(right), right, strict=False)
+        for first, cells in zip([True] + [False] * len(right), right or [[""] * 4], strict=False)
     ]
 
 

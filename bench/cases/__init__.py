@@ -1,13 +1,13 @@
-"""The cases: sampling and storage, products of crossbars, layers of torch."""
+"""The cases: sampling and storage, coding, products of crossbars, layers of torch."""
 
 from __future__ import annotations
 
-from . import crossbar, layers, storage
+from . import coding, crossbar, layers, storage
 from .case import Case
 
 __all__ = ["CASES", "of_run"]
 
-CASES: tuple[Case, ...] = storage.CASES + crossbar.CASES + layers.CASES
+CASES: tuple[Case, ...] = storage.CASES + coding.CASES + crossbar.CASES + layers.CASES
 
 
 def of_run(shrink: int) -> list[Case]:

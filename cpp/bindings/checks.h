@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <sstream>
 #include <string>
 
 #include "noisycells/parallel.h"
@@ -32,34 +33,36 @@ class Released {
   }};
 };
 
-inline void require(bool ok, const std::string& message) {
-  if (!ok) throw py::value_error(message);
+// `message` in parts, which are put together only where it is needed.
+template <class... Parts>
+void require(bool ok, Parts... message) {
+  if (ok) return;
+  std::ostringstream text;
+  (text << ... << message);
+  throw py::value_error(text.str());
 }
 
 template <class T>
 std::int64_t length(const Array<T>& a, const char* name) {
-  require(a.ndim() == 1,
-          std::string(name) + ": expected 1 dimension, got " + std::to_string(a.ndim()));
+  require(a.ndim() == 1, name, ": expected 1 dimension, got ", a.ndim());
   return a.shape(0);
 }
 
 template <class T>
 void require_length(const Array<T>& a, const char* name, std::int64_t expected) {
   const std::int64_t got = length(a, name);
-  require(got == expected, std::string(name) + ": expected " + std::to_string(expected) +
-                               " elements, got " + std::to_string(got));
+  require(got == expected, name, ": expected ", expected, " elements, got ", got);
 }
 
 template <class T>
 void require_rows(const Array<T>& a, const char* name, std::int64_t columns) {
-  require(a.ndim() == 2 && a.shape(1) == columns && a.shape(0) >= 2,
-          std::string(name) + ": expected shape (n >= 2, " + std::to_string(columns) + ")");
+  require(a.ndim() == 2 && a.shape(1) == columns && a.shape(0) >= 2, name,
+          ": expected shape (n >= 2, ", columns, ")");
 }
 
 inline void require_matrix(const Floats& a, const char* name, std::int64_t n, std::int64_t k) {
-  require(a.ndim() == 2 && a.shape(0) == n && a.shape(1) == k,
-          std::string(name) + ": expected shape (" + std::to_string(n) + ", " + std::to_string(k) +
-              ")");
+  require(a.ndim() == 2 && a.shape(0) == n && a.shape(1) == k, name, ": expected shape (", n, ", ",
+          k, ")");
 }
 
 inline const std::uint8_t* mask_data(const std::optional<Array<std::uint8_t>>& mask,

@@ -10,12 +10,9 @@ template <class Code>
 void register_for(py::module_& m) {
   constexpr int widest = 8 * static_cast<int>(sizeof(Code));
   const auto check = [](int width, std::int64_t count, std::int64_t bytes) {
-    require(width >= 1 && width <= widest,
-            "width: expected 1 to " + std::to_string(widest) + ", got " + std::to_string(width));
-    require(bytes == (count * width + 7) / 8,
-            "packed: expected " + std::to_string((count * width + 7) / 8) + " bytes for " +
-                std::to_string(count) + " codes of " + std::to_string(width) + " bits, got " +
-                std::to_string(bytes));
+    require(width >= 1 && width <= widest, "width: expected 1 to ", widest, ", got ", width);
+    require(bytes == (count * width + 7) / 8, "packed: expected ", (count * width + 7) / 8,
+            " bytes for ", count, " codes of ", width, " bits, got ", bytes);
   };
   m.def(
       "pack_bits",

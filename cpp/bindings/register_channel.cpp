@@ -70,8 +70,7 @@ void register_channel(py::module_& m) {
         int stride = 0;
         if (py::isinstance<py::int_>(cells)) {
           one = cells.cast<std::int32_t>();
-          require(one >= 1 && one <= 65535,
-                  "cells: expected 1 to 65535, got " + std::to_string(one));
+          require(one >= 1 && one <= 65535, "cells: expected 1 to 65535, got ", one);
         } else {
           require(py::isinstance<Array<std::int32_t>>(cells),
                   "cells: expected an int or a contiguous int32 array");
@@ -80,9 +79,8 @@ void register_channel(py::module_& m) {
           counts = array.data();
           stride = 1;
           for (std::int64_t i = 0; i < n; ++i)
-            require(counts[i] >= 1 && counts[i] <= 65535, "cells: expected 1 to 65535, got " +
-                                                              std::to_string(counts[i]) +
-                                                              " at index " + std::to_string(i));
+            require(counts[i] >= 1 && counts[i] <= 65535, "cells: expected 1 to 65535, got ",
+                    counts[i], " at index ", i);
         }
         auto* to = out.mutable_data();
         const Released released;

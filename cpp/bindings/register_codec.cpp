@@ -28,9 +28,8 @@ int bits_for(std::int32_t levels) {
 std::unique_ptr<BoundCodec> make_codec(const Array<float>& inverse, float y0, float inv_dy,
                                        const std::vector<Range>& ranges, bool sign) {
   require_rows(inverse, "inverse", 2);
-  require(!ranges.empty() && ranges.size() <= kMaxRanges,
-          "ranges: expected 1 to " + std::to_string(kMaxRanges) + ", got " +
-              std::to_string(ranges.size()));
+  require(!ranges.empty() && ranges.size() <= kMaxRanges, "ranges: expected 1 to ", kMaxRanges,
+          ", got ", ranges.size());
   auto b = std::make_unique<BoundCodec>();
   b->inverse.assign(inverse.data(), inverse.data() + inverse.size());
   CodecTables& t = b->tables;
@@ -49,16 +48,14 @@ std::unique_ptr<BoundCodec> make_codec(const Array<float>& inverse, float y0, fl
     t.minus_beta[r] = -beta;
     t.inv_alpha[r] = inv_alpha;
     t.shift[r] = shift;
-    require(cells >= 1 && cells <= 65535,
-            "cells: expected 1 to 65535, got " + std::to_string(cells));
+    require(cells >= 1 && cells <= 65535, "cells: expected 1 to 65535, got ", cells);
     t.cells[r] = cells;
     t.inv_sqrt_cells[r] = 1.0f / std::sqrt(static_cast<float>(cells));
     require(write.has_value() == t.packed,
             "ranges: expected a write converter in all of them or in none");
     if (write) {
       const auto& [lo, step, inv_step, levels] = *write;
-      require(levels >= 2 && levels <= 1 << 16,
-              "write: expected 2 to 2^16 levels, got " + std::to_string(levels));
+      require(levels >= 2 && levels <= 1 << 16, "write: expected 2 to 2^16 levels, got ", levels);
       t.write_lo[r] = lo;
       t.write_step[r] = step;
       t.write_inv_step[r] = inv_step;
@@ -171,7 +168,7 @@ void register_codec(py::module_& m) {
   m.def(
       "levels_capacity",
       [](std::int64_t stored, const BoundCodec& codec) {
-        require(stored >= 0, "stored: expected >= 0, got " + std::to_string(stored));
+        require(stored >= 0, "stored: expected >= 0, got ", stored);
         return levels_capacity(stored, codec.tables);
       },
       py::arg("stored"), py::arg("codec"));

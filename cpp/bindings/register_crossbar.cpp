@@ -31,9 +31,8 @@ void require_range(std::optional<float> fixed_range) {
 }
 
 void require_size(const std::vector<float>& a, const char* name, std::int64_t expected) {
-  require(static_cast<std::int64_t>(a.size()) == expected,
-          std::string(name) + ": expected " + std::to_string(expected) + " elements, got " +
-              std::to_string(a.size()));
+  require(static_cast<std::int64_t>(a.size()) == expected, name, ": expected ", expected,
+          " elements, got ", a.size());
 }
 
 // ---- settings
@@ -46,13 +45,13 @@ struct ProductSettings {
 
 void check(const ProductSettings& s) {
   const Product& how = s.how;
-  require(how.dac_levels >= 0 && how.dac_levels <= 32767,
-          "dac_levels: expected 0 to 32767, got " + std::to_string(how.dac_levels));
+  require(how.dac_levels >= 0 && how.dac_levels <= 32767, "dac_levels: expected 0 to 32767, got ",
+          how.dac_levels);
   require(
       how.slice_bits >= 0 && how.slice_bits <= 15 && (how.slice_bits == 0 || how.dac_levels > 0),
-      "slice_bits: expected 0 to 15, with a DAC, got " + std::to_string(how.slice_bits));
-  require(how.adc_levels >= 0 && how.adc_levels <= 32767,
-          "adc_levels: expected 0 to 32767, got " + std::to_string(how.adc_levels));
+      "slice_bits: expected 0 to 15, with a DAC, got ", how.slice_bits);
+  require(how.adc_levels >= 0 && how.adc_levels <= 32767, "adc_levels: expected 0 to 32767, got ",
+          how.adc_levels);
   require(std::isfinite(how.output_noise) && how.output_noise >= 0,
           "output_noise: expected a finite number >= 0");
   if (how.adc_levels)
@@ -120,8 +119,7 @@ Patches patches_of(const Floats& x, const Convolution& c, std::int64_t k) {
     require(reach >= 0, "kernel: expected to fit into the padded input");
     p.out[d] = reach / c.stride[d] + 1;
   }
-  require(size == k, "x: expected channels x kernel = " + std::to_string(k) +
-                         " inputs a patch, got " + std::to_string(size));
+  require(size == k, "x: expected channels x kernel = ", k, " inputs a patch, got ", size);
   return p;
 }
 
@@ -134,10 +132,10 @@ std::int64_t count(const Floats& x, const Patches& p) {
 std::unique_ptr<CrossbarArray> make_array(std::int64_t n, std::int64_t k, int rows, int planes,
                                           bool integer, bool int8, bool variance) {
   require(n >= 1 && k >= 1, "n, k: expected >= 1");
-  require(rows >= 1, "rows: expected >= 1, got " + std::to_string(rows));
-  require(!integer || rows <= kIntegerRows,
-          "rows: the integer kernel takes at most 512, got " + std::to_string(rows));
-  require(planes >= 1, "planes: expected >= 1, got " + std::to_string(planes));
+  require(rows >= 1, "rows: expected >= 1, got ", rows);
+  require(!integer || rows <= kIntegerRows, "rows: the integer kernel takes at most 512, got ",
+          rows);
+  require(planes >= 1, "planes: expected >= 1, got ", planes);
   return std::make_unique<CrossbarArray>(n, k, rows, planes, integer, int8, variance);
 }
 
@@ -167,14 +165,13 @@ Floats pack(CrossbarArray& array, int plane, const MaybeFloats& positive,
 // Refuses settings that are not for this array; returns its passes under them.
 std::int64_t checked_passes(const CrossbarArray& array, const ProductSettings& s) {
   const int most = array.integer() ? 127 : 32767;
-  require(s.how.dac_levels <= most, "dac_levels: expected 0 to " + std::to_string(most) + ", got " +
-                                        std::to_string(s.how.dac_levels));
+  require(s.how.dac_levels <= most, "dac_levels: expected 0 to ", most, ", got ", s.how.dac_levels);
   require(!array.integer() || s.how.dac_levels > 0, "dac_levels: the integer kernel needs a DAC");
   require(!s.how.weight_noise || array.has_variance(),
           "weight_noise: the array was packed without variances");
   const std::int64_t passes = static_cast<std::int64_t>(array.planes()) * array.tiles() *
                               CrossbarArray::slices(s.how.dac_levels, s.how.slice_bits);
-  require(passes < 1 << 16, "passes: expected at most 65535, got " + std::to_string(passes));
+  require(passes < 1 << 16, "passes: expected at most 65535, got ", passes);
   require_size(s.steps, "steps", passes);
   require_size(s.plane_factors, "plane_factors", array.planes());
   require_size(s.scale, "scale", array.n());
@@ -196,8 +193,7 @@ void require_inside(const Bits& inside, std::int64_t passes, std::int64_t batch,
   const std::int64_t bytes = (n + 7) / 8;
   require(inside.ndim() == 3 && inside.shape(0) == passes && inside.shape(1) == batch &&
               inside.shape(2) == bytes,
-          "inside: expected shape (" + std::to_string(passes) + ", " + std::to_string(batch) +
-              ", " + std::to_string(bytes) + ")");
+          "inside: expected shape (", passes, ", ", batch, ", ", bytes, ")");
 }
 
 std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
@@ -208,8 +204,7 @@ std::int64_t product(const CrossbarArray& array, const Floats& x, Floats& y,
   if (convolution)
     patches = patches_of(x, *convolution, array.k());
   else
-    require(x.ndim() == 2 && x.shape(1) == array.k(),
-            "x: expected shape (batch, " + std::to_string(array.k()) + ")");
+    require(x.ndim() == 2 && x.shape(1) == array.k(), "x: expected shape (batch, ", array.k(), ")");
   const Patches* p = convolution ? &patches : nullptr;
   const std::int64_t batch = p ? count(x, patches) : x.shape(0);
   require_output(y, p, x.shape(0), array.n());
@@ -248,11 +243,11 @@ void bound_weight_gradient(const Floats& x, const Floats& grad, Floats& total,
   const Patches p = patches_of(x, convolution, k);
   const std::int64_t batch = count(x, p);
   require_matrix(grad, "grad", batch, n);
-  require(rows >= 1, "rows: expected >= 1, got " + std::to_string(rows));
-  require(dac_levels >= 1 && dac_levels <= 32767,
-          "dac_levels: expected 1 to 32767, got " + std::to_string(dac_levels));
-  require(shift >= 0 && shift < 16, "shift: expected 0 to 15, got " + std::to_string(shift));
-  require(digit >= 0, "digit: expected >= 0, got " + std::to_string(digit));
+  require(rows >= 1, "rows: expected >= 1, got ", rows);
+  require(dac_levels >= 1 && dac_levels <= 32767, "dac_levels: expected 1 to 32767, got ",
+          dac_levels);
+  require(shift >= 0 && shift < 16, "shift: expected 0 to 15, got ", shift);
+  require(digit >= 0, "digit: expected >= 0, got ", digit);
   require_range(fixed_range);
   if (row_scale) require_length(*row_scale, "row_scale", k);
   if (inside) require_inside(*inside, (k + rows - 1) / rows, batch, n);

@@ -68,15 +68,14 @@ std::unique_ptr<BoundAging> make_aging(const MaybeFloats& relaxation, const Mayb
 }
 
 Draw checked_draw(std::uint64_t seed, std::uint64_t stream, std::int64_t cell) {
-  require(cell >= 0 && cell < 1 << 16, "cell: expected 0 to 65535, got " + std::to_string(cell));
+  require(cell >= 0 && cell < 1 << 16, "cell: expected 0 to 65535, got ", cell);
   return {seed, stream, 0, static_cast<std::uint32_t>(cell)};
 }
 
 // The number of inverses as a stride.
 int inverse_stride(const Floats& inverse, std::int64_t n) {
   const std::int64_t count = length(inverse, "inverse");
-  require(count == 1 || count == n, "inverse: expected 1 or " + std::to_string(n) +
-                                        " elements, got " + std::to_string(count));
+  require(count == 1 || count == n, "inverse: expected 1 or ", n, " elements, got ", count);
   return count == 1 ? 0 : 1;
 }
 

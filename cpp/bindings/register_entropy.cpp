@@ -25,7 +25,7 @@ void register_entropy(py::module_& m) {
         require(
             std::all_of(from, from + rows * columns,
                         [](std::int32_t v) { return v >= -kLargestSymbol && v <= kLargestSymbol; }),
-            "values: expected magnitudes up to " + std::to_string(kLargestSymbol));
+            "values: expected magnitudes up to ", kLargestSymbol);
         std::vector<std::uint8_t> out;
         {
           const Released released;
@@ -44,8 +44,7 @@ void register_entropy(py::module_& m) {
         auto* to = values.mutable_data();
         const Released released;
         const std::size_t used = entropy_decode(table, code.data(), bytes, to);
-        require(used == bytes,
-                "code: expected " + std::to_string(used) + " bytes, got " + std::to_string(bytes));
+        require(used == bytes, "code: expected ", used, " bytes, got ", bytes);
       },
       py::arg("code").noconvert(), py::arg("rows"), py::arg("columns"), py::arg("group"),
       py::arg("values").noconvert());

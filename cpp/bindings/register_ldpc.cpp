@@ -27,7 +27,7 @@ LdpcCode make_code(int rows, int columns, std::int64_t lanes, int middle,
   require(rows >= 3 && columns > rows, "rows: expected 3 or more, and fewer than columns");
   require(middle > 0 && middle < rows - 1, "middle: expected a row between the first and the last");
   require(lanes >= 16 && lanes % 16 == 0 && lanes <= 1 << 16,
-          "lanes: expected a multiple of 16 up to 65536, got " + std::to_string(lanes));
+          "lanes: expected a multiple of 16 up to 65536, got ", lanes);
   require(edges.ndim() == 2 && edges.shape(1) == 3, "edges: expected shape (n, 3)");
   LdpcCode code{std::vector<std::vector<LdpcEdge>>(static_cast<std::size_t>(rows)), columns, middle,
                 lanes};
@@ -44,8 +44,8 @@ LdpcCode make_code(int rows, int columns, std::int64_t lanes, int middle,
     code.rows[row].push_back({column, shift});
   }
   for (const auto& row : code.rows)
-    require(row.size() >= 2 && row.size() <= kMaxDegree,
-            "edges: expected 2 to " + std::to_string(kMaxDegree) + " in a row");
+    require(row.size() >= 2 && row.size() <= kMaxDegree, "edges: expected 2 to ", kMaxDegree,
+            " in a row");
   require(encodable(code), "edges: expected parity columns in two diagonals");
   return code;
 }

@@ -31,8 +31,7 @@ void register_random(py::module_& m) {
                 "key: expected shape (n, 2)");
         require(out.ndim() == 2 && out.shape(0) == n && out.shape(1) == 4,
                 "out: expected shape (n, 4)");
-        require(rounds >= 0 && rounds <= 64,
-                "rounds: expected 0 to 64, got " + std::to_string(rounds));
+        require(rounds >= 0 && rounds <= 64, "rounds: expected 0 to 64, got ", rounds);
         auto* to = out.mutable_data();
         const Released released;
         kernels().philox(counter.data(), key.data(), rounds, n, to);
@@ -48,7 +47,7 @@ void register_random(py::module_& m) {
         require_length(key, "key", kDigestKey);
         const std::int64_t blocks = (size + kDigestBytes - 1) / kDigestBytes;
         require(out.ndim() == 2 && out.shape(0) == blocks && out.shape(1) == 2,
-                "out: expected shape (" + std::to_string(blocks) + ", 2)");
+                "out: expected shape (", blocks, ", 2)");
         auto* to = out.mutable_data();
         const Released released;
         block_digests(data.data(), size, key.data(), to, num_threads);

@@ -11,7 +11,7 @@
 // another order than the other levels.
 #pragma once
 
-constexpr int kRowStep = 64, kCodeBytes = 1;
+constexpr int kRowStep = 64, kCodeBytes = 1, kNarrowCodeBytes = 1, kNarrowExtraBytes = 0;
 constexpr int kFloatRowStep = 32, kFloatBytes = 2, kFloatParts = 3;
 constexpr double kPerWeight = 0.03, kPerProduct = 0.0017;
 constexpr std::ptrdiff_t kTile = 1024;
@@ -36,7 +36,7 @@ NC_INLINE void store_bytes(void* p, const I (&a)[4]) {
 }
 
 void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
-         const Dac& dac, void* codes, void* squares, std::ptrdiff_t high) {
+         const Dac& dac, bool, void* codes, void* squares, std::ptrdiff_t high) {
   const Scaled input{x, row_scale, n};
   const Drive drive(dac);
   auto* to = static_cast<char*>(codes);

@@ -3,7 +3,7 @@
 // output two rows.
 #pragma once
 
-constexpr int kRowStep = 2, kCodeBytes = 2;
+constexpr int kRowStep = 2, kCodeBytes = 2, kNarrowCodeBytes = 2, kNarrowExtraBytes = 0;
 constexpr int kFloatRowStep = 1, kFloatBytes = 4, kFloatParts = 1;
 constexpr double kPerWeight = 0.03, kPerProduct = 0.1 / W;
 constexpr int kColumns = 2 * W;
@@ -12,7 +12,7 @@ void enter() {}
 void leave() {}
 
 void dac(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
-         const Dac& dac, void* codes, void* squares, std::ptrdiff_t) {
+         const Dac& dac, bool, void* codes, void* squares, std::ptrdiff_t) {
   alignas(64) std::int16_t code[kWidest], square[kWidest];
   const Scaled input{x, row_scale, n};
   const Drive drive(dac);
@@ -41,22 +41,32 @@ void arrange(const std::int16_t* codes, int rows, int, void* panel) {
       }
 }
 
-template <int R>
-NC_INLINE void multiply_rows(const char* a, std::ptrdiff_t stride, const char* panel, int pairs,
-                             std::int32_t* sums) {
+struct PairsOfWords {
+  static NC_INLINE I step(I x, I w, I sum) { return multiply_add_pairs(x, w, sum); }
+};
+
+// Sums of R input vectors and two vectors of outputs, from `first` on where it is given; each step
+// takes four bytes of every input.
+template <class Multiply, int R>
+NC_INLINE void multiply_rows(const char* a, std::ptrdiff_t stride, const char* panel, int steps,
+                             const std::int32_t* first, std::int32_t* sums) {
   I total[R][2];
+  const I start[2] = {first ? load_i(first) : set_i(0), first ? load_i(first + W) : set_i(0)};
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = set_i(0);
-  for (int k = 0; k < pairs; ++k) {
+  for (int r = 0; r < R; ++r) {
+    total[r][0] = start[0];
+    total[r][1] = start[1];
+  }
+  for (int k = 0; k < steps; ++k) {
     const auto* b = reinterpret_cast<const std::int32_t*>(panel) + k * kColumns;
     const I b0 = load_i(b), b1 = load_i(b + W);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      std::int32_t pair;
-      __builtin_memcpy(&pair, a + r * stride + 4 * k, 4);
-      const I x = set_i(pair);
-      total[r][0] = multiply_add_pairs(x, b0, total[r][0]);
-      total[r][1] = multiply_add_pairs(x, b1, total[r][1]);
+      std::int32_t codes;
+      __builtin_memcpy(&codes, a + r * stride + 4 * k, 4);
+      const I x = set_i(codes);
+      total[r][0] = Multiply::step(x, b0, total[r][0]);
+      total[r][1] = Multiply::step(x, b1, total[r][1]);
     }
   }
 #pragma GCC unroll 16
@@ -66,17 +76,26 @@ NC_INLINE void multiply_rows(const char* a, std::ptrdiff_t stride, const char* p
   }
 }
 
-void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows,
-              int columns, bool, std::int32_t* sums) {
+// Of m input vectors; `first`: where the sums of each output start, or null.
+template <class Multiply>
+NC_INLINE void multiply_panel(const void* codes, std::ptrdiff_t stride, int m, const void* panel,
+                              int steps, int columns, const std::int32_t* first,
+                              std::int32_t* sums) {
   for (int c = 0; c < columns; c += kColumns) {
-    const char* part = static_cast<const char*>(panel) + 2 * c * rows;
+    const char* part = static_cast<const char*>(panel) + std::ptrdiff_t{4} * c * steps;
     in_row_blocks(m, [&](int from, int r) {
       with_rows<kRowsAtOnce>(r, [&](auto R) {
-        multiply_rows<R.value>(static_cast<const char*>(codes) + from * stride, stride, part,
-                               rows / 2, sums + from * kGroup + c);
+        multiply_rows<Multiply, R.value>(static_cast<const char*>(codes) + from * stride, stride,
+                                         part, steps, first ? first + c : nullptr,
+                                         sums + from * kGroup + c);
       });
     });
   }
+}
+
+void multiply(const void* codes, std::ptrdiff_t stride, int m, const void* panel, int rows,
+              int columns, bool, std::int32_t* sums) {
+  multiply_panel<PairsOfWords>(codes, stride, m, panel, rows / 2, columns, nullptr, sums);
 }
 
 void multiply_squares(const void* squares, std::ptrdiff_t stride, std::ptrdiff_t, int m,

@@ -53,6 +53,8 @@ constexpr Kernels named() {
   k.age = age;
   k.row_step = kRowStep;
   k.code_bytes = kCodeBytes;
+  k.narrow_code_bytes = kNarrowCodeBytes;
+  k.narrow_extra_bytes = kNarrowExtraBytes;
   k.float_row_step = kFloatRowStep;
   k.float_bytes = kFloatBytes;
   k.float_parts = kFloatParts;

@@ -18,9 +18,10 @@ CrossbarArray::CrossbarArray(std::ptrdiff_t n, std::ptrdiff_t k, int rows, int p
   for (int t = 0; t < tiles_; ++t) padded_k_ += padded_rows(t);
   const std::ptrdiff_t float_bytes = std::ptrdiff_t{kernels_->float_bytes} * kernels_->float_parts;
   const std::ptrdiff_t code_bytes = kernels_->code_bytes;
-  weight_bytes_ = kGroup * (!integer ? float_bytes : narrow ? code_bytes : 2);
+  weight_bytes_ = kGroup * (!integer ? float_bytes : narrow ? kernels_->narrow_code_bytes : 2);
   variance_bytes_ = kGroup * (!variance ? 0 : integer ? code_bytes : float_bytes);
-  group_bytes_ = planes * padded_k_ * (weight_bytes_ + variance_bytes_);
+  extra_bytes_ = integer && narrow ? kernels_->narrow_extra_bytes : 0;
+  group_bytes_ = planes * (padded_k_ * (weight_bytes_ + variance_bytes_) + tiles_ * extra_bytes_);
   memory_.reset(new char[static_cast<std::size_t>(groups_ * group_bytes_) + kAlign]);
   panels_ = aligned(memory_.get());
   peaks_.reset(
@@ -46,7 +47,8 @@ char* CrossbarArray::panel(std::ptrdiff_t group, int plane, int tile, bool varia
   const std::ptrdiff_t before =
       plane * padded_k_ + static_cast<std::ptrdiff_t>(tile) * padded_rows(0);
   return panels_ + group * group_bytes_ + before * (weight_bytes_ + variance_bytes_) +
-         (variance ? padded_rows(tile) * weight_bytes_ : 0);
+         (plane * tiles_ + tile) * extra_bytes_ +
+         (variance ? padded_rows(tile) * weight_bytes_ + extra_bytes_ : 0);
 }
 
 float* CrossbarArray::peaks(std::ptrdiff_t group, int plane, int tile, bool variance) const {

@@ -65,7 +65,7 @@ struct CrossbarArray::Chunk {
   int slices;
   std::ptrdiff_t code_stride;   // bytes a vector
   std::ptrdiff_t square_stride;
-  std::ptrdiff_t code_bytes;   // of one part of an input
+  std::ptrdiff_t code_bytes, square_bytes;  // of one part of an input
   std::ptrdiff_t part_stride;   // bytes
   int parts, square_parts;      // of an input in the float products
   std::unique_ptr<char[]> memory;
@@ -125,7 +125,10 @@ CrossbarArray::Chunk CrossbarArray::layout(const Product& how, std::ptrdiff_t ve
                                            int threads) const {
   Chunk chunk{};
   chunk.slices = slices(how.dac_levels, how.slice_bits);
-  chunk.code_bytes = integer_ ? kernels_->code_bytes : kernels_->float_bytes;
+  chunk.code_bytes = !integer_ ? kernels_->float_bytes
+                     : narrow_ ? kernels_->narrow_code_bytes
+                               : kernels_->code_bytes;
+  chunk.square_bytes = integer_ ? kernels_->code_bytes : kernels_->float_bytes;
   const int most = integer_ ? 1 : kernels_->float_parts;
   // A part holds 8 bits.
   chunk.parts = std::min(most, how.dac_levels == 0 ? 3 : how.dac_levels <= 256 ? 1 : 2);
@@ -201,14 +204,15 @@ void CrossbarArray::encode(const float* input, std::ptrdiff_t row, const Product
     const std::ptrdiff_t at = s * chunk.capacity + row;
     char* codes = chunk.codes + at * chunk.code_stride;
     char* squares = chunk.squares + at * chunk.square_stride;
-    std::ptrdiff_t offset = 0;
-    for (int t = 0; t < tiles_; offset += padded_rows(t) * chunk.code_bytes, ++t) {
+    std::ptrdiff_t row_offset = 0;
+    for (int t = 0; t < tiles_; row_offset += padded_rows(t), ++t) {
+      const std::ptrdiff_t offset = row_offset * chunk.code_bytes;
       const std::ptrdiff_t from = static_cast<std::ptrdiff_t>(t) * rows_;
       const float* scale = row_scale ? row_scale + from : nullptr;
-      char* square_at = how.weight_noise ? squares + offset : nullptr;
+      char* square_at = how.weight_noise ? squares + row_offset * chunk.square_bytes : nullptr;
       if (integer_)
-        kernels_->dac(input + from, scale, tile_rows(t), padded_rows(t), dac, codes + offset,
-                      square_at, padded_k_);
+        kernels_->dac(input + from, scale, tile_rows(t), padded_rows(t), dac, narrow_,
+                      codes + offset, square_at, padded_k_);
       else
         kernels_->dac_float(input + from, scale, tile_rows(t), padded_rows(t), dac, chunk.parts,
                             chunk.square_parts, chunk.part_stride, codes + offset, square_at);
@@ -264,9 +268,8 @@ void CrossbarArray::multiply_block(const Work& work, const Chunk& chunk, Block& 
 void CrossbarArray::multiply_tile(const Product& how, const Chunk& chunk, const Pass& pass,
                                   Block& block) const {
   const std::ptrdiff_t at = pass.slice * chunk.capacity + block.row;
-  const std::ptrdiff_t offset = pass.offset * chunk.code_bytes;
-  const char* codes = chunk.codes + at * chunk.code_stride + offset;
-  const char* squares = chunk.squares + at * chunk.square_stride + offset;
+  const char* codes = chunk.codes + at * chunk.code_stride + pass.offset * chunk.code_bytes;
+  const char* squares = chunk.squares + at * chunk.square_stride + pass.offset * chunk.square_bytes;
   const char* weights = panel(block.group, pass.plane, pass.tile, false);
   const char* variances =
       how.weight_noise ? panel(block.group, pass.plane, pass.tile, true) : nullptr;

@@ -7,6 +7,7 @@ package computes with. A wrong type raises TypeError, a wrong value ValueError.
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import operator
 from collections.abc import Collection, Iterable, Mapping
@@ -200,6 +201,17 @@ def mapping(name: str, value: Any, of: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise wrong_type(name, f"a mapping of {of}", value)
     return value
+
+
+def json_object(name: str, text: str, of: str) -> dict[str, Any]:
+    """The members of an object in JSON text, which is ``of``."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, numbers or brackets without end
+        raise wrong_value(name, f"{of} as JSON", error) from None
+    if not isinstance(found, dict):
+        raise wrong_value(name, "a JSON object", type(found).__name__)
+    return found
 
 
 def names(name: str, given: Iterable[str], known: Iterable[str], what: str) -> None:

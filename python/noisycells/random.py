@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,15 +48,14 @@ def stream(*names: str) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-@lru_cache(maxsize=4096)
 def key(seed: int, purpose: str, *numbers: int) -> int:
     """The 64-bit seed of one purpose, such as reading a crossbar, from a user's seed.
 
     ``numbers``, such as that of the chip, are folded in after the purpose, one by one.
     """
-    derived = fold_in(seed, _purpose(purpose))
+    derived = _core.fold_in(_arguments.seed("seed", seed), _purpose(purpose))
     for number in numbers:
-        derived = fold_in(derived, number)
+        derived = _core.fold_in(derived, _arguments.seed("numbers", number))
     return derived
 
 

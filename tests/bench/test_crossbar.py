@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import noisycells as nc
 from bench import goals, peers
-from bench.cases import CASES, crossbar, layers, storage
+from bench.cases import CASES, coding, crossbar, layers, storage
 from bench.cases.case import Field
 from bench.cases.crossbar import MODES, Shape
 from noisycells.crossbar import Packed
@@ -31,6 +31,7 @@ torch = pytest.importorskip("torch")
 
 F64 = NDArray[np.float64]
 TINY = Shape(70, 300, 40)
+SIZED = storage.JOBS | coding.JOBS
 FIELDS = {
     "batch": lambda levels: crossbar.products(TINY, levels),
     "convolution": lambda levels: crossbar.products(TINY, levels),
@@ -223,7 +224,7 @@ def test_every_goal_has_its_job_and_rival(kind: str) -> None:
 
 
 def test_every_case_has_a_kind_that_is_known() -> None:
-    assert {case.kind for case in CASES} == {*FIELDS, *storage.JOBS}
+    assert {case.kind for case in CASES} == {*FIELDS, *SIZED}
     for table in (goals._TIMES, goals._SPEEDUPS):
         assert {kind for some in table.values() for kind, *_ in some} <= {c.kind for c in CASES}
     names, titles = [case.name for case in CASES], [case.title for case in CASES]
@@ -232,11 +233,11 @@ def test_every_case_has_a_kind_that_is_known() -> None:
         assert {case for case, _ in shares} <= set(names)
 
 
-@pytest.mark.parametrize("name", storage.JOBS)
+@pytest.mark.parametrize("name", SIZED)
 def test_every_goal_of_storage_has_its_rival(name: str) -> None:
     for table, times in ((goals._TIMES, True), (goals._SPEEDUPS, False)):
         rivals = {rival for some in table.values() for kind, _, rival in some if kind == name}
-        assert rivals <= set(storage.JOBS[name].rivals)
+        assert rivals <= set(SIZED[name].rivals)
         assert all(goals.is_time(rival) == times for rival in rivals)
 
 

@@ -18,7 +18,7 @@ import pytest
 import bench
 import noisycells as nc
 from bench import cases, measure, memory
-from bench.cases import crossbar, layers, storage
+from bench.cases import coding, crossbar, layers, storage
 from bench.cases.case import Case, Field, Job, Work
 from bench.goals import is_time, least_share, least_speedup, most_time
 from bench.limits import limits, peak
@@ -29,7 +29,8 @@ from noisycells.speed.cases import OURS
 
 ROOT = Path(bench.__file__).parents[1]
 TINY = crossbar.Shape(70, 300, 40)
-NAMES = list(storage.JOBS)
+SIZED = storage.JOBS | coding.JOBS
+NAMES = list(SIZED)
 
 
 def test_limits_do_what_they_say() -> None:
@@ -135,7 +136,7 @@ def test_rows(whole_run: dict[str, Any]) -> None:
     rows = whole_run["rows"]
     assert [(r["threads"], r["case"]) for r in rows] == [(t, n) for t in (1, 2) for n in NAMES]
     for row in rows:
-        case = storage.JOBS[row["case"]]
+        case = SIZED[row["case"]]
         assert row["elements"] == case.size // 4096 and row["title"] == case.title
         assert [rival["name"] for rival in row["rivals"]] == list(case.rivals)
         check_row(row)
@@ -171,7 +172,7 @@ def check_verdict(figures: dict[str, Any], met: bool) -> None:
 
 
 def crossbar_cases() -> list[Case]:
-    return [case for case in cases.of_run(4096) if case.name not in storage.JOBS]
+    return [case for case in cases.of_run(4096) if case.name not in SIZED]
 
 
 def test_crossbar_rows(whole_run: dict[str, Any]) -> None:
@@ -197,7 +198,7 @@ def test_table(whole_run: dict[str, Any]) -> None:
     assert f"numpy multiplies with {whole_run['machine']['blas'] or 'a BLAS'}" in text
     assert text.count("Peaks, Gop/s: ") == 2
     assert all(len(line) <= 132 for line in text.splitlines())
-    for case in storage.CASES:
+    for case in (*storage.CASES, *coding.CASES):
         assert sum(line.startswith(case.title + " ") for line in text.splitlines()) == 2
     rows = whole_run["rows"] + whole_run["crossbar"]
     rivals = [rival for row in rows for rival in row["rivals"]]

@@ -257,7 +257,7 @@ def test_other_major_versions_are_refused(
 def test_another_stream_version_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("noisycells.storage.files.STREAM_VERSION", 1)
+    monkeypatch.setattr("noisycells.storage.model_files.STREAM_VERSION", 1)
     save(tmp_path / "m", small_model())
     monkeypatch.undo()
     with pytest.warns(UserWarning, match="version 1 of the random streams and read with 2"):

@@ -54,6 +54,8 @@ def test_python_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     if "noisycells.torch" in page.read_text():
         pytest.importorskip("torch")
         pytest.importorskip("sklearn")  # has the digits
+    if "from transformers" in page.read_text():
+        pytest.importorskip("transformers")
     monkeypatch.chdir(tmp_path)
     measurements()
     names: dict[str, Any] = {"__name__": page.stem}

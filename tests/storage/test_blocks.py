@@ -20,7 +20,8 @@ def content(size: int) -> bytes:
 
 def plan(size: int, levels: int, margin: float = 1.0) -> tuple[Layout, Constellation]:
     found = Constellation.design(PCM, levels)
-    each = found.with_noise(margin).information / found.bits
+    noisy = Constellation.at(PCM, found.inputs.astype(np.float64), noise=margin)
+    each = noisy.information / found.bits
     return blocks.layout_for(size, each, 1e-3), found
 
 

@@ -249,7 +249,7 @@ def test_a_stored_tensor_says_what_it_is() -> None:
         "StoredTensor('eye', (30, 30), 30 of 900 weights in 60 cells of 'synthetic_pcm')"
     )
     model = Codec(PCM).encode({"eye": np.eye(30)}, digital={"b": np.zeros(3)})
-    assert (
-        repr(model)
-        == "StoredModel(1 tensors, 900 of 900 weights in 1,800 cells, 1 tensors digital)"
+    assert repr(model) == (
+        "StoredModel(1 tensors, 900 of 900 weights in 1,800 cells of 'synthetic_pcm', "
+        "1 tensors digital)"
     )

@@ -328,6 +328,18 @@ def test_a_margin_survives_its_noise_in_100_of_100_reads(levels: int) -> None:
     assert all(np.array_equal(stored.read(seed, chip=seed)["w"], first) for seed in range(1, 100))
 
 
+def test_single_reads_a_little_beyond_the_margin() -> None:
+    """The decoder assumes the margin's noise: 17 of 120 single reads fail, 48 by the nominal."""
+    codec = Coded(other(noise=1.12), PCM, step=0.1, levels=8, noise_margin=1.1, reads=1)
+    stored, failed = codec.encode({"w": DENSE[:60]}), 0
+    for seed in range(120):
+        try:
+            stored.read(seed, chip=seed)
+        except nc.DecodeError:
+            failed += 1
+    assert failed <= 34
+
+
 @pytest.mark.parametrize(
     "channel",
     [other(noise=1.2), other(shift=0.05), other(stuck=1e-3)],

@@ -77,39 +77,40 @@ def test_more_cells_have_to_save_loss() -> None:
     assert [found[i].cells for i in range(len(found))] == [2, 4]
 
 
-@pytest.mark.parametrize(
-    "mode, sampled",
-    [*((mode, 1 << 15) for mode in LADDERS if mode != "analog"), ("coded", 1 << 17)],
-)
+@pytest.mark.parametrize("sampled", [1 << 15, 1 << 17])
+@pytest.mark.parametrize("mode", [mode for mode in LADDERS if mode != "analog"])
 def test_predictions(monkeypatch: pytest.MonkeyPatch, mode: str, sampled: int) -> None:
-    """The stated factors: cells within 3 %, loss within 2; most are far closer."""
+    """The stated factors: cells within 1 %, loss within 1.5; most are far closer."""
     monkeypatch.setattr(of_samples, "WEIGHTS", sampled)
     settings = ladder(mode)
     some = (200, 256, 300) if mode == "coded" else (0, len(settings) // 2, len(settings) - 1)
     for number in some:
         setting = settings[number]
         cells, loss, error = stored_and_lost(setting)
-        assert setting.cells == pytest.approx(cells, rel=0.03)
-        assert 1 / 2 < setting.loss / loss < 2
+        assert setting.cells == pytest.approx(cells, rel=0.01)
+        assert 1 / 1.5 < setting.loss / loss < 1.5
         assert 1 / 1.25 < setting.error / error < 1.25
 
 
 def test_predictions_of_analog_cells() -> None:
-    (setting,) = [ladder("analog", mask=None)[0]]
-    cells, loss, error = stored_and_lost(setting, mask=None)
-    assert setting.cells == cells and setting.feedback
-    assert 1 / 1.25 < setting.loss / loss < 1.25
-    assert 1 / 1.25 < setting.error / error < 1.25
+    settings = ladder("analog", mask=None)
+    for number in range(len(settings)):
+        setting = settings[number]
+        cells, loss, error = stored_and_lost(setting, mask=None)
+        assert setting.cells == cells and setting.feedback
+        assert 1 / 1.25 < setting.loss / loss < 1.25
+        assert 1 / 1.25 < setting.error / error < 1.25
 
 
 @pytest.mark.parametrize("mode", [*LADDERS])
 def test_settings_ascend(mode: str) -> None:
     settings = ladder(mode, mask=None)
-    first = 128 if mode == "coded" else 0  # all that coarser steps leave is 0
-    some = range(first, len(settings), max(1, len(settings) // 12))
-    cells = [settings[k].cells for k in some]
-    loss = [settings[k].loss for k in some]
-    assert (np.diff(cells) > 0).all() and (np.diff(loss) < 0).all()
+    some = range(0, len(settings), max(1, len(settings) // 12))
+    cells = np.diff([settings[k].cells for k in some])
+    loss = np.diff([settings[k].loss for k in some])
+    assert (cells >= 0).all() and (loss <= 0).all()
+    first = 128 // some.step if mode == "coded" else 0  # coarser steps leave nothing but zeros
+    assert (cells[first:] > 0).all() and (loss[first:] < 0).all()
 
 
 def test_allocations_are_best_where_they_are() -> None:
@@ -134,13 +135,14 @@ def test_cells_go_where_they_save_loss() -> None:
     settings = ladder("levels", mask=None)
     uniform = nc.storage.Levels(PCM, radices=(3, 4))
     stored = uniform.encode(WEIGHTS, moments=MOMENTS)
+    room = 1.0001 * stored.cost.total_cells  # a few of 883,144 cells do not decide
     as_many = max(
-        (settings[k] for k in range(len(settings)) if settings[k].cells <= stored.cost.total_cells),
+        (settings[k] for k in range(len(settings)) if settings[k].cells <= room),
         key=lambda setting: setting.cells,
     )
     same = Setting("levels", uniform, {}, True, "", 0, as_many.stored, 0, 0.0, 0.0)
     loss = stored_and_lost(same, mask=None)[1]
-    assert as_many.loss < 0.98 * loss and stored_and_lost(as_many, mask=None)[1] < 0.98 * loss
+    assert as_many.loss < 0.9 * loss and stored_and_lost(as_many, mask=None)[1] < 0.9 * loss
 
 
 def test_steps_follow_sensitivities() -> None:
@@ -182,6 +184,18 @@ def test_what_cannot_be_done_is_said() -> None:
     assert found.refused["analog"].startswith("stores no tensors of one dimension")
     assert found.refused["integers"].startswith("has a loss of ")
     assert "read_std" in plan({"w": SMALL}, nc.Channel.gaussian(0.1), budget=2).refused["analog"]
+
+
+@pytest.mark.parametrize("scale", [1e-28, 1e36])
+def test_weights_of_any_scale_are_planned(scale: float) -> None:
+    """In the modes whose settings are not steps, which float32 would not hold."""
+    usual = {s.mode: s for s in plan({"w": SMALL}, PCM, budget=3).settings}
+    found = plan({"w": np.float32(scale) * SMALL}, PCM, budget=3)
+    assert found.refused["coded"].startswith("takes weights whose root mean square")
+    assert {s.mode for s in found.settings} == {*usual} - {"coded"}
+    for setting in found.settings:
+        assert setting.cells == pytest.approx(usual[setting.mode].cells, rel=0.01)
+        assert setting.error == pytest.approx(usual[setting.mode].error, rel=0.01)
 
 
 def test_a_plan_is_text_and_json() -> None:

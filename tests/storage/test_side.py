@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from noisycells import devices
 from noisycells.channel import Channel
 from noisycells.storage import Codec
-from noisycells.storage.side import design_levels, error_rate
+from noisycells.storage.side import design_levels
 
 LIMIT = 5.0
 PCM = devices.get("synthetic_pcm")
@@ -26,6 +26,11 @@ MEASURED = devices.get("pcm_array")
 
 def tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def error_rate(channel: Channel, levels: int = 4) -> float:
+    """Symbol error probability of a side cell, averaged over its levels."""
+    return float(design_levels(channel, levels).error_rates(channel).mean())
 
 
 # ----------------------------------------------------------------- levels

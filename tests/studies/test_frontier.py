@@ -126,6 +126,17 @@ def test_reads_that_fail_count_as_nothing(pruned: Trained, monkeypatch: pytest.M
     assert point["failed"] == 2 and point["test"] == point["validation"] == [0.0, 0.0]
 
 
+def test_digits_are_planned_for_their_cells(pruned: Trained) -> None:
+    """More cells where the plan may have them, never more than it may."""
+    common = {"mode": "levels", "noise_margin": 1.1}
+    one, planned = points(
+        frontier_jobs.stored, pruned,
+        settings=[{**common, "radices": [4]}, {**common, "planned": 1.25}],
+    )  # fmt: skip
+    assert one["per_original"] < planned["per_original"] < 1.27 * one["per_original"]
+    assert np.mean(planned["validation"]) > np.mean(one["validation"]) - 1
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("bits", "levels", "block", "digits"), [(8, 4, None, 4), (5, 4, 32, 3), (4, 2, None, 4)]

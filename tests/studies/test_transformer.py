@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 
 import noisycells as nc  # noqa: E402
 from noisycells.cli import main  # noqa: E402
-from noisycells.studies import encoders, transformer  # noqa: E402
+from noisycells.studies import encoders, measures, transformer  # noqa: E402
 
 
 def run(*arguments: object) -> Any:
@@ -105,6 +105,7 @@ def test_refused(options: tuple[object, ...], message: str, tmp_path: Path) -> N
 
 
 def test_devices_are_measured_when_they_were() -> None:
-    options = transformer.Options()
-    assert options.moments(nc.devices.ideal()) == []
-    assert options.moments(nc.devices.pcm_hermes()) == [1.0, 3600.0, 86_400.0]
+    times = transformer.Options().times
+    assert measures.moments(nc.devices.ideal(), times) == []
+    assert measures.moments(nc.devices.pcm_hermes(), times) == [1.0, 3600.0, 86_400.0]
+    assert measures.moments(nc.devices.pcm_hermes(), (1e6,)) == []

@@ -115,6 +115,7 @@ class CrossbarArray {
   bool integer_, narrow_, variance_;
   const Kernels* kernels_;
   std::ptrdiff_t weight_bytes_, variance_bytes_;  // of one input row's part of a panel
+  std::ptrdiff_t extra_bytes_;  // of a panel, behind its weights
   std::ptrdiff_t group_bytes_;
   std::unique_ptr<char[]> memory_;
   char* panels_;

@@ -196,10 +196,12 @@ struct Kernels {
               const Target& target, const Aging& device, const Draw& draw, std::int64_t index);
 
   // Products. A tile's rows are padded to a multiple of row_step with zeros; input codes take
-  // code_bytes each, their squares 2. In the float products rows are padded to float_row_step,
-  // and numbers are made of float_parts parts of float_bytes each. enter and leave stand around
-  // a thread's products.
-  int row_step, code_bytes, float_row_step, float_bytes, float_parts;
+  // code_bytes each, their squares 2. In products with narrow weights, of kNarrowLevels, codes and
+  // weights take narrow_code_bytes, and a panel narrow_extra_bytes behind its weights. In the float
+  // products rows are padded to float_row_step, and numbers are made of float_parts parts of
+  // float_bytes each. enter and leave stand around a thread's products.
+  int row_step, code_bytes, narrow_code_bytes, narrow_extra_bytes;
+  int float_row_step, float_bytes, float_parts;
   // What a weight takes once, and with each input, about, in ns: to share work among threads.
   double per_weight, per_product;
   void (*enter)();
@@ -212,7 +214,8 @@ struct Kernels {
                                  float limit);
   // n inputs of one tile -> codes and, where asked, squares: `padded` of each are written.
   void (*dac)(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,
-              const Dac& dac, void* codes, void* squares, std::ptrdiff_t squares_stride);
+              const Dac& dac, bool narrow, void* codes, void* squares,
+              std::ptrdiff_t squares_stride);
   // The same for float products; parts lie part_stride bytes apart, `parts` and `square_parts` of
   // them are written.
   void (*dac_float)(const float* x, const float* row_scale, std::ptrdiff_t n, std::ptrdiff_t padded,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy.typing as npt
 
 from .. import _arguments
+from .._figure import figure as new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,17 +21,11 @@ def plot(
     channel: Channel, x: npt.ArrayLike | None = None, y: npt.ArrayLike | None = None
 ) -> Figure:
     """The figure of :meth:`noisycells.Channel.plot`."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "plotting a channel needs matplotlib: pip install 'noisycells[plot]'"
-        ) from error
+    figure = new_figure("a channel")
     if (x is None) != (y is None):
         raise _arguments.wrong_value("x, y", "both or neither", "one of them")
     knots, mean, _, _ = channel._knots
     std = channel.std_at(knots)
-    figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     if x is not None and y is not None:
         axes.plot(x, y, ".", color="0.6", markersize=2, zorder=0, label="measurements")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from .. import _arguments
@@ -66,10 +65,4 @@ def from_dict(cls: type[Channel], data: dict[str, Any]) -> Channel:
 
 def from_json(cls: type[Channel], text: str) -> Channel:
     """The channel of JSON text; ValueError if the text is not one."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:  # no JSON, numbers or brackets without end
-        raise _arguments.wrong_value("text", "a channel as JSON", error) from None
-    if not isinstance(data, dict):
-        raise _arguments.wrong_value("text", "a JSON object", type(data).__name__)
-    return from_dict(cls, data)
+    return from_dict(cls, _arguments.json_object("text", text, "a channel"))

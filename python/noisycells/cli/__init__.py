@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
-from . import bench, cells, demo, devices, planning, studies
+from . import bench, cells, demo, devices, inspecting, planning, studies
 from .options import Group
 
 __all__ = ["main"]
@@ -40,7 +40,7 @@ for command in (
     planning.plan,
     cells.store,
     cells.read,
-    cells.inspect,
+    inspecting.inspect,
     devices.group,
     cells.fit,
     bench.bench,

@@ -15,10 +15,8 @@ from .. import _arguments, devices, storage
 from .._text import labeled
 from ..channel import Channel
 from ..channel.measurements import Measurements
-from ..io import Weights, check_output, is_weights, replacing, usual_name, weight_files
-from ..io.dtypes import WITHOUT_NUMPY
-from .auditing import audit_of
-from .modes import MODES, codec_of, inspect_whole
+from ..io import Weights, check_output, is_weights, replacing, weight_files
+from .modes import MODES, codec_of
 from .options import (
     IN_FILE,
     OUT_FILE,
@@ -27,7 +25,11 @@ from .options import (
     device_option,
     force_option,
     json_option,
+    noise_margin_option,
+    nonzero_option,
     progress,
+    seed_option,
+    store_biases_option,
     to_json,
 )
 from .planning import planned, planning_options
@@ -63,14 +65,7 @@ from .weights import state_dict
     help="Mode levels: levels of the cells that share each weight, the most significant digit "
     "first.",
 )
-@click.option(
-    "--noise-margin",
-    type=float,
-    metavar="X",
-    default=1.1,
-    show_default=True,
-    help="Modes coded and levels: how many times the device's noise the code is made for.",
-)
+@noise_margin_option
 @click.option(
     "--averaged-reads",
     type=int,
@@ -139,10 +134,8 @@ from .weights import state_dict
     metavar="N|auto",
     help="Write cells at 2^N levels, packed in the file. Default: the device's, else any level.",
 )
-@click.option(
-    "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
-)
-@click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@nonzero_option
+@store_biases_option
 @planning_options
 @force_option
 @json_option
@@ -213,9 +206,7 @@ def store(
 @click.command()
 @click.argument("file", type=IN_FILE)
 @click.option("-o", "--output", type=OUT_FILE, required=True, help="Safetensors file to write.")
-@click.option(
-    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of this read."
-)
+@seed_option("Seed of this read.")
 @click.option(
     "--chip",
     type=int,
@@ -236,53 +227,6 @@ def read(file: Path, output: Path, seed: int, chip: int, side_errors: bool) -> N
         storage.read_file(
             file, output, seed, chip, side_errors=side_errors, progress=lambda name: step()
         )
-
-
-@click.command()
-@click.argument("file", type=IN_FILE)
-@click.option(
-    "--audit",
-    "audited",
-    is_flag=True,
-    help="Read it some times: variance and bias of each tensor, and the distance from Shannon's "
-    "limits.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(exists=True, path_type=Path),
-    help="With --audit: the file that was stored, which errors are measured against.",
-)
-@json_option
-def inspect(file: Path, audited: bool, weights: Path | None, as_json: bool) -> None:
-    """Show what a file of `noisycells store` holds, and every cell it takes."""
-    loaded = storage.load(file)
-    if audited:
-        found = audit_of(loaded, weights)
-        click.echo(to_json(found.to_dict()) if as_json else found)
-        return
-    if weights is not None:
-        raise _arguments.wrong_value("--weights", "none without --audit", weights)
-    if isinstance(loaded, (storage.CodedModel, storage.AnalogModel)):
-        inspect_whole(loaded, as_json)
-        return
-    model = (
-        storage.StoredModel({loaded.name: loaded})
-        if isinstance(loaded, storage.StoredTensor)
-        else loaded
-    )
-    if as_json:
-        click.echo(to_json(_description(model)))
-        return
-    for name, tensor in model.items():
-        shape = " x ".join(map(str, tensor.shape)) or "scalar"
-        ranges = ", ".join(f"{r.cells} up to {r.threshold:.4g}" for r in tensor.ranges)
-        click.echo(f"{name}: {shape}, {tensor.codec.channel.name}, cells a weight: {ranges}")
-    for name, array in model.digital.items():
-        shape = " x ".join(map(str, array.shape)) or "scalar"
-        click.echo(f"{name}: {shape}, digital")
-    for alias, name in model.aliases.items():
-        click.echo(f"{alias}: the same as {name}")
-    click.echo(model.cost)
 
 
 @click.command()
@@ -373,11 +317,10 @@ def fit(
                 read.x, read.y, neighbors, robust=robust, name=name, source=source
             )
             assert channel.goodness is not None
-            capacity = channel.capacity()
             figures = {
                 "range": list(channel.range),
                 "branch": list(channel.branch),
-                "capacity": capacity if math.isfinite(capacity) else None,
+                "capacity": _capacity(channel),
                 **channel.goodness.to_dict(),
             }
             text, picture = channel.to_json(), lambda: channel.plot(read.x, read.y)
@@ -441,43 +384,3 @@ def _capacity(channel: Channel) -> float | None:
     """Bits a cell; None where they are not bounded."""
     capacity = channel.capacity()
     return capacity if math.isfinite(capacity) else None
-
-
-def _description(model: storage.StoredModel) -> dict[str, Any]:
-    """A stored model as plain JSON types; its codecs without the tables of their channels."""
-    tensors = []
-    for name, tensor in model.items():
-        codec = tensor.codec
-        inverse = None if codec.inverse is None else codec.inverse.name
-        tensors.append(
-            {
-                "name": name,
-                "shape": list(tensor.shape),
-                "dtype": usual_name(tensor.dtype),
-                "codec": codec.to_dict() | {"channel": codec.channel.name, "inverse": inverse},
-                "ranges": [
-                    {
-                        "threshold": r.threshold,
-                        "cells": r.cells,
-                        "write_bits": r.write_bits,
-                        "weights": n,
-                    }
-                    for r, n in zip(tensor.ranges, tensor.counts, strict=True)
-                ],
-                "cost": tensor.cost.to_dict(),
-            }
-        )
-    digital = [
-        {
-            "name": name,
-            "shape": list(array.shape),
-            "dtype": WITHOUT_NUMPY.get(model.digital_dtypes.get(name, ""), array.dtype.name),
-        }
-        for name, array in model.digital.items()
-    ]
-    return {
-        "tensors": tensors,
-        "digital": digital,
-        "aliases": model.aliases,
-        "cost": model.cost.to_dict(),
-    }

@@ -10,29 +10,14 @@ from ..crossbar import CrossbarSpec
 from ..devices import Device
 from ..studies import crossbar as of
 from ..studies.engine import Study
-from .options import ComputingDevice, Numbers, Or, Words
+from .options import Or, Words, computing_devices_option, times_option
 from .running import study_command
 
 __all__ = ["crossbar"]
 
 _own = (
-    click.option(
-        "--device",
-        "found",
-        type=ComputingDevice(),
-        multiple=True,
-        metavar="NAME|JSON",
-        help="A device: a name from `noisycells devices`, or a file from `noisycells fit`; may be "
-        "given several times. Default: all that come from publications.",
-    ),
-    click.option(
-        "--times",
-        type=Numbers(float),
-        metavar="S,S,...",
-        default="1,3600,86400,2592000,31536000",
-        show_default=True,
-        help="Seconds since programming, a column of the table each.",
-    ),
+    computing_devices_option("all that come from publications"),
+    times_option("1,3600,86400,2592000,31536000", "a column of the table each"),
     click.option(
         "--extrapolate",
         is_flag=True,

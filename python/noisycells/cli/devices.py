@@ -16,22 +16,15 @@ from ..devices.comparison import describe, plot_comparison
 from ..io import replacing
 from .options import (
     OUT_FILE,
-    AnyDevice,
-    Numbers,
+    Device,
     check_unread,
     force_option,
     json_option,
+    times_option,
     to_json,
 )
 
-times_option = click.option(
-    "--times",
-    type=Numbers(float),
-    metavar="S,S,...",
-    default="1,3600,86400",
-    show_default=True,
-    help="Seconds since programming, besides just programmed.",
-)
+moments_option = times_option("1,3600,86400", "besides just programmed")
 extrapolate_option = click.option(
     "--extrapolate", is_flag=True, help="Tell of times that were not measured, too; marked *."
 )
@@ -81,8 +74,8 @@ def _about(row: dict[str, Any]) -> Iterator[str]:
 
 
 @group.command()
-@click.argument("device", type=AnyDevice(), metavar="NAME|FILE")
-@times_option
+@click.argument("device", type=Device(devices.find), metavar="NAME|FILE")
+@moments_option
 @extrapolate_option
 @plot_option
 @force_option
@@ -124,8 +117,8 @@ def show(
 
 
 @group.command()
-@click.argument("found", type=AnyDevice(), metavar="NAME|FILE...", nargs=-1, required=True)
-@times_option
+@click.argument("found", type=Device(devices.find), metavar="NAME|FILE...", nargs=-1, required=True)
+@moments_option
 @extrapolate_option
 @plot_option
 @force_option

@@ -1,4 +1,4 @@
-"""What the commands take of the modes of storage, and say of the coded ones."""
+"""What the commands take of the modes of storage."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from click.core import ParameterSource
 
 from .. import _arguments, storage
 from ..channel import Channel
-from .options import to_json
 
-__all__ = ["MODES", "codec_of", "inspect_whole"]
+__all__ = ["MODES", "codec_of"]
 
 OPTIONS = {
     "paper": (
@@ -66,71 +65,3 @@ def _write_bits(text: str | None) -> int | Literal["auto"] | None:
             _arguments.expectation("a number of bits or auto", repr(text)),
             param_hint="--write-bits",
         ) from None
-
-
-def inspect_whole(model: storage.CodedModel | storage.AnalogModel, as_json: bool) -> None:
-    """Print what a model of the coded modes or in analog cells holds."""
-    described = _coded(model) if isinstance(model, storage.CodedModel) else _analog(model)
-    if as_json:
-        common = {
-            "digital": {name: list(array.shape) for name, array in model.digital.items()},
-            "aliases": model.aliases,
-            "cost": model.cost.to_dict(),
-        }
-        click.echo(to_json(described | common))
-        return
-    for name, tensor in model.items():
-        kept = tensor.stored if isinstance(tensor, storage.CodedTensor) else tensor.size
-        click.echo(f"{name}: {_shape(tensor.shape)}, {kept:,} weights stored")
-    for name, array in model.digital.items():
-        click.echo(f"{name}: {_shape(array.shape)}, digital")
-    for alias, name in model.aliases.items():
-        click.echo(f"{alias}: the same as {name}")
-    if isinstance(model, storage.CodedModel):
-        layout, codec = model.layout, model.codec
-        levels = len(codec.constellation.inputs)
-        click.echo(
-            f"mode {codec.NAME}, {codec.channel.name}: {layout.size:,} bytes in {layout.blocks} "
-            f"blocks of {levels} levels a cell, {8 * layout.size / max(1, len(model.cells)):.3f} "
-            "bits a cell"
-        )
-    else:
-        for text in dict.fromkeys(map(_programming, model.values())):
-            click.echo(text)
-    click.echo(model.cost)
-
-
-def _coded(model: storage.CodedModel) -> dict[str, Any]:
-    return {
-        "mode": model.codec.NAME,
-        "channel": model.codec.channel.name,
-        "options": model.codec.options(),
-        "layout": model.layout._asdict(),
-        "tensors": {name: {"shape": t.shape, "stored": t.stored} for name, t in model.items()},
-    }
-
-
-def _analog(model: storage.AnalogModel) -> dict[str, Any]:
-    tensors = {
-        name: {
-            "shape": tensor.shape,
-            "channel": tensor.codec.channel.name,
-            "options": tensor.codec.options(),
-            "feedback": tensor.feedback is not None,
-        }
-        for name, tensor in model.items()
-    }
-    return {"mode": storage.Analog.NAME, "tensors": tensors}
-
-
-def _programming(tensor: storage.AnalogTensor) -> str:
-    """How a tensor is programmed and read, in a line."""
-    how = tensor.codec.how
-    return (
-        f"mode analog, {tensor.codec.channel.name}: at most {how.pulses} pulses, "
-        f"{how.verify_reads} verifying reads each, {how.reads} reads"
-    )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape)) or "scalar"

@@ -67,47 +67,21 @@ class Numbers(ParamType):
 
 
 class Device(ParamType):
-    """A cell for storage: a preset by its name, or a JSON file; a device at some time."""
+    """A cell or a device: a preset by its name, or a JSON file; ``find`` says which it may be."""
 
     name = "device"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Channel:
-        _note(ctx, value)
-        try:
-            return devices.cell(value, "device")
-        except (ValueError, TypeError, OSError) as error:
-            self.fail(str(error), param, ctx)
-
-
-class ComputingDevice(ParamType):
-    """A device for crossbars: a preset by its name, or a JSON file."""
-
-    name = "device"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> devices.Device:
-        try:
-            return devices.computing(value)
-        except (ValueError, TypeError, OSError) as error:
-            self.fail(str(error), param, ctx)
-
-
-class AnyDevice(ParamType):
-    """A cell or a device: a preset by its name, or a JSON file."""
-
-    name = "device"
+    def __init__(self, find: Callable[[Any], Channel | devices.Device]) -> None:
+        self.find = find
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Channel | devices.Device:
-        if isinstance(value, (Channel, devices.Device)):
+        if isinstance(value, (Channel, devices.Device)):  # converted already
             return value
         _note(ctx, value)
         try:
-            return devices.find(value)
+            return self.find(value)
         except (ValueError, TypeError, OSError) as error:
             self.fail(str(error), param, ctx)
 
@@ -178,13 +152,40 @@ OUT_FILE = OutFile(path_type=Path)
 device_option = click.option(
     "--device",
     "channel",
-    type=Device(),
+    type=Device(lambda value: devices.cell(value, "device")),
     default="pcm_array",
     show_default=True,
     metavar="NAME|JSON[@SECONDS]",
     help="The kind of cell: a name from `noisycells devices`, or a file from `noisycells fit`; a "
     "device as it is so many seconds after programming.",
 )
+
+
+def computing_devices_option(default: str) -> Callable[[Any], Any]:
+    """Devices that compute, as ``found``; ``default`` says in words what they are without it."""
+    return click.option(
+        "--device",
+        "found",
+        type=Device(devices.computing),
+        multiple=True,
+        metavar="NAME|JSON",
+        help="A device: a name from `noisycells devices`, or a file from `noisycells fit`; may be "
+        f"given several times. Default: {default}.",
+    )
+
+
+def times_option(default: str, what: str) -> Callable[[Any], Any]:
+    """Seconds since programming; ``what`` says what each is for."""
+    return click.option(
+        "--times",
+        type=Numbers(float),
+        metavar="S,S,...",
+        default=default,
+        show_default=True,
+        help=f"Seconds since programming, {what}.",
+    )
+
+
 data_option = click.option(
     "--data",
     default="digits",
@@ -198,8 +199,19 @@ cache_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of trained networks. Default: noisycells in the user's cache directory.",
 )
-seed_option = click.option(
-    "--seed", type=int, metavar="N", default=0, show_default=True, help="Seed of everything random."
+noise_margin_option = click.option(
+    "--noise-margin",
+    type=float,
+    metavar="X",
+    default=1.1,
+    show_default=True,
+    help="Modes coded and levels: how many times the device's noise the code is made for.",
+)
+nonzero_option = click.option(
+    "--nonzero", is_flag=True, help="Store only weights that are not zero (pruned models)."
+)
+store_biases_option = click.option(
+    "--store-biases", is_flag=True, help="Store biases in cells too."
 )
 force_option = click.option(
     "--force",
@@ -211,28 +223,14 @@ force_option = click.option(
 )
 
 
-def directory_option(default: str, contents: str) -> Callable[[Any], Any]:
-    """Where a command writes several files."""
-    return click.option(
-        "-o",
-        "--output",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=default,
-        show_default=True,
-        help=f"Directory for {contents}.",
-    )
+def seed_option(of: str) -> Callable[[Any], Any]:
+    """A seed; ``of`` says of what."""
+    return click.option("--seed", type=int, metavar="N", default=0, show_default=True, help=of)
 
 
-def repeats_option(default: int | None, shown: str) -> Callable[[Any], Any]:
+def repeats_option(of: str) -> Callable[[Any], Any]:
     """How many noisy copies of a network are measured; an interval takes two."""
-    return click.option(
-        "--repeats",
-        type=click.IntRange(2, MAX_COUNT),
-        metavar="N",
-        default=default,
-        show_default=default is not None,
-        help=shown,
-    )
+    return click.option("--repeats", type=click.IntRange(2, MAX_COUNT), metavar="N", help=of)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

@@ -21,8 +21,11 @@ from .options import (
     device_option,
     force_option,
     json_option,
+    noise_margin_option,
+    nonzero_option,
     progress,
     seed_option,
+    store_biases_option,
     to_json,
 )
 from .weights import read_state
@@ -61,7 +64,7 @@ _NETWORK = (
         help=f"What the weights are of, to plan with its images: {', '.join(MODELS)}.",
     ),
     data_option,
-    seed_option,
+    seed_option("Seed of everything random."),
 )
 
 
@@ -235,16 +238,9 @@ def planned(
 @device_option
 @click.option("--mode", type=click.Choice(MODES), help="Plan this mode alone.")
 @planning_options
-@click.option(
-    "--noise-margin",
-    type=float,
-    metavar="X",
-    default=1.1,
-    show_default=True,
-    help="How many times the device's noise the code is made for.",
-)
-@click.option("--nonzero", is_flag=True, help="Store only weights that are not zero.")
-@click.option("--store-biases", is_flag=True, help="Store biases in cells too.")
+@noise_margin_option
+@nonzero_option
+@store_biases_option
 @force_option
 @json_option
 def plan(

@@ -14,7 +14,16 @@ from ..studies.engine.cache import Cache, default_directory
 from ..studies.engine.jobs import Workers
 from ..studies.engine.recipes import MODELS, Source
 from ..studies.engine.study import Settings, Study
-from .options import cache_option, data_option, device_option, json_option, progress, to_json
+from .options import (
+    cache_option,
+    data_option,
+    device_option,
+    json_option,
+    progress,
+    repeats_option,
+    seed_option,
+    to_json,
+)
 
 __all__ = ["run", "running_options", "study_command", "with_options"]
 
@@ -79,9 +88,7 @@ SETTINGS: tuple[Option, ...] = (
         metavar="NAME",
         help="The network to distil from. Default: the study's; with --quick a small one.",
     ),
-    click.option(
-        "--seed", type=int, metavar="N", default=0, show_default=True, help="First training seed."
-    ),
+    seed_option("First training seed."),
     click.option(
         "--seeds",
         type=click.IntRange(1, MAX_COUNT),
@@ -96,12 +103,7 @@ SETTINGS: tuple[Option, ...] = (
         metavar="N",
         help="Passes over the training images. Default: the study's; with --quick a few.",
     ),
-    click.option(
-        "--repeats",
-        type=click.IntRange(2, MAX_COUNT),
-        metavar="N",
-        help="Chips or noisy copies for each entry. Default: of the study.",
-    ),
+    repeats_option("Chips or noisy copies for each entry. Default: of the study."),
     click.option(
         "--subset",
         type=click.IntRange(1, MAX_COUNT),

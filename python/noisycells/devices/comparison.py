@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _arguments
+from .._figure import figure as new_figure
 from ..channel import Channel
 from .device import Device
 
@@ -119,13 +120,7 @@ def plot_comparison(devices: Sequence[Device], seconds: Sequence[float | None] =
     ImportError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "plotting devices needs matplotlib: pip install 'noisycells[plot]'"
-        ) from error
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure("devices", 10)
     spread, left = figure.subplots(1, 2)
     share = np.linspace(0, 1, POINTS)
     for i, device in enumerate(devices):

@@ -5,7 +5,6 @@ Wherever the package takes a cell or a device, it takes its name as well, and as
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable
@@ -233,12 +232,7 @@ def from_json(text: str) -> Channel | Device:
     ValueError, TypeError
         If the text is neither.
     """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:  # no JSON, numbers or brackets without end
-        raise _arguments.wrong_value("text", "a cell or a device as JSON", error) from None
-    if not isinstance(data, dict):
-        raise _arguments.wrong_value("text", "a JSON object", type(data).__name__)
+    data = _arguments.json_object("text", text, "a cell or a device")
     return from_dict(data) if "device" in data else Channel.from_dict(data)
 
 

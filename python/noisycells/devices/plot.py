@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments
+from .._figure import figure as new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,16 +28,10 @@ def plot(
     measured: npt.ArrayLike | None = None,
 ) -> Figure:
     """The figure of :meth:`noisycells.devices.Device.plot`."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "plotting a device needs matplotlib: pip install 'noisycells[plot]'"
-        ) from error
+    figure = new_figure("a device")
     if (target is None) != (measured is None):
         raise _arguments.wrong_value("target, measured", "both or neither", "one of them")
     grid = np.linspace(device.g_min, device.g_max, POINTS)
-    figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     if target is not None and measured is not None:
         wanted = np.asarray(target, np.float64)

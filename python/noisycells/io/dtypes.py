@@ -63,6 +63,11 @@ def widen(bits: NDArray[Any], dtype: str) -> NDArray[np.float32]:
     return out
 
 
+def numbers(bits: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """What was read of a dtype, as numpy has it: of :data:`WITHOUT_NUMPY` float32."""
+    return widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits
+
+
 def narrow(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     """Numbers rounded to the nearest of another dtype of :data:`FLOATS`, ties to even.
 
@@ -81,8 +86,7 @@ def narrow(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     for start in range(0, flat.size, _CHUNK):
         chunk = flat[start : start + _CHUNK]
         rounded = _rounded(chunk, dtype)
-        again = widen(rounded, dtype) if dtype in WITHOUT_NUMPY else rounded
-        lost = np.isfinite(chunk) & ~np.isfinite(again)
+        lost = np.isfinite(chunk) & ~np.isfinite(numbers(rounded, dtype))
         if lost.any():
             inside = f"numbers within the range of {dtype}"
             raise ValueError(expectation(inside, f"{chunk[lost][0]:g}"))

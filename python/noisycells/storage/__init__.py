@@ -12,6 +12,7 @@ from .audit import Audit, TensorAudit
 from .codec import Codec
 from .cost import Cost
 from .files import count_tensors, encode_file, load, read_file, save
+from .model import ModelInCells
 from .modes import Coded, CodedModel, CodedTensor, Levels
 from .planning import Plan, Setting, plan
 from .ranges import Range
@@ -32,6 +33,7 @@ __all__ = [
     "CodedTensor",
     "Cost",
     "Levels",
+    "ModelInCells",
     "Plan",
     "ProgrammedModel",
     "ProgrammedTensor",

@@ -4,72 +4,71 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments
-from ..io import Reader, Writer, dumps, narrow
+from ..io import Reader, Writer
 from ..io.dtypes import FLOATS
-from ..random import STREAM_VERSION
 from .analog import Analog, AnalogModel, AnalogTensor, CellMap
 from .analog.loop import Feedback
-from .fields import (
-    Field,
-    check_shape,
-    computed,
-    described_aliases,
-    described_digital,
-    json_field,
-    stream_version,
-)
-from .model_files import check_arrays, check_names, naming, read_digital, source_metadata_of
+from .fields import Field, check_shape, computed
+from .model_files import ModelFile
 from .schema import check_channel
 
-KIND = "analog"
+__all__ = ["AnalogFile"]
+
 ENCODER, DECODER = ("values", "targets", "mean"), ("outputs", "decoded")
 """Rows of the tables of a map."""
 
 
-def write_analog(
-    writer: Writer, model: AnalogModel, source_metadata: Mapping[str, str] | None = None
-) -> None:
-    """Put a model into a file that is being written."""
-    check_names(model)
-    for name, array in model.digital.items():
-        dtype = model.digital_dtypes.get(name)
-        writer.add(f"{name}.digital", array if dtype is None else narrow(array, dtype), dtype)
-    codecs: list[dict[str, Any]] = []
-    records = []
-    for name, tensor in model.items():
-        described = tensor.codec.to_dict()
-        if described not in codecs:
-            codecs.append(described)
-        records.append(
-            {
-                "name": name,
-                "shape": tensor.shape,
-                "dtype": tensor.dtype,
-                "codec": codecs.index(described),
-                "values": len(tensor.cell_map.values),
-                "outputs": len(tensor.cell_map.outputs),
-                "feedback": tensor.feedback is not None,
-            }
-        )
-        for key, array in _arrays_of(tensor).items():
-            writer.add(f"{name}.{key}", array)
-    writer.metadata |= {
-        "kind": KIND,
-        "stream_version": str(STREAM_VERSION),
-        "codecs": dumps(codecs),
-        "tensors": dumps(records),
-        "digital": dumps(list(model.digital)),
-        "aliases": dumps(model.aliases),
-    }
-    if source_metadata:
-        writer.metadata["source_metadata"] = dumps(dict(source_metadata))
+class AnalogFile(ModelFile[AnalogModel]):
+    """An open file of a model in analog cells."""
+
+    KIND = "analog"
+    MODEL = AnalogModel
+    OWN = ("codecs",)
+
+    def _describe(self, *own: Field) -> None:
+        (codecs,) = own
+        self.codecs = [_codec(field) for field in codecs.items()]
+
+    def _tensor(self, field: Field) -> _Record:
+        return _Record(field, self.codecs)
+
+    def _arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {key: a for record in self.tensors.values() for key, a in record.arrays().items()}
+
+    def _model(self, digital: dict[str, NDArray[Any]], dtypes: dict[str, str]) -> AnalogModel:
+        tensors = {name: record.tensor(self.reader) for name, record in self.tensors.items()}
+        return AnalogModel(tensors, digital, dtypes, self.aliases)
+
+    @classmethod
+    def _add(
+        cls, writer: Writer, model: AnalogModel
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        codecs: list[dict[str, Any]] = []
+        records = []
+        for name, tensor in model.items():
+            codec = tensor.codec.to_dict()
+            if codec not in codecs:
+                codecs.append(codec)
+            records.append(
+                {
+                    "name": name,
+                    "shape": tensor.shape,
+                    "dtype": tensor.dtype,
+                    "codec": codecs.index(codec),
+                    "values": len(tensor.cell_map.values),
+                    "outputs": len(tensor.cell_map.outputs),
+                    "feedback": tensor.feedback is not None,
+                }
+            )
+            for key, array in _arrays_of(tensor).items():
+                writer.add(f"{name}.{key}", array)
+        return {"codecs": codecs}, records
 
 
 def _arrays_of(tensor: AnalogTensor) -> dict[str, NDArray[Any]]:
@@ -84,64 +83,6 @@ def _arrays_of(tensor: AnalogTensor) -> dict[str, NDArray[Any]]:
         found["order"] = tensor.feedback.order.astype(np.int32)
         found["factor"] = factor[np.triu_indices(len(factor))]
     return found
-
-
-def is_analog(reader: Reader) -> bool:
-    """Whether a file holds a model in analog cells."""
-    return reader.metadata.get("kind") == KIND
-
-
-def read_analog(reader: Reader) -> AnalogModel:
-    """The model of an open file, every field checked.
-
-    Raises
-    ------
-    DecodeError
-        If it is damaged or inconsistent.
-    """
-    with naming(reader):
-        found = _describe(reader)
-        expected = {
-            key: a for record in found.records.values() for key, a in record.arrays().items()
-        }
-        check_arrays(reader, expected, found.digital)
-        arrays, dtypes = read_digital(reader, found.digital)
-        tensors = {name: record.tensor(reader) for name, record in found.records.items()}
-        return AnalogModel(tensors, arrays, dtypes, found.aliases)
-
-
-def count_analog(reader: Reader) -> int:
-    """Tensors of the model of an open file, in cells or digital; errors as :func:`read_analog`."""
-    with naming(reader):
-        found = _describe(reader)
-        return len(found.records) + len(found.digital)
-
-
-class _Described(NamedTuple):
-    """What the metadata of a file say."""
-
-    records: dict[str, _Record]
-    digital: list[str]
-    aliases: dict[str, str]
-
-
-def _describe(reader: Reader) -> _Described:
-    own = {"format", "format_version", "header_crc32", "crc32"}
-    needed = {"kind", "stream_version", "codecs", "tensors", "digital", "aliases"}
-    more = set(reader.metadata) if reader.newer else {"source_metadata"}
-    fields = Field("metadata", dict(reader.metadata)).members(needed | own, more)
-    stream_version(fields["stream_version"])
-    codecs = [_codec(field) for field in json_field(fields["codecs"]).items()]
-    records: dict[str, _Record] = {}
-    for item in json_field(fields["tensors"]).items():
-        record = _Record(item, codecs)
-        if record.name in records:
-            item.fail(f"a name of its own, got {record.name!r} again")
-        records[record.name] = record
-    digital = described_digital(json_field(fields["digital"]), records)
-    aliases = described_aliases(json_field(fields["aliases"]), {*records, *digital})
-    source_metadata_of(reader)
-    return _Described(records, digital, aliases)
 
 
 def _codec(field: Field) -> Analog:
@@ -204,7 +145,7 @@ class _Record:
         cell_map = CellMap(values, targets, outputs, decoded, mean)
         return AnalogTensor(
             self.name, self.shape, self.codec, cell_map, get["scales"], get["values"], feedback,
-            self.dtype,
+            dtype=self.dtype,
         )  # fmt: skip
 
     def _feedback(self, order: NDArray[np.int32], packed: NDArray[np.float32]) -> Feedback:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,12 +108,25 @@ def prepare(
     )
 
 
-def digital_arrays(given: Mapping[str, ArrayLike] | None) -> dict[str, NDArray[Any]]:
-    """Tensors to keep digital, as arrays of numbers or bools."""
-    return {
+def digital_arrays(
+    given: Mapping[str, ArrayLike] | None, weights: Collection[str]
+) -> dict[str, NDArray[Any]]:
+    """Tensors to keep digital, as arrays of numbers or bools; none has the name of a weight."""
+    kept = {
         name: _arguments.array(f"digital {name!r}", value, "biufc", "numbers")
         for name, value in _arguments.mapping("digital", given, "names to arrays").items()
     }
+    if both := sorted(kept.keys() & set(weights)):
+        raise _arguments.wrong_value("digital", "names that are not in cells", both)
+    return kept
+
+
+def check_weights(weights: Mapping[str, ArrayLike]) -> None:
+    """Refuse what is no mapping of names to at least one array."""
+    if not isinstance(weights, Mapping):
+        raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
+    if not weights:
+        raise _arguments.wrong_value("weights", "at least one tensor", "none")
 
 
 def positions(

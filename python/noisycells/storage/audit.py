@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _arguments, random
 from .._types import F64
 from ..channel import Channel
-from .cost import Cost
+
+if TYPE_CHECKING:
+    from .model import ModelInCells
 
 __all__ = ["Audit", "TensorAudit", "audit", "capacities"]
 
@@ -158,20 +160,8 @@ def _shown(value: float | None, how: str = ".3f") -> str:
     return "-" if value is None else f"{value:{how}}"
 
 
-class Readable(Protocol):
-    """A stored model of any mode."""
-
-    @property
-    def cost(self) -> Cost: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def __getitem__(self, name: str, /) -> Any: ...
-    def read(self, seed: int, chip: int = 0) -> dict[str, NDArray[np.float32]]: ...
-
-
 def audit(
-    stored: Readable,
-    channels: set[Channel],
-    carried: float | None,
+    stored: ModelInCells[Any],
     weights: Mapping[str, ArrayLike] | None,
     repeats: int,
     seed: int,
@@ -181,10 +171,7 @@ def audit(
     Parameters
     ----------
     stored : stored model
-    channels : set of Channel
-        Of its cells: one.
-    carried : float or None
-        Bits a cell behind its code, if it has one.
+        In cells of one kind.
     weights : mapping of str to array_like, optional
         What was stored, pruned weights being 0. Without it, errors are those of reads about their
         mean.
@@ -193,9 +180,10 @@ def audit(
     seed : int
         Of these reads.
     """
-    if len(channels) != 1:
-        raise _arguments.wrong_value("model", "cells of one kind", f"{len(channels)} kinds")
-    (channel,) = channels
+    kinds = stored.channels
+    if len(kinds) != 1:
+        raise _arguments.wrong_value("model", "cells of one kind", f"{len(kinds)} kinds")
+    (channel,) = kinds
     repeats = _arguments.count("repeats", repeats, 2)
     key = _arguments.seed("seed", seed)
     first = {name: read.astype(np.float64) for name, read in stored.read(key, chip=key).items()}
@@ -218,7 +206,7 @@ def audit(
         if count < mean.size:
             kept = (mean != 0) if true is None else (mean != 0) | (true != 0)
         tensors.append(_tensor(name, count, mean, variance, true, kept, repeats))
-    return Audit(tuple(tensors), stored.cost.total_cells, capacities(channel), carried)
+    return Audit(tuple(tensors), stored.cost.total_cells, capacities(channel), stored.carried)
 
 
 def _of_shape(name: str, weights: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> F64:

@@ -47,10 +47,10 @@ class Codec:
 
     Parameters
     ----------
-    channel : Channel, Device or str
+    channel : Channel, Device, str or path-like
         The true channel: cells are written and read through it. A name such as ``"pcm_array"``,
         ``"pcm_joshi2020@3600"`` or ``"mine.json"`` does (see :func:`noisycells.devices.cell`).
-    inverse : Channel, Device or str, optional
+    inverse : Channel, Device, str or path-like, optional
         The channel as it was learnt: its inverse, range and noise are used for encoding and for
         all choices above. The true channel if not given.
     sign_protection : bool
@@ -238,9 +238,7 @@ class Codec:
             return self.encode_source(source)
         if name:
             raise _arguments.wrong_type("name", "none with a mapping of weights", name)
-        kept = digital_arrays(digital)
-        if twice := sorted(set(kept) & set(weights)):
-            raise _arguments.wrong_value("digital", "names that are not in cells", twice)
+        kept = digital_arrays(digital, weights)
         load = _source_loader(weights, mask, sensitivity)
         encoded = self.encode_each(load, list(weights), overrides)
         return StoredModel({stored.name: stored for stored in encoded}, kept)
@@ -331,7 +329,7 @@ class Codec:
         used = _core.encode(source.weights, source.mask, tables, levels, side)
         levels.resize(used, refcheck=False)  # in place: no second copy
         return StoredTensor(
-            source.name, source.shape, self, ranges, levels, side, source.mask, source.dtype
+            source.name, source.shape, self, ranges, levels, side, source.mask, dtype=source.dtype
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,137 +5,80 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _arguments
 from .._types import U8
 from ..bits import pack_bits, unpack_bits
-from ..io import Reader, Writer, dumps, narrow
+from ..io import Writer
 from ..io.dtypes import FLOATS
-from ..random import STREAM_VERSION
 from . import blocks
 from .blocks import MAX_ROWS, Layout
-from .fields import (
-    Field,
-    check_shape,
-    computed,
-    described_aliases,
-    described_digital,
-    json_field,
-    stream_version,
-)
+from .fields import Field, check_shape, computed
 from .ldpc import LANES, MAX_DEGREE
-from .model_files import check_arrays, check_names, naming, read_digital, source_metadata_of
+from .model_files import ModelFile
 from .modes import Coded, CodedModel, CodedTensor, Levels
 from .modes.mode import Mode
 from .schema import check_channel
 
-KIND = "coded"
+__all__ = ["CodedFile"]
+
 MODES: dict[str, type[Mode]] = {mode.NAME: mode for mode in (Coded, Levels)}
 
 
-def write_coded(
-    writer: Writer, model: CodedModel, source_metadata: Mapping[str, str] | None = None
-) -> None:
-    """Put a model into a file that is being written."""
-    check_names(model)
-    for name, array in model.digital.items():
-        dtype = model.digital_dtypes.get(name)
-        writer.add(f"{name}.digital", array if dtype is None else narrow(array, dtype), dtype)
-    writer.add("cells", pack_bits(model.cells, model.codec.constellation.bits))
-    writer.add("plain", model.plain)
-    writer.metadata |= {
-        "kind": KIND,
-        "stream_version": str(STREAM_VERSION),
-        "codec": dumps(model.codec.to_dict()),
-        "layout": dumps(list(model.layout)),
-        "tensors": dumps(
-            [
-                {"name": t.name, "shape": t.shape, "stored": t.stored, "dtype": t.dtype}
-                for t in model.values()
-            ]
-        ),
-        "digital": dumps(list(model.digital)),
-        "aliases": dumps(model.aliases),
-    }
-    if source_metadata:
-        writer.metadata["source_metadata"] = dumps(dict(source_metadata))
+class CodedFile(ModelFile[CodedModel]):
+    """An open file of a model of the coded modes."""
 
+    KIND = "coded"
+    MODEL = CodedModel
+    OWN = ("codec", "layout")
 
-def is_coded(reader: Reader) -> bool:
-    """Whether a file holds a model of the coded modes."""
-    return reader.metadata.get("kind") == KIND
+    def _describe(self, *own: Field) -> None:
+        codec, layout = own
+        self.codec, self.layout = _codec(codec), _layout(layout)
 
+    def _tensor(self, field: Field) -> CodedTensor:
+        fields = field.members({"name", "shape", "stored", "dtype"})
+        shape = check_shape(fields["shape"])
+        stored = fields["stored"].integer(0, math.prod(shape))
+        dtype = fields["dtype"].one_of(*FLOATS)
+        return CodedTensor(fields["name"].text(), shape, stored, dtype=dtype)
 
-def read_coded(reader: Reader) -> CodedModel:
-    """The model of an open file, every field checked.
+    def _arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        bits = self.codec.constellation.bits
+        packed = -(-self.layout.cells(bits) * bits // 8)
+        plain = sum(t.stored * self.codec.plain_cells(t) for t in self.tensors.values())
+        return {"cells": ("U8", (packed,)), "plain": ("U8", (plain,))}
 
-    Raises
-    ------
-    DecodeError
-        If it is damaged or inconsistent.
-    """
-    with naming(reader):
-        return _read(reader)
-
-
-class _Described(NamedTuple):
-    """What the metadata of a file say."""
-
-    codec: Mode
-    layout: Layout
-    tensors: dict[str, CodedTensor]
-    digital: list[str]
-    aliases: dict[str, str]
-
-
-def count_coded(reader: Reader) -> int:
-    """Tensors of the model of an open file, in cells or digital; errors as :func:`read_coded`."""
-    with naming(reader):
-        found = _describe(reader)
-        return len(found.tensors) + len(found.digital)
-
-
-def _describe(reader: Reader) -> _Described:
-    own = {"format", "format_version", "header_crc32", "crc32"}
-    needed = {"kind", "stream_version", "codec", "layout", "tensors", "digital", "aliases"}
-    more = set(reader.metadata) if reader.newer else {"source_metadata"}
-    fields = Field("metadata", dict(reader.metadata)).members(needed | own, more)
-    stream_version(fields["stream_version"])
-    codec = _codec(json_field(fields["codec"]))
-    layout = _layout(json_field(fields["layout"]))
-    tensors: dict[str, CodedTensor] = {}
-    for item in json_field(fields["tensors"]).items():
-        tensor = _tensor(item)
-        if tensor.name in tensors:
-            item.fail(f"a name of its own, got {tensor.name!r} again")
-        tensors[tensor.name] = tensor
-    digital = described_digital(json_field(fields["digital"]), tensors)
-    aliases = described_aliases(json_field(fields["aliases"]), {*tensors, *digital})
-    source_metadata_of(reader)
-    return _Described(codec, layout, tensors, digital, aliases)
-
-
-def _read(reader: Reader) -> CodedModel:
-    codec, layout, tensors, digital, aliases = _describe(reader)
-    bits = codec.constellation.bits
-    count = layout.cells(bits)
-    plain = sum(tensor.stored * codec.plain_cells(tensor) for tensor in tensors.values())
-    sizes = {"cells": -(-count * bits // 8), "plain": plain}
-    check_arrays(reader, {key: ("U8", (size,)) for key, size in sizes.items()}, digital)
-    levels = reader.read("plain")
-    _check_plain(levels, codec, tensors)
-    arrays, dtypes = read_digital(reader, digital)
-    packed = reader.read("cells")
-    if used := count * bits % 8:
-        if packed[-1] >> used:
+    def _model(self, digital: dict[str, NDArray[Any]], dtypes: dict[str, str]) -> CodedModel:
+        codec, layout = self.codec, self.layout
+        plain = self.reader.read("plain")
+        _check_plain(plain, codec, self.tensors)
+        bits = codec.constellation.bits
+        count = layout.cells(bits)
+        packed = self.reader.read("cells")
+        if (used := count * bits % 8) and packed[-1] >> used:
             raise _arguments.wrong_value("cells", "zeros beyond the last cell", "others")
-    cells = unpack_bits(packed, bits, count).astype(np.uint8)
-    model = CodedModel(tensors, codec, layout, cells, levels, arrays, dtypes, aliases)
-    _check_content(model)
-    return model
+        cells = unpack_bits(packed, bits, count).astype(np.uint8)
+        model = CodedModel(
+            self.tensors, digital, dtypes, self.aliases,
+            codec=codec, layout=layout, cells=cells, plain=plain,
+        )  # fmt: skip
+        _check_content(model)
+        return model
+
+    @classmethod
+    def _add(cls, writer: Writer, model: CodedModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        writer.add("cells", pack_bits(model.cells, model.codec.constellation.bits))
+        writer.add("plain", model.plain)
+        tensors = [
+            {"name": t.name, "shape": t.shape, "stored": t.stored, "dtype": t.dtype}
+            for t in model.values()
+        ]
+        return {"codec": model.codec.to_dict(), "layout": list(model.layout)}, tensors
 
 
 def _check_plain(levels: U8, codec: Mode, tensors: Mapping[str, CodedTensor]) -> None:
@@ -190,10 +133,3 @@ def _layout(field: Field) -> Layout:
     if found.lanes % LANES or not 0 <= found.information * found.lanes - found.used < found.lanes:
         field.fail("a code of the size of its blocks")
     return found
-
-
-def _tensor(field: Field) -> CodedTensor:
-    fields = field.members({"name", "shape", "stored", "dtype"})
-    shape = check_shape(fields["shape"])
-    stored = fields["stored"].integer(0, math.prod(shape))
-    return CodedTensor(fields["name"].text(), shape, stored, fields["dtype"].one_of(*FLOATS))

@@ -119,11 +119,6 @@ class Constellation:
                 missing += p * float((_WEIGHTS @ np.logaddexp(0, -llr)).sum())
         return self.bits - missing / math.log(2) / len(self.inputs)
 
-    def with_noise(self, factor: float) -> Constellation:
-        """The same levels with ``factor`` times the noise."""
-        stuck = tuple((p, m, factor * s) for p, m, s in self.stuck)
-        return replace(self, std=factor * self.std, stuck=stuck)
-
     def refit(self, outputs: NDArray[np.float32]) -> Constellation:
         """The levels as some outputs show them, which hold all of them equally often.
 

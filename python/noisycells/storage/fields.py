@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Callable, Collection
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 
 from .._arguments import wrong_value
 from .._types import MAX_INDEX
-from ..io import parse
+from ..io import Reader, parse
 
 F32_MAX = float(np.finfo(np.float32).max)
 
@@ -20,6 +20,14 @@ brief = reprlib.Repr()
 brief.maxstring = brief.maxlong = brief.maxother = 60
 
 _T = TypeVar("_T")
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_N = TypeVar("_N", bound=_Named)
 
 
 class Field:
@@ -100,6 +108,15 @@ def json_field(field: Field) -> Field:
         raise ValueError(f"{place}: {error}") from None
 
 
+def metadata_fields(
+    reader: Reader, needed: Collection[str], optional: Collection[str] = ()
+) -> dict[str, Field]:
+    """The metadata of a file, checked: unknown fields may be there only in one that is newer."""
+    own = {"format", "format_version", "header_crc32", "crc32"}
+    more = {*optional, *(reader.metadata if reader.newer else ())}
+    return Field("metadata", dict(reader.metadata)).members({*needed, *own}, more)
+
+
 def stream_version(field: Field) -> int:
     """The version of the random streams."""
     if not re.fullmatch("[1-9][0-9]{0,8}", field.text(), re.ASCII):
@@ -115,6 +132,23 @@ def described_texts(field: Field) -> dict[str, str]:
         Field(f"{field.place}: a name", key).text(): Field(f"{field.place}.{key}", value).text()
         for key, value in field.value.items()
     }
+
+
+def described_source(fields: Mapping[str, Field]) -> dict[str, str]:
+    """Metadata of the file that a model came from."""
+    field = fields.get("source_metadata")
+    return {} if field is None else described_texts(json_field(field))
+
+
+def described_tensors(field: Field, make: Callable[[Field], _N]) -> dict[str, _N]:
+    """Tensors in cells, as ``make`` takes them, by their names, which differ."""
+    found: dict[str, _N] = {}
+    for item in field.items():
+        tensor = make(item)
+        if tensor.name in found:
+            item.fail("a name of its own", f"{tensor.name!r} again")
+        found[tensor.name] = tensor
+    return found
 
 
 def described_digital(field: Field, records: Collection[str]) -> list[str]:

@@ -12,27 +12,16 @@ from numpy.typing import NDArray
 
 from .. import _arguments
 from .._types import F32
-from ..io import (
-    FORMAT,
-    Reader,
-    Weights,
-    Writer,
-    check_output,
-    dumps,
-    narrow,
-    weight_files,
-    widen,
-)
-from ..io.dtypes import FLOATS, WITHOUT_NUMPY
-from ..random import STREAM_VERSION
+from ..io import FORMAT, Reader, Weights, Writer, check_output, weight_files
+from ..io.dtypes import FLOATS, WITHOUT_NUMPY, numbers
 from .analog import Analog, AnalogModel
-from .analog_files import count_analog, is_analog, read_analog, write_analog
+from .analog_files import AnalogFile
 from .arrays import Source, prepare
 from .codec import Codec
-from .coded_files import count_coded, is_coded, read_coded, write_coded
+from .coded_files import CodedFile
 from .cost import Cost, total
 from .cost import digital as digital_cost
-from .model_files import as_it_came, source_metadata_of
+from .model_files import ModelFile, as_it_came, check_aliases, described, digital_bits
 from .modes import CodedModel
 from .modes.mode import Mode
 from .selection import belongs_in_cells
@@ -40,6 +29,9 @@ from .stored import StoredModel, StoredTensor
 from .stored_file import PathLike, StoredFile, warn_of_streams
 
 Progress = Callable[[str], object]
+
+WHOLE: tuple[type[CodedFile] | type[AnalogFile], ...] = (CodedFile, AnalogFile)
+"""Kinds of files that are read as a whole; the others are read tensor by tensor."""
 
 
 def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel | AnalogModel) -> None:
@@ -60,7 +52,7 @@ def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel | Analo
     """
     if isinstance(stored, (CodedModel, AnalogModel)):
         with Writer(path) as whole:
-            _write_whole(whole, stored)
+            _kind_of(stored).write(whole, stored)
         return
     if not isinstance(stored, (StoredTensor, StoredModel)):
         raise _arguments.wrong_type("stored", "a StoredTensor or a stored model", stored)
@@ -69,9 +61,8 @@ def save(path: PathLike, stored: StoredTensor | StoredModel | CodedModel | Analo
             writer.kind = "tensor"
             writer.store(stored)
             return
-        for name, array in stored.digital.items():
-            dtype = stored.digital_dtypes.get(name)
-            writer.keep(name, array if dtype is None else narrow(array, dtype), dtype)
+        for name, bits, dtype in digital_bits(stored):
+            writer.keep(name, bits, dtype)
         for tensor in stored.values():
             writer.store(tensor)
         writer.alias(stored.aliases)
@@ -111,9 +102,10 @@ def load(
             (path, *none_more),
         )
     with Reader(path) as reader:
-        if (whole := _read_whole(reader)) is not None:
+        if (whole := _whole(reader)) is not None:
+            model = whole.model()
             warn_of_streams(path, reader.metadata["stream_version"])
-            return whole
+            return model
     with StoredFile(path) as file:
         tensors = {name: file.tensor(name) for name in file.names}
         if file.kind == "tensor":
@@ -188,7 +180,7 @@ def encode_file(
         with Weights(source) as reader, Writer(path) as whole:
             names = _names_in_cells(reader, digital, store_biases)
             model = _encode_whole(reader, names, codec, mask, overrides)
-            _write_whole(whole, model, reader.metadata)
+            _kind_of(model).write(whole, model, reader.metadata)
             for name in (*model, *model.digital):
                 _report(progress, name)
             return model.cost
@@ -207,23 +199,16 @@ def encode_file(
         return writer.cost
 
 
-def _write_whole(
-    writer: Writer,
-    model: CodedModel | AnalogModel,
-    source_metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Put a model that is not written tensor by tensor into a file."""
-    if isinstance(model, CodedModel):
-        write_coded(writer, model, source_metadata)
-    else:
-        write_analog(writer, model, source_metadata)
+def _kind_of(model: CodedModel | AnalogModel) -> type[ModelFile[Any]]:
+    """The kind of file that a model is written to as a whole."""
+    return next(kind for kind in WHOLE if isinstance(model, kind.MODEL))
 
 
-def _read_whole(reader: Reader) -> CodedModel | AnalogModel | None:
-    """The model of a file that is not read tensor by tensor; None of others."""
-    if is_coded(reader):
-        return read_coded(reader)
-    return read_analog(reader) if is_analog(reader) else None
+def _whole(reader: Reader) -> CodedFile | AnalogFile | None:
+    """The description of a file that is read as a whole; None of others."""
+    kinds = {kind.KIND: kind for kind in WHOLE}
+    kind = kinds.get(reader.metadata.get("kind", ""))
+    return None if kind is None else kind(reader)
 
 
 def _encode_whole(
@@ -235,10 +220,7 @@ def _encode_whole(
 ) -> CodedModel | AnalogModel:
     arrays, dtypes = {}, {}
     for name, entry in reader.entries.items():
-        array = reader.read(name)
-        if entry.dtype in WITHOUT_NUMPY:
-            array = widen(array, entry.dtype)
-        arrays[name], dtypes[name] = array, entry.dtype
+        arrays[name], dtypes[name] = numbers(reader.read(name), entry.dtype), entry.dtype
     kept = {name: array for name, array in arrays.items() if name not in names}
     weights = {name: arrays[name] for name in names}
     model = codec.encode(weights, mask, overrides=overrides, digital=kept)
@@ -248,11 +230,8 @@ def _encode_whole(
 def read_weights(source: PathLike, store_biases: bool = False) -> dict[str, NDArray[Any]]:
     """The weights of safetensors files that :func:`encode_file` puts into cells, by name."""
     with Weights(source) as reader:
-        found = {}
-        for name in _names_in_cells(reader, (), store_biases):
-            array, dtype = reader.read(name), reader.entries[name].dtype
-            found[name] = widen(array, dtype) if dtype in WITHOUT_NUMPY else array
-        return found
+        names = _names_in_cells(reader, (), store_biases)
+        return {name: numbers(reader.read(name), reader.entries[name].dtype) for name in names}
 
 
 def _names_in_cells(reader: Weights, digital: Sequence[str], store_biases: bool) -> list[str]:
@@ -281,10 +260,8 @@ def _scales_float8(name: str, reader: Weights) -> bool:
 
 def _loader(reader: Weights, mask: Literal["nonzero"] | None) -> Callable[[str], Source]:
     def load_source(name: str) -> Source:
-        array, dtype = reader.read(name), reader.entries[name].dtype
-        if dtype in WITHOUT_NUMPY:
-            array = widen(array, dtype)
-        return prepare(name, array, mask, dtype=dtype)
+        dtype = reader.entries[name].dtype
+        return prepare(name, numbers(reader.read(name), dtype), mask, dtype=dtype)
 
     return load_source
 
@@ -324,12 +301,13 @@ def read_file(
     """
     check_output(path, source)
     with Reader(source) as reader:
-        if (model := _read_whole(reader)) is not None:
+        if (whole := _whole(reader)) is not None:
+            model = whole.model()
             warn_of_streams(source, reader.metadata["stream_version"])
             with Writer(path, checked=False) as plain:
                 read = model.read(seed, chip, side_errors=side_errors)
                 _write_read_back(plain, model, read, progress)
-                plain.metadata.update(source_metadata_of(reader))
+                plain.metadata.update(whole.source_metadata)
             return
     with StoredFile(source) as file, Writer(path, checked=False) as writer:
         names: dict[str, list[str]] = {name: [name] for name in (*file.digital_names, *file.names)}
@@ -351,9 +329,8 @@ def read_file(
 def count_tensors(path: PathLike) -> int:
     """Tensors of a stored model, in cells or digital; errors are those of :func:`load`."""
     with Reader(path) as reader:
-        for kind, count in ((is_coded, count_coded), (is_analog, count_analog)):
-            if kind(reader):
-                return count(reader)
+        if (whole := _whole(reader)) is not None:
+            return len(whole)
     with StoredFile(path) as stored:
         return len(stored.names) + len(stored.digital_names)
 
@@ -365,9 +342,7 @@ def _write_read_back(
     progress: Progress | None,
 ) -> None:
     """Write what a model was read as, under all names."""
-    for name, array in model.digital.items():
-        dtype = model.digital_dtypes.get(name)
-        bits = array if dtype is None else narrow(array, dtype)
+    for name, bits, dtype in digital_bits(model):
         for key in (name, *(a for a, of in model.aliases.items() if of == name)):
             writer.add(key, bits, dtype)
         _report(progress, name)
@@ -423,24 +398,12 @@ class _StoredWriter(Writer):
 
     def alias(self, aliases: Mapping[str, str]) -> None:
         """Note further names of tensors that have been appended."""
-        names = {*self._digital, *(record["name"] for record in self._records)}
-        for alias, name in aliases.items():
-            if alias in names or name not in names:
-                raise _arguments.wrong_value(
-                    "aliases", "further names of tensors", f"{alias!r} for {name!r}"
-                )
+        check_aliases(aliases, {*self._digital, *(record["name"] for record in self._records)})
         self._aliases |= aliases
 
     def _finish(self) -> None:
-        described = {
-            "kind": self.kind,
-            "stream_version": str(STREAM_VERSION),
-            "codecs": dumps([codec.to_dict() for codec in self._codecs]),
-            "tensors": dumps(self._records),
-            "digital": dumps(self._digital),
-            "aliases": dumps(self._aliases),
-        }
-        self.metadata |= described
+        codecs = {"codecs": [codec.to_dict() for codec in self._codecs]}
+        self.metadata |= described(self.kind, codecs, self._records, self._digital, self._aliases)
         super()._finish()
 
 

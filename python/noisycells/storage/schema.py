@@ -17,9 +17,8 @@ from .._arguments import wrong_value
 from .._types import MAX_CELLS, Converter
 from ..channel import Channel
 from ..channel.text import spelled
-from ..io import DTYPES
+from ..io import Reader
 from ..io.dtypes import FLOATS
-from ..io.files import Entry
 from .codec import MAX_RANGES, Codec
 from .fields import (
     F32_MAX,
@@ -29,8 +28,10 @@ from .fields import (
     computed,
     described_aliases,
     described_digital,
-    described_texts,
+    described_source,
+    described_tensors,
     json_field,
+    metadata_fields,
     stream_version,
 )
 from .ranges import Range
@@ -56,17 +57,17 @@ class Record:
         """Number of weights, pruned ones included."""
         return math.prod(self.shape)
 
-    def arrays(self) -> dict[str, tuple[str, int | None]]:
-        """Keys, dtypes and lengths of the arrays in the file; None where side codes decide."""
+    def arrays(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """Keys, dtypes and shapes of the arrays in the file; None where side codes decide."""
         bits = self.codec.side_bits
         exact = self.ranges[0].write is None
-        found: dict[str, tuple[str, int | None]] = {
-            f"{self.name}.levels": ("F32", self.stored) if exact else ("U8", None)
+        found: dict[str, tuple[str, tuple[int | None, ...]]] = {
+            f"{self.name}.levels": ("F32", (self.stored,)) if exact else ("U8", (None,))
         }
         if bits:
-            found[f"{self.name}.side"] = ("U8", -(-self.stored * bits // 8))
+            found[f"{self.name}.side"] = ("U8", (-(-self.stored * bits // 8),))
         if self.masked:
-            found[f"{self.name}.mask"] = ("U8", -(-self.size // 8))
+            found[f"{self.name}.mask"] = ("U8", (-(-self.size // 8),))
         return found
 
 
@@ -96,55 +97,23 @@ class Description:
     aliases: dict[str, str]
     source_metadata: dict[str, str]
 
-    def check_arrays(self, entries: Mapping[str, Entry], newer: bool) -> None:
-        """Check that the arrays of the file are those described; ``newer`` as for ``describe``."""
-        expected: dict[str, tuple[str, int | None] | None] = {}
-        for record in self.records.values():
-            expected |= record.arrays()
-        expected |= {f"{name}.digital": None for name in self.digital}
-        missing = sorted(expected.keys() - entries.keys())
-        unknown = [] if newer else sorted(entries.keys() - expected.keys())
-        if missing or unknown:
-            wrong = f"missing: {brief.repr(missing)}, unknown: {brief.repr(unknown)}"
-            raise wrong_value("arrays", "those that are described", wrong)
-        for key, array in expected.items():
-            dtype, shape = entries[key].dtype, entries[key].shape
-            if array is None:
-                if dtype not in DTYPES:
-                    raise wrong_value(f"array {key!r}", "a dtype of numpy", dtype)
-            elif dtype != array[0] or len(shape) != 1 or array[1] not in (None, *shape):
-                length = "n" if array[1] is None else array[1]
-                right = f"{array[0]} of shape ({length},)"
-                raise wrong_value(f"array {key!r}", right, f"{dtype} of {shape}")
+    def arrays(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """Keys of the arrays of tensors in cells, with dtype and shape, as for check_arrays."""
+        return {key: a for record in self.records.values() for key, a in record.arrays().items()}
 
 
-def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Description:
-    """Check and take apart the metadata of a file.
-
-    Parameters
-    ----------
-    metadata : mapping of str to str
-    major : int
-        Major version of the format.
-    newer : bool
-        Whether the minor version is newer than this package, so that more fields may be there.
-    """
-    required = {"kind", "stream_version", "codecs", "tensors", "digital"}
-    optional = {"source_metadata"}
+def describe(reader: Reader) -> Description:
+    """Check and take apart the metadata of a file."""
+    major = reader.version[0]
+    needed = {"kind", "stream_version", "codecs", "tensors", "digital"}
     if major > 1:
-        required |= {"aliases"}
-    own = {"format", "format_version", "header_crc32", "crc32"}
-    if newer:
-        optional |= metadata.keys()
-    fields = Field("metadata", dict(metadata)).members(required | own, optional)
+        needed |= {"aliases"}
+    fields = metadata_fields(reader, needed, {"source_metadata"})
     codecs = [_codec(field) for field in json_field(fields["codecs"]).items()]
     kind = fields["kind"].one_of("tensor", "model")
-    records: dict[str, Record] = {}
-    for field in json_field(fields["tensors"]).items():
-        record = _record(field, codecs, major)
-        if record.name in records:
-            field.fail("a name of its own", f"{record.name!r} again")
-        records[record.name] = record
+    records = described_tensors(
+        json_field(fields["tensors"]), lambda field: _record(field, codecs, major)
+    )
     digital = described_digital(json_field(fields["digital"]), records)
     if kind == "tensor" and (len(records) != 1 or digital):
         fields["kind"].fail("'model' where there is not one tensor in cells alone")
@@ -155,9 +124,7 @@ def describe(metadata: Mapping[str, str], major: int, newer: bool) -> Descriptio
         records,
         digital,
         described_aliases(json_field(fields["aliases"]), names) if "aliases" in fields else {},
-        described_texts(json_field(fields["source_metadata"]))
-        if "source_metadata" in fields
-        else {},
+        described_source(fields),
     )
 
 

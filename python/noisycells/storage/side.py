@@ -96,14 +96,6 @@ def design_levels(channel: Channel, levels: int) -> SideLevels:
     return SideLevels(x[at], _pair_error(mean[a], std[a], mean[b], std[b])[0])
 
 
-def error_rate(channel: Channel, levels: int = 4) -> float:
-    """Symbol error probability of a side cell, averaged over its levels.
-
-    ``levels`` is 4 for sign and range, 2 for the sign alone.
-    """
-    return float(design_levels(channel, levels).error_rates(channel).mean())
-
-
 def _moments(channel: Channel, x: F64) -> tuple[F64, F64]:
     return channel.mean_at(x), np.hypot(channel.std_at(x), channel.d2d_std)
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .. import _arguments, _core, random
 from .._types import BLOCK
+from ..channel import Channel
 from ..runtime import threads_argument
 from . import cost, side
 from .arrays import CHUNK, positions
-from .audit import Audit, audit
 from .cost import Cost
+from .model import ModelInCells, TensorInCells
 from .ranges import Range
 from .selection import is_bias
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StoredTensor:
+class StoredTensor(TensorInCells):
     """A tensor in cells, as :meth:`Codec.encode` returns it.
 
     Attributes
@@ -50,19 +51,11 @@ class StoredTensor:
         :func:`read_file` writes them back in it. :meth:`read` always gives float32.
     """
 
-    name: str
-    shape: tuple[int, ...]
     codec: Codec
     ranges: tuple[Range, ...]
     levels: NDArray[Any]
     side: NDArray[np.uint8]
     mask: NDArray[np.uint8] | None
-    dtype: str = "F32"
-
-    @property
-    def size(self) -> int:
-        """Number of weights, pruned ones included."""
-        return int(np.prod(self.shape, dtype=object))
 
     @property
     def stored(self) -> int:
@@ -200,47 +193,19 @@ class StoredTensor:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StoredModel(Mapping[str, StoredTensor]):
-    """A model in cells: a mapping of names to stored tensors.
+class StoredModel(ModelInCells[StoredTensor]):
+    """A model in cells as :class:`Codec` stores it; a mapping of names to stored tensors.
 
-    Attributes
-    ----------
-    tensors : dict of str to StoredTensor
-    digital : dict of str to ndarray
-        Tensors that are kept digital, such as biases and normalization; counted in ``cost``.
-    digital_dtypes : dict of str to str
-        What digital tensors are whose dtype numpy does not have: "BF16", "F8_E4M3" or "F8_E5M2".
-        ``digital`` has their numbers in float32.
-    aliases : dict of str to str
-        Further names of tensors, in cells or digital: weights that are tied.
+    Attributes are those of :class:`noisycells.storage.ModelInCells`.
     """
 
-    tensors: dict[str, StoredTensor]
-    digital: dict[str, NDArray[Any]] = field(default_factory=dict)
-    digital_dtypes: dict[str, str] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> StoredTensor:
-        return self.tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
     @property
-    def cost(self) -> Cost:
-        """Cells and bits the model takes."""
-        return cost.total(
-            [
-                *(tensor.cost for tensor in self.values()),
-                *(
-                    cost.digital(array, self.digital_dtypes.get(name))
-                    for name, array in self.digital.items()
-                ),
-            ]
-        )
+    def channels(self) -> set[Channel]:
+        """What the cells are."""
+        return {tensor.codec.channel for tensor in self.values()}
+
+    def _costs(self) -> list[Cost]:
+        return [tensor.cost for tensor in self.values()]
 
     def read(
         self,
@@ -261,38 +226,7 @@ class StoredModel(Mapping[str, StoredTensor]):
             name: tensor.read(seed, chip, side_errors=side_errors, num_threads=num_threads)
             for name, tensor in self.items()
         }
-        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
-
-    def audit(
-        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
-    ) -> Audit:
-        """Read the model some times and compare it with Shannon's limits.
-
-        Parameters
-        ----------
-        weights : mapping of str to array_like, optional
-            What was stored, pruned weights being 0. Without it, errors are those of reads about
-            their mean.
-        repeats : int
-            Reads, each of another chip, at least 2.
-        seed : int
-            Of these reads.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If weights of tensors are missing or have other shapes, or a number is not as above.
-        """
-        channels = {tensor.codec.channel for tensor in self.values()}
-        return audit(self, channels, None, weights, repeats, seed)
-
-    def __repr__(self) -> str:
-        total = self.cost
-        return (
-            f"StoredModel({len(self)} tensors, {total.stored_weights:,} of "
-            f"{total.original_weights:,} weights in {total.data_cells + total.side_cells:,} cells, "
-            f"{len(self.digital)} tensors digital)"
-        )
+        return self._under_all_names(read)
 
 
 def unpack(buffer: NDArray[np.uint8], width: int, first: int, count: int) -> NDArray[np.uint8]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io import Closing, DecodeError, Reader, widen
-from ..io.dtypes import WITHOUT_NUMPY
+from ..io import Closing, Reader
+from ..io.dtypes import numbers
 from ..random import STREAM_VERSION
+from .model_files import check_arrays, naming
 from .schema import Record, check_content, describe
 from .stored import StoredTensor
 
@@ -62,23 +63,21 @@ class StoredFile(Closing):
         self.path = Path(path)
         self._reader = Reader(path)
         try:
-            self._describe()
+            with naming(self._reader):
+                self._describe()
             warn_of_streams(path, str(self.stream_version))
-        except BaseException as error:
+        except BaseException:
             self.close()
-            if isinstance(error, ValueError):
-                raise DecodeError(f"{self.path}: {error}") from None
             raise
 
     def _describe(self) -> None:
-        newer = self._reader.newer
-        found = describe(self._reader.metadata, self._reader.version[0], newer)
+        found = describe(self._reader)
         self.kind, self.stream_version = found.kind, found.stream_version
         self.digital_names, self.aliases = found.digital, found.aliases
         self.source_metadata = found.source_metadata
         self._records = found.records
         self.names = list(found.records)
-        found.check_arrays(self._reader.entries, newer)
+        check_arrays(self._reader, found.arrays(), found.digital)
 
     def tensor(self, name: str) -> StoredTensor:
         """One tensor in cells.
@@ -100,18 +99,15 @@ class StoredFile(Closing):
             arrays[f"{name}.levels"],
             arrays.get(f"{name}.side", np.empty(0, np.uint8)),
             arrays.get(f"{name}.mask"),
-            record.dtype,
+            dtype=record.dtype,
         )
-        try:
+        with naming(self._reader, f"tensor {name!r}: "):
             check_content(stored, record.stored)
-        except ValueError as error:
-            raise DecodeError(f"{self.path}: tensor {name!r}: {error}") from None
         return stored
 
     def digital(self, name: str) -> NDArray[Any]:
         """One tensor that is kept digital; of a dtype that numpy does not have in float32."""
-        bits, dtype = self.digital_bits(name), self.digital_dtype(name)
-        return widen(bits, dtype) if dtype in WITHOUT_NUMPY else bits
+        return numbers(self.digital_bits(name), self.digital_dtype(name))
 
     def digital_bits(self, name: str) -> NDArray[Any]:
         """One tensor that is kept digital, as it is in the file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     crossbar,
+    deployed,
     frontier,
     isik_distillation,
     isik_figures,
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
         *strategies.STUDIES,
         *frontier.STUDIES,
         *crossbar.STUDIES,
+        *deployed.STUDIES,
         *transformer.STUDIES,
         *isik_storage.STUDIES,
         *isik_distillation.STUDIES,
@@ -31,4 +33,4 @@ STUDIES: dict[str, Study] = {
         *zhou_retraining.STUDIES,
     )
 }
-"""Those of the papers, and what the demo, the crossbars and a transformer show."""
+"""Those of the papers, and of the demo, crossbars, deployed classifiers and a transformer."""

@@ -38,6 +38,8 @@ MEAN_CELLS = (1.1, 2.1, 3.1)
 BITS = (8, 6, 5, 4)
 BLOCK = 32
 RADICES = ((4,), (3, 4), (4, 4), (3, 3))
+PLANNED = (1.0, 1.1, 1.25)
+"""Cells for digits by tensor, in those of one 4-level cell for all weights."""
 ANALOG = ((1, 1, 1), (1, 4, 2), (4, 4, 2))
 """Reads, most pulses and verifying reads of each."""
 STEPS = (0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.55, 0.8)
@@ -225,10 +227,14 @@ class _Plan:
         return found
 
     def levels(self) -> Way:
-        """Digits straight in cells."""
+        """Digits straight in cells, the same for all tensors or as planned for each."""
         radices = self.settings.pick(RADICES, RADICES[:1])
-        chosen = [{"mode": "levels", "radices": list(r), "noise_margin": 1.1} for r in radices]
+        planned = self.settings.pick(PLANNED, PLANNED[1:2])
+        common = {"mode": "levels", "noise_margin": 1.1}
+        chosen: list[dict[str, Any]] = [{**common, "radices": list(r)} for r in radices]
+        chosen += [{**common, "planned": factor} for factor in planned]
         names = [" x ".join(map(str, r)) for r in radices]
+        names += [f"planned for {factor:g} x the cells of 4" for factor in planned]
         return self.way("levels", stored, names, self.pruned, settings=chosen)
 
     def analog(self) -> list[Way]:

@@ -63,7 +63,9 @@ def stored(
         As of ``Channel.to_dict()``.
     settings : list of dict
         Arguments of codecs, with ``mode``, one of ``MODES``, and for the paper's ``side_errors``.
-        A step of ``"learnt"`` is that of training for few bits.
+        A step of ``"learnt"`` is that of training for few bits. ``planned`` in the place of
+        radices: digits of each tensor as :func:`noisycells.torch.plan` chooses them, for so many
+        times the cells that one cell of 4 levels for all weights takes.
     repeats : int
         Chips.
     learnt : dict, optional
@@ -77,7 +79,7 @@ def stored(
     known: dict[str, Any] = {"mask": dict(trained.masks) or None}
     if any(s["mode"] != "paper" and s.get("step") != "learnt" for s in settings):
         known["moments"] = nct.input_moments(trained.model, train[:MOMENTS])
-    if any(s["mode"] == "coded" and s["step"] != "learnt" for s in settings):
+    if any("planned" in s or s.get("step", "learnt") != "learnt" for s in settings):
         known["sensitivity"] = nct.sensitivity(trained.model, train[:SENSITIVITIES])
     points = []
     for setting in settings:
@@ -86,6 +88,8 @@ def stored(
         given = {name: known.get(name) for name in NEEDS[mode]}
         if options.get("step") == "learnt":
             options["step"] = trained.record["steps"]
+        if "planned" in options:
+            options = _planned_levels(trained, assumed, known, **options)
         if learnt is not None:
             options["inverse" if mode == "paper" else "learnt"] = assumed
         model = nct.store(
@@ -109,6 +113,29 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """What a mode takes besides the weights."""
 BIASES = ("coded", "levels")
 """Modes that have biases in cells."""
+
+
+def _planned_levels(
+    trained: Trained,
+    cell: Channel,
+    known: Mapping[str, Any],
+    *,
+    planned: float,
+    noise_margin: float,
+) -> dict[str, Any]:
+    """Arguments of the mode levels that a plan with training images chooses."""
+    from .. import torch as nct
+
+    given = {"mask": known["mask"], "moments": known["moments"], "store_biases": True}
+    one = Levels(cell, radices=(4,), noise_margin=noise_margin)
+    budget = planned * nct.store(trained.model, one, **given).cost.per_original
+    found = nct.plan(
+        trained.model, cell, budget=budget, mode="levels", sensitivity=known["sensitivity"],
+        noise_margin=noise_margin, **given,
+    )  # fmt: skip
+    codec = found.best.codec
+    assert isinstance(codec, Levels)
+    return codec.options()
 
 
 def _read(model: Any, seed: int, side_errors: bool) -> Weights | None:

@@ -5,6 +5,7 @@ The results of the jobs hold test accuracies in percent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..crossbar import CrossbarSpec
@@ -26,6 +27,7 @@ __all__ = [
     "NO_NOISE",
     "QUICK_EPOCHS",
     "computed",
+    "moments",
     "on_crossbars",
     "perturbed",
     "stored",
@@ -143,6 +145,15 @@ def computed(
         nct.at(model, seconds)
     evaluation = nct.evaluate(model, test_batches(trained), repeats, seed=seed)
     return {"accuracies": list(evaluation.scores), "losses": finite(evaluation.losses)}
+
+
+def moments(device: Device, times: Sequence[float]) -> list[float]:
+    """Of some times since programming (s) those at which a device was measured.
+
+    None of a device that does not change.
+    """
+    aging = device.aging(1.0, extrapolate=True) is not None
+    return [t for t in times if aging and device.measured(t)]
 
 
 def on_crossbars(

@@ -16,6 +16,7 @@ from .. import _arguments, devices
 from ..devices import Device
 from .crossbar_view import DAY, HOUR, time_label
 from .engine import Entry, Job, Settings, Study, Table, job
+from .measures import moments
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,11 +66,6 @@ class Options:
         names = [device.name for device in self.devices]
         if not names or len(set(names)) < len(names):
             raise _arguments.wrong_value("device", "devices of different names", names)
-
-    def moments(self, device: Device) -> list[float]:
-        """The times at which it was measured; none of a device that does not change."""
-        aging = device.aging(1.0, extrapolate=True) is not None
-        return [t for t in self.times if aging and device.measured(t)]
 
     def source(self) -> dict[str, str] | None:
         """Where the encoder is, and what."""
@@ -137,10 +133,10 @@ def measured(
 
     how: dict[str, Any] = {"metric": cosine, "against": "clean", "seed": seed, "prepare": prepare}
     curve: Any = nct.evaluate(model, tested, repeats, times=times or None, **how)
-    moments = curve if times else [curve]
+    found = curve if times else [curve]
     result: dict[str, Any] = {
-        time_label(one.seconds): {"cosine": list(one.scores), "kept": kept[i :: len(moments)]}
-        for i, one in enumerate(moments)
+        time_label(one.seconds): {"cosine": list(one.scores), "kept": kept[i :: len(found)]}
+        for i, one in enumerate(found)
     }
     return result
 
@@ -216,7 +212,7 @@ def _is(entry: Entry, value: str) -> bool:
 def _entries(options: Options, settings: Settings) -> Iterator[Entry]:
     source = options.source()
     for device in options.devices:
-        times = options.moments(device)
+        times = moments(device, options.times)
         for way in options.ways:
             arguments = {
                 "device": device.to_dict(),

@@ -47,6 +47,7 @@ from .models import (
 from .noise.inject import Noise, active_noise, inject_noise
 from .noise.quantize import dequantize, quantize
 from .plan import plan
+from .pretrained import from_pretrained, save_pretrained
 from .prune import magnitude_prune, make_permanent
 from .store import load, store
 from .training.batches import Batches, batches
@@ -108,6 +109,7 @@ __all__ = [
     "feature_consistency_loss",
     "fit",
     "fold_batchnorm",
+    "from_pretrained",
     "hardware_aware",
     "imitation_loss",
     "inject_noise",
@@ -126,6 +128,7 @@ __all__ = [
     "recalibrate_batchnorm",
     "restore",
     "save_chip",
+    "save_pretrained",
     "sensitivity",
     "smooth",
     "store",

@@ -17,11 +17,11 @@ from ..devices import Device, from_dict
 from ..io import DecodeError, FormatError, Reader, Writer, dumps
 from ..io.dtypes import WITHOUT_NUMPY
 from ..random import STREAM_VERSION
-from ..storage.fields import Field, computed, json_field, stream_version
+from ..storage.fields import Field, computed, json_field, metadata_fields, stream_version
 from .checks import check_module
 from .crossbar.convert import convert, restore
 from .crossbar.fold import NORMS, FoldedNorm
-from .crossbar.selection import crossbar_layers, required
+from .crossbar.selection import chosen_layers, crossbar_layers, required
 
 __all__ = ["load_chip", "save_chip"]
 
@@ -139,11 +139,7 @@ def _described(reader: Reader) -> tuple[dict[str, _Layer], dict[str, bool]]:
 
     Raises ValueError, which names the field, where the metadata say something else.
     """
-    own = {"format", "format_version", "header_crc32", "crc32", "kind"}
-    fields = Field("metadata", dict(reader.metadata)).members(
-        {*own, "stream_version", "layers", "folded"},
-        set(reader.metadata) if reader.newer else None,
-    )
+    fields = metadata_fields(reader, {"kind", "stream_version", "layers", "folded"})
     version = stream_version(fields["stream_version"])
     if version != STREAM_VERSION:
         fields["stream_version"].fail(f"{STREAM_VERSION!r}, whose draws the chip goes on with")
@@ -165,8 +161,13 @@ def _made(field: Field, make: Callable[[Any], _T]) -> _T:
 
 
 def _convert(model: nn.Module, device: Device, specs: dict[str, CrossbarSpec]) -> None:
-    """Convert the layers that have a spec; the first device takes modules such as LSTMs apart."""
-    convert(model, device, lambda _, name: specs[name], lambda _, name: name in specs)
+    """Convert the layers that have a spec, if any; the first device takes LSTMs and such apart."""
+
+    def known(_: nn.Module, name: str) -> bool:
+        return name in specs
+
+    if chosen_layers(model, known):
+        convert(model, device, lambda _, name: specs[name], known)
 
 
 def _check_layers(path: Any, model: nn.Module, made: dict[str, _Layer]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,7 +24,7 @@ from .crossbar.limits import limit_weights
 from .crossbar.report import summary
 from .crossbar.selection import Specs, chosen_layers, crossbar_layers, specs_of
 from .crossbar.smoothing import smooth
-from .inputs import call, each_batch, inputs_of, moved
+from .inputs import call, each_batch, inputs_of, moved, several_passes
 from .modes import evaluating
 from .training.fit import device_of
 
@@ -52,11 +52,11 @@ def deploy(
     """Put a trained model on a programmed chip of noisy crossbars, in place.
 
     In this order: batch normalization is folded (:func:`fold_batchnorm`), layers become crossbar
-    layers (:func:`convert`), their inputs are smoothed
-    (:func:`smooth`) and their weights limited (:func:`limit_weights`), converters calibrated
-    (:func:`calibrate`), the chip is programmed (:func:`program`) and, with ``seconds``, aged to
-    that time, where drift compensation measures it (:func:`at`). What was chosen and what stays
-    digital is printed. Layers that the data do not reach stay digital.
+    layers (:func:`convert`), their inputs are smoothed (:func:`smooth`) and their weights limited
+    (:func:`limit_weights`), converters calibrated (:func:`calibrate`), the chip is programmed
+    (:func:`program`) and, with ``seconds``, aged to that time, where drift compensation measures
+    it (:func:`at`). What was chosen and what stays digital is printed. Layers that the data do not
+    reach stay digital.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def deploy(
     seed = _arguments.seed("seed", seed)
     if seconds is not None:
         device.aging(seconds, extrapolate)  # checks both
-    _check_batches(calibration)
+    several_passes("calibration", calibration)
     reached, by_token = _reached(model, calibration, filter_fn)
     chosen = {c.name: c.layer for c in chosen_layers(model, filter_fn) if c.name in reached}
     specs = specs_of(SPEC if spec is None else spec, chosen)
@@ -154,15 +154,6 @@ def _to_calibrate(specs: Mapping[str, CrossbarSpec], quantile: float | str) -> b
     if not calibrated and quantile != 1:
         raise _arguments.wrong_value("quantile", "1 where no range is 'calibrated'", repr(quantile))
     return calibrated
-
-
-def _check_batches(calibration: Any) -> None:
-    if isinstance(calibration, Iterator):
-        raise _arguments.wrong_value(
-            "calibration",
-            "batches that can be passed over again, such as a list",
-            f"one pass of a {type(calibration).__name__}",
-        )
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ __all__ = [
     "logits_of",
     "mask_of",
     "moved",
+    "several_passes",
     "split_batch",
     "tensor_of",
 ]
@@ -39,6 +40,16 @@ def each_batch(name: str, data: Any) -> Iterator[Any]:
     return iter(data)
 
 
+def several_passes(name: str, data: Any) -> None:
+    """Refuse batches that can be gone through once only."""
+    if isinstance(data, Iterator):
+        raise _arguments.wrong_value(
+            name,
+            "batches that can be passed over again, such as a list",
+            f"one pass of a {type(data).__name__}",
+        )
+
+
 def moved(value: Any, device: torch.device) -> Any:
     """Tensors and arrays on ``device``, also those inside of tuples and mappings."""
     if isinstance(value, np.ndarray):
@@ -53,7 +64,7 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
-    """What ``model`` returns; a mapping is keyword arguments, a tuple several _arguments."""
+    """What ``model`` returns; a mapping is keyword arguments, a tuple positional ones."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -63,7 +74,7 @@ def inputs_of(name: str, model: nn.Module, batch: Any) -> Any:
     """The inputs in a batch that may hold labels as well, as :func:`call` takes them.
 
     Of a tuple, as many of the first entries as the model's ``forward`` has to have; the rest are
-    labels where forward takes no more _arguments.
+    labels where forward takes no more arguments.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import _arguments
 from ..io import widen
 from ..io.dtypes import WITHOUT_NUMPY
-from ..storage import Analog, AnalogModel, Codec, CodedModel, StoredModel
+from ..storage import Analog, AnalogModel, Codec, CodedModel, ModelInCells, StoredModel
 from ..storage.modes.mode import Mode
 from ..storage.selection import belongs_in_cells
 from .checks import check_module
@@ -120,8 +120,7 @@ def store(
     ------
     TypeError
         If ``moments`` are given to a :class:`noisycells.Codec`, or a tensor is sparse, on the meta
-        device, or of a dtype that numpy and safetensors do
-        not have.
+        device, or of a dtype that numpy and safetensors do not have.
     ValueError
         If the model holds no weights or is still being pruned, a mask names no weight, a
         sensitivity no parameter, or a weight is not finite.
@@ -144,25 +143,16 @@ def store(
     weights = {name: arrays[name] for name in names}
     # copies: later training must not change them
     digital = {name: array.copy() for name, array in arrays.items() if name not in names}
+    given: dict[str, Any] = {"overrides": overrides, "digital": digital}
     if not isinstance(codec, Codec):
-        whole = codec.encode(
-            weights, mask, sensitivity, moments=moments, overrides=overrides, digital=digital
-        )
-        return replace(whole.with_dtypes(dtypes), aliases=aliases)
-    if moments is not None:
+        given["moments"] = moments
+    elif moments is not None:
         raise _arguments.wrong_kind(
             "moments", "none with a Codec, which does not feed errors back", "some"
         )
-    encoded = codec.encode(weights, mask, sensitivity, overrides=overrides)
-    return StoredModel(
-        {
-            name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
-            for name, tensor in encoded.items()
-        },
-        digital,
-        {name: dtype for name, dtype in dtypes.items() if name not in names},
-        aliases,
-    )
+    stored: StoredModel | CodedModel | AnalogModel
+    stored = codec.encode(weights, mask, sensitivity, **given)
+    return replace(stored.with_dtypes(dtypes), aliases=aliases)
 
 
 def load(
@@ -204,7 +194,7 @@ def load(
         stored apart, or a number is beyond the range of the parameter's dtype; the model is then
         left as it was.
     """
-    if not isinstance(stored, (StoredModel, CodedModel, AnalogModel)):
+    if not isinstance(stored, ModelInCells):
         hint = "; noisycells.load(path) reads a file" if isinstance(stored, (str, PathLike)) else ""
         raise _arguments.wrong_kind("stored", "a stored model", f"{stored!r:.60}{hint}")
     check_module(model)

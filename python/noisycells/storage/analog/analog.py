@@ -13,7 +13,7 @@ from ... import _arguments
 from ..._types import F64, MAX_CELLS
 from ...channel import Channel
 from ...devices import CellLike, cell
-from ..arrays import digital_arrays, prepare
+from ..arrays import check_weights, digital_arrays, prepare
 from ..feedback import checked_moments
 from ..histogram import extent
 from ..selection import assigned
@@ -138,10 +138,8 @@ class Analog:
             If a tensor has fewer than two dimensions or no weights, weights are not finite, or
             moments are of another shape, of no tensor, not symmetric or not finite.
         """
-        if not isinstance(weights, Mapping):
-            raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
-        if not weights:
-            raise _arguments.wrong_value("weights", "at least one tensor", "none")
+        check_weights(weights)
+        kept = digital_arrays(digital, weights)
         for name, unused in (("mask", mask), ("sensitivity", sensitivity)):
             if unused is not None:
                 raise _arguments.wrong_value(name, "None where all weights have cells", "one")
@@ -150,7 +148,7 @@ class Analog:
         codecs = assigned(weights, _arguments.mapping("overrides", overrides, "codecs"), self)
         return AnalogModel(
             {name: codecs[name]._tensor(name, w, given.get(name)) for name, w in weights.items()},
-            digital_arrays(digital),
+            kept,
         )
 
     def _tensor(self, name: str, weights: ArrayLike, moments: ArrayLike | None) -> AnalogTensor:
@@ -172,7 +170,7 @@ class Analog:
         to = feedback(inputs, self.damping) if closed and inputs is not None else None
         cell_map = self._map(values, inputs, to)
         return AnalogTensor(
-            name, source.shape, self, cell_map, scales, rounded, to, source.dtype
+            name, source.shape, self, cell_map, scales, rounded, to, dtype=source.dtype
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

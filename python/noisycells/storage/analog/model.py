@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ... import _arguments
-from ...io.dtypes import WITHOUT_NUMPY
-from .. import cost
-from ..audit import Audit, audit
+from ...channel import Channel
 from ..cost import Cost
+from ..model import ByName, ModelInCells, TensorInCells, without_side_cells
 from .cells import CellArray
 from .loop import Feedback, program
 from .maps import CellMap
@@ -105,20 +102,9 @@ class ProgrammedTensor:
         return np.asarray(values, np.float32).reshape(self.shape)
 
 
-class ProgrammedModel(Mapping[str, ProgrammedTensor]):
+@dataclass(frozen=True, eq=False, repr=False)
+class ProgrammedModel(ByName[ProgrammedTensor]):
     """Tensors in programmed cells, by name."""
-
-    def __init__(self, tensors: Mapping[str, ProgrammedTensor]) -> None:
-        self._tensors = dict(tensors)
-
-    def __getitem__(self, name: str) -> ProgrammedTensor:
-        return self._tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
     def read(self, seed: int, reads: int | None = None) -> dict[str, NDArray[np.float32]]:
         """Read all tensors; each has draws of its own."""
@@ -134,7 +120,7 @@ class ProgrammedModel(Mapping[str, ProgrammedTensor]):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AnalogTensor:
+class AnalogTensor(TensorInCells):
     """A tensor to be written to analog cells, as :meth:`Analog.encode` returns it.
 
     Attributes
@@ -153,19 +139,11 @@ class AnalogTensor:
         Dtype that the weights came in, as safetensors calls it.
     """
 
-    name: str
-    shape: tuple[int, ...]
     codec: Analog
     cell_map: CellMap
     scales: NDArray[np.float32]
     values: NDArray[np.float32]
     feedback: Feedback | None
-    dtype: str = "F32"
-
-    @property
-    def size(self) -> int:
-        """Number of weights, and of cells."""
-        return math.prod(self.shape)
 
     @property
     def stored(self) -> int:
@@ -191,48 +169,22 @@ class AnalogTensor:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AnalogModel(Mapping[str, AnalogTensor]):
+class AnalogModel(ModelInCells[AnalogTensor]):
     """A model in analog cells; a mapping of its tensors.
 
-    Attributes
-    ----------
-    tensors : dict of str to AnalogTensor
-    digital, digital_dtypes, aliases
-        As of :class:`noisycells.StoredModel`.
+    Attributes are those of :class:`noisycells.storage.ModelInCells`. ``cost`` has cells and bits;
+    :attr:`ProgrammedModel.cost` has the pulses and reads of a chip.
     """
 
-    tensors: dict[str, AnalogTensor]
-    digital: dict[str, NDArray[Any]] = field(default_factory=dict)
-    digital_dtypes: dict[str, str] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
     _chips: dict[int, ProgrammedModel] = field(default_factory=dict, init=False)
 
-    def __getitem__(self, name: str) -> AnalogTensor:
-        return self.tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def with_dtypes(self, dtypes: Mapping[str, str]) -> AnalogModel:
-        """The same model with the dtypes that its tensors came in, as safetensors calls them."""
-        tensors = {
-            name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
-            for name, tensor in self.items()
-        }
-        digital = {n: d for n, d in dtypes.items() if n in self.digital and d in WITHOUT_NUMPY}
-        return replace(self, tensors=tensors, digital_dtypes=digital)
-
     @property
-    def cost(self) -> Cost:
-        """Cells and bits; :attr:`ProgrammedModel.cost` has the pulses and reads of a chip."""
-        kept = (
-            cost.digital(array, self.digital_dtypes.get(name))
-            for name, array in self.digital.items()
-        )
-        return cost.total([*(tensor.cost for tensor in self.values()), *kept])
+    def channels(self) -> set[Channel]:
+        """What the cells are."""
+        return {tensor.codec.channel for tensor in self.values()}
+
+    def _costs(self) -> list[Cost]:
+        return [tensor.cost for tensor in self.values()]
 
     def program(self, chip: int = 0) -> ProgrammedModel:
         """Write all tensors to the cells of a chip, which fixes the errors; the last one is kept.
@@ -265,37 +217,6 @@ class AnalogModel(Mapping[str, AnalogTensor]):
         dict of str to ndarray of float32
             The tensors in cells, under all their names; ``digital`` holds the others.
         """
-        if _arguments.flag("side_errors", side_errors):
-            raise _arguments.wrong_value("side_errors", "False where no cells are side cells", True)
+        without_side_cells(side_errors)
         read = self.program(chip).read(_arguments.seed("seed", seed))
-        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
-
-    def audit(
-        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
-    ) -> Audit:
-        """Read the model some times and compare it with Shannon's limits.
-
-        Parameters
-        ----------
-        weights : mapping of str to array_like, optional
-            What was stored, pruned weights being 0. Without it, errors are those of reads about
-            their mean.
-        repeats : int
-            Reads, each of another chip, at least 2.
-        seed : int
-            Of these reads.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If weights of tensors are missing or have other shapes, or a number is not as above.
-        """
-        channels = {tensor.codec.channel for tensor in self.values()}
-        return audit(self, channels, None, weights, repeats, seed)
-
-    def __repr__(self) -> str:
-        names = {tensor.codec.channel.name for tensor in self.values()}
-        return (
-            f"AnalogModel({len(self)} tensors in {self.cost.data_cells:,} cells of "
-            f"{', '.join(map(repr, sorted(names)))}, {len(self.digital)} tensors digital)"
-        )
+        return self._under_all_names(read)

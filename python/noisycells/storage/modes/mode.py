@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ from ..._types import F64, U8
 from ...channel import Channel
 from ...devices import CellLike, cell
 from .. import blocks
-from ..arrays import Source, digital_arrays, prepare
+from ..arrays import Source, check_weights, digital_arrays, prepare
 from ..constellation import Constellation
 from ..feedback import checked_moments
 from ..histogram import extent
@@ -139,13 +140,8 @@ class Mode(ABC):
         ValueError
             If a weight is not finite, shapes disagree, or a name is of no tensor.
         """
-        if not isinstance(weights, Mapping):
-            raise _arguments.wrong_type("weights", "a mapping of names to arrays", weights)
-        if not weights:
-            raise _arguments.wrong_value("weights", "at least one tensor", "none")
-        kept = digital_arrays(digital)
-        if both := sorted(kept.keys() & weights.keys()):
-            raise _arguments.wrong_value("digital", "names that are not in cells", both)
+        check_weights(weights)
+        kept = digital_arrays(digital, weights)
         matrices = _matrices(weights, mask, sensitivity, moments)
         for option, names in self.by_name.items():
             _arguments.names(option, names, weights, "names of weights to store")
@@ -163,11 +159,11 @@ class Mode(ABC):
         layout = self.layout_for(len(content))
         return CodedModel(
             {matrix.entry.name: matrix.entry for matrix in matrices},
-            self,
-            layout,
-            blocks.write(content, layout, self.constellation),
-            np.concatenate(plain),
             kept,
+            codec=self,
+            layout=layout,
+            cells=blocks.write(content, layout, self.constellation),
+            plain=np.concatenate(plain),
         )
 
     @property
@@ -274,13 +270,13 @@ def _matrices(
 def matrix_of(source: Source, moments: ArrayLike | None) -> Matrix:
     """A tensor as a matrix, with the second moments of its inputs; checks both."""
     extent([source])  # checks it
-    entry = CodedTensor(source.name, source.shape, source.weights.size, source.dtype)
+    entry = CodedTensor(source.name, source.shape, source.weights.size, dtype=source.dtype)
     weights = source.weights.astype(np.float64).reshape(entry.table)
     kept = None
     if source.mask is not None:
         bits = np.unpackbits(source.mask, count=weights.size, bitorder="little")
         kept = bits.astype(bool).reshape(entry.table)
-        entry = CodedTensor(entry.name, entry.shape, int(kept.sum()), entry.dtype)
+        entry = replace(entry, stored=int(kept.sum()))
         if entry.stored == entry.size:
             kept = None  # which is faster
     sensitivity = None if source.sensitivity is None else float(np.mean(source.sensitivity))

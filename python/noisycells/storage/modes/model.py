@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ... import _arguments, random
 from ..._types import U8
+from ...channel import Channel
 from ...io import DecodeError
-from ...io.dtypes import WITHOUT_NUMPY
-from .. import blocks, cost
-from ..audit import Audit, audit
+from .. import blocks
 from ..blocks import Layout
 from ..constellation import Constellation
 from ..cost import Cost
+from ..model import ModelInCells, TensorInCells, without_side_cells
 from ..selection import is_bias
 from .sections import split
 
@@ -30,7 +29,7 @@ CODED_STREAM, PLAIN_STREAM = "coded cells", "plain cells"
 
 
 @dataclass(frozen=True)
-class CodedTensor:
+class CodedTensor(TensorInCells):
     """What is known of a tensor without reading cells.
 
     Attributes
@@ -43,15 +42,7 @@ class CodedTensor:
         Dtype that the weights came in, as safetensors calls it.
     """
 
-    name: str
-    shape: tuple[int, ...]
     stored: int
-    dtype: str = "F32"
-
-    @property
-    def size(self) -> int:
-        """Number of weights, pruned ones included."""
-        return math.prod(self.shape)
 
     @property
     def table(self) -> tuple[int, int]:
@@ -67,12 +58,11 @@ class CodedTensor:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CodedModel(Mapping[str, CodedTensor]):
+class CodedModel(ModelInCells[CodedTensor]):
     """A model in cells as :class:`Coded` and :class:`Levels` store it; a mapping of its tensors.
 
-    Attributes
+    Attributes, besides those of :class:`noisycells.storage.ModelInCells`
     ----------
-    tensors : dict of str to CodedTensor
     codec : Mode
         How it is stored.
     layout : Layout
@@ -81,44 +71,26 @@ class CodedModel(Mapping[str, CodedTensor]):
         The level each cell of that is written to, of ``codec.constellation``.
     plain : ndarray of uint8, 1-D
         Levels of the cells without a code; only :class:`Levels` has some.
-    digital, digital_dtypes, aliases
-        As of :class:`noisycells.StoredModel`.
     """
 
-    tensors: dict[str, CodedTensor]
+    _: KW_ONLY
     codec: Mode
     layout: Layout
     cells: U8
     plain: U8
-    digital: dict[str, NDArray[Any]] = field(default_factory=dict)
-    digital_dtypes: dict[str, str] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> CodedTensor:
-        return self.tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def with_dtypes(self, dtypes: Mapping[str, str]) -> CodedModel:
-        """The same model with the dtypes that its tensors came in, as safetensors calls them."""
-        tensors = {
-            name: replace(tensor, dtype=dtypes.get(name, tensor.dtype))
-            for name, tensor in self.items()
-        }
-        digital = {n: d for n, d in dtypes.items() if n in self.digital and d in WITHOUT_NUMPY}
-        return replace(self, tensors=tensors, digital_dtypes=digital)
 
     @property
-    def cost(self) -> Cost:
-        """Cells and bits the model takes; all cells are data cells, mask and scales in them."""
-        kept = [
-            cost.digital(array, self.digital_dtypes.get(name))
-            for name, array in self.digital.items()
-        ]
+    def channels(self) -> set[Channel]:
+        """What the cells are."""
+        return {self.codec.channel}
+
+    @property
+    def carried(self) -> float:
+        """Bits a cell behind the error-correcting code."""
+        return 8 * self.layout.size / max(1, len(self.cells))
+
+    def _costs(self) -> list[Cost]:
+        """All cells are data cells, mask and scales in them."""
         cells = Cost(
             stored_weights=sum(tensor.stored for tensor in self.values()),
             original_weights=sum(tensor.size for tensor in self.values()),
@@ -128,7 +100,7 @@ class CodedModel(Mapping[str, CodedTensor]):
             index_code="layout",
             includes_biases=any(is_bias(name) for name in self),
         )
-        return cost.total([cells, *kept])
+        return [cells]
 
     def read(
         self,
@@ -163,9 +135,10 @@ class CodedModel(Mapping[str, CodedTensor]):
             ``codec.reads`` reads. Its weights are never returned.
         """
         seed, chip = _arguments.seed("seed", seed), _arguments.seed("chip", chip)
-        if _arguments.flag("side_errors", side_errors):
-            raise _arguments.wrong_value("side_errors", "False where no cells are side cells", True)
+        without_side_cells(side_errors)
         channel, constellation = self.codec.channel, self.codec.constellation
+        # The decoder assumes the noise that the code is made for: less does not harm it.
+        margin = self.codec.noise_margin
 
         def look(reads: int) -> tuple[NDArray[np.float32], Constellation]:
             total = np.zeros(len(self.cells), np.float32)
@@ -177,7 +150,7 @@ class CodedModel(Mapping[str, CodedTensor]):
                     stream=random.stream(*self, CODED_STREAM),
                     num_threads=num_threads,
                 )
-            return total / np.float32(reads), self.codec.seen(constellation, reads)
+            return total / np.float32(reads), self.codec.seen(constellation, reads, margin)
 
         # Without read_std nothing says what another read of the same chip would change.
         reads = 1 if channel.read_std is None else self.codec.reads
@@ -191,7 +164,7 @@ class CodedModel(Mapping[str, CodedTensor]):
             num_threads=num_threads,
         )
         read = self.decoded(content, outputs)
-        return read | {a: read[name] for a, name in self.aliases.items() if name in read}
+        return self._under_all_names(read)
 
     def decoded(
         self, content: bytes, outputs: NDArray[np.float32]
@@ -218,34 +191,3 @@ class CodedModel(Mapping[str, CodedTensor]):
         if next(sections, None) is not None:
             raise DecodeError(f"sections: {_arguments.expectation('those of the tensors', 'more')}")
         return read
-
-    def audit(
-        self, weights: Mapping[str, ArrayLike] | None = None, *, repeats: int = 8, seed: int = 0
-    ) -> Audit:
-        """Read the model some times and compare it with Shannon's limits.
-
-        Parameters
-        ----------
-        weights : mapping of str to array_like, optional
-            What was stored, pruned weights being 0. Without it, errors are those of reads about
-            their mean.
-        repeats : int
-            Reads, each of another chip, at least 2.
-        seed : int
-            Of these reads.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If weights of tensors are missing or have other shapes, or a number is not as above.
-        """
-        carried = 8 * self.layout.size / max(1, len(self.cells))
-        return audit(self, {self.codec.channel}, carried, weights, repeats, seed)
-
-    def __repr__(self) -> str:
-        total = self.cost
-        return (
-            f"CodedModel({len(self)} tensors, {total.stored_weights:,} of "
-            f"{total.original_weights:,} weights in {total.data_cells:,} cells of "
-            f"{self.codec.channel.name!r}, {len(self.digital)} tensors digital)"
-        )

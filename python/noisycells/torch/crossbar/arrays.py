@@ -19,7 +19,16 @@ from . import fallback, fused
 from .circuit import Circuit
 from .patches import BLOCK_ELEMENTS, Geometry, blocks, core_convolution, patches
 
-__all__ = ["Handle", "fresh_arrays", "outputs", "programmed_arrays"]
+__all__ = [
+    "Handle",
+    "fresh_arrays",
+    "joined",
+    "parts",
+    "plane_weights",
+    "products",
+    "programmed_arrays",
+    "programmed_planes",
+]
 
 
 # --------------------------------------------------------------------------- the arrays
@@ -34,6 +43,7 @@ class _Chip(NamedTuple):
     circuit: Circuit
     packed: list[Packed]
     elsewhere: dict[tuple[torch.device, torch.dtype], list[_Elsewhere]]
+    planes: list[Tensor]  # one or none: those of the packed arrays
 
 
 _chips: dict[int, _Chip] = {}
@@ -68,7 +78,7 @@ def programmed_arrays(
     stamp = _stamp(chip)
     known = _chips.get(handle)
     if known is None or known.stamp != stamp or known.circuit is not circuit:
-        known = _Chip(stamp, circuit, _packed(chip, circuit), {})
+        known = _Chip(stamp, circuit, _packed(chip, circuit), {}, [])
         if handle >= 0:
             _chips[handle] = known
     if _core_takes(x):
@@ -189,79 +199,98 @@ def _fresh_packed(weights: Any, given: Any, circuit: Circuit, group: int, seed: 
 
 
 def _core_takes(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype is torch.float32
+    return x.is_cpu and x.dtype is torch.float32
 
 
 # --------------------------------------------------------------------------- products
 
 
+def parts(tensor: Tensor, groups: int, dim: int = 0) -> Sequence[Tensor]:
+    """Of each group."""
+    return (tensor,) if groups == 1 else tensor.chunk(groups, dim)
+
+
+def joined(found: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Of all groups."""
+    return found[0] if len(found) == 1 else torch.cat(list(found), dim)
+
+
+def plane_weights(arrays: Sequence[Packed | _Elsewhere]) -> Tensor:
+    """Noisy weights of each plane of all groups, (planes, out, in)."""
+    return joined([_planes(array) for array in arrays], 1)
+
+
+def programmed_planes(arrays: Sequence[Packed | _Elsewhere], handle: int) -> Tensor:
+    """Those of programmed arrays, made once; not to be changed."""
+    known = _chips.get(handle)
+    if known is None or known.packed is not arrays:
+        return plane_weights(arrays)
+    if not known.planes:
+        known.planes.append(plane_weights(arrays))
+    return known.planes[0]
+
+
 def _planes(array: Packed | _Elsewhere) -> Tensor:
-    """Noisy weights of each plane, (planes, out, in)."""
     if isinstance(array, fallback.Array):
         return array.effective_weights()
     return torch.from_numpy(array.plane_weights()) if isinstance(array, Packed) else array.planes
 
 
-def outputs(
+def products(
     x: Tensor,
     arrays: Sequence[Packed | _Elsewhere],
     bias: Tensor | None,
     circuit: Circuit,
     seed: int,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the planes and the packed masks of all groups."""
+) -> tuple[Tensor, Tensor | None]:
+    """y and the packed masks of all groups; None where they are not wanted or there is no ADC."""
     groups, geometry = circuit.groups, circuit.geometry
-    x = x.detach()
-    bias = None if bias is None else bias.detach()
+    x = x.detach() if x.requires_grad else x
+    bias = bias.detach() if bias is not None and bias.requires_grad else bias
     rows = x if geometry is not None or x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    parts: Sequence[Tensor] = [rows] if groups == 1 else rows.chunk(groups, 1)
-    biases: Sequence[Tensor | None] = [bias] * groups if bias is None else [bias]
-    if bias is not None and groups > 1:
-        biases = bias.chunk(groups)
+    biases: Sequence[Tensor | None] = [None] * groups
+    if bias is not None:
+        biases = parts(bias, groups)
     found = [
         _core_product(part, array, b, geometry, seed, save)
         if isinstance(array, Packed)
         else _product(part, array, b, geometry, seed, save)
-        for part, array, b in zip(parts, arrays, biases, strict=True)
+        for part, array, b in zip(parts(rows, groups, 1), arrays, biases, strict=True)
     ]
-    y = found[0][0] if groups == 1 else torch.cat([y for y, _ in found], dim=1)
+    y = joined([y for y, _ in found], 1)
     if geometry is not None:
         size = geometry.output_size(tuple(x.shape[2:]))
         y = y.reshape(x.shape[0], *size, y.shape[1]).movedim(-1, 1)
     elif x.ndim != 2:
         y = y.reshape(*x.shape[:-1], y.shape[1])
-    none = torch.empty(0, dtype=torch.uint8, device=x.device)
-    if not save:
-        return y, torch.empty(0, dtype=x.dtype, device=x.device), none
     masks = [inside for _, inside in found if inside is not None]
-    inside = masks[0] if len(masks) == 1 else torch.cat(masks) if masks else none
-    planes = [_planes(array) for array in arrays]
-    return y, planes[0] if groups == 1 else torch.cat(planes, dim=1), inside
+    return y, joined(masks) if masks else None
 
 
 def _core_product(
     x: Tensor, packed: Packed, bias: Tensor | None, geometry: Geometry | None, seed: int, save: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Rows of y, and masks; by the compiled core."""
-    size: list[int] = [len(x)]
-    if geometry is not None:
-        lead = [1] * (3 - len(geometry.kernel))
-        size += [*lead, *geometry.output_size(tuple(x.shape[2:]))]
+    convolution = None
+    if geometry is None:
+        batch = x.shape[0]
+        y = x.new_empty(batch, packed.n)
+    else:
+        convolution, lead = core_convolution(geometry), [1] * (3 - len(geometry.kernel))
+        size = [len(x), *lead, *geometry.output_size(tuple(x.shape[2:]))]
         x = x.reshape(*x.shape[:2], *lead, *x.shape[2:])
-    y = x.new_empty(*size, packed.n)
+        batch, y = math.prod(size), x.new_empty(*size, packed.n)
     inside = None
     if save and packed.spec.adc_bits is not None:
-        inside = packed.inside(math.prod(size))
-    if y.numel():
-        values, offset = x.contiguous().numpy(), None
-        if bias is not None:
-            offset = bias.contiguous().numpy()
-        convolution = None if geometry is None else core_convolution(geometry)
-        packed.product(values, y.numpy(), seed, offset, inside, convolution)
-    if geometry is not None:
-        y = y.reshape(-1, packed.n)
-    return y, None if inside is None else torch.from_numpy(inside)
+        inside = packed.inside(batch)
+    if batch:
+        offset = None if bias is None else bias.contiguous().numpy()
+        packed.product(x.contiguous().numpy(), y.numpy(), seed, offset, inside, convolution)
+    return (
+        y if geometry is None else y.reshape(-1, packed.n),
+        None if inside is None else torch.from_numpy(inside),
+    )
 
 
 def _product(

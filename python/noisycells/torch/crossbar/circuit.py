@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from ... import devices
 from ...crossbar import Crossbar, CrossbarSpec
@@ -14,7 +15,10 @@ from ...devices import Device
 from ...random import stream
 from .patches import Geometry
 
-__all__ = ["Circuit", "array_name", "describe", "parse"]
+__all__ = ["Circuit", "array_name", "describe", "parse", "seeds"]
+
+
+_SEEDS = (1 << 64) - 1
 
 
 class Circuit(NamedTuple):
@@ -84,3 +88,9 @@ def parse(circuit: str) -> Circuit:
         tuple(stream(array_name(name, g, groups), "crossbar") for g in range(groups)),
         bool(name),
     )
+
+
+def seeds(key: Tensor) -> tuple[int, int]:
+    """Of programming and of reading, from the tensor of their bits."""
+    bits = key.tolist()
+    return bits[0] & _SEEDS, bits[-1] & _SEEDS

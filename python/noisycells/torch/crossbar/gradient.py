@@ -166,6 +166,9 @@ def _by_tile(
         return [(slice(0, k), grad)]
     parts = tiles(k, product.spec.rows)
     first = (s * len(product.planes) + q) * len(parts)
+    of_plane = inside[first : first + len(parts)]
+    if torch.equal(of_plane, _all_inside(grad.shape[1], grad.device).expand_as(of_plane)):
+        return [(slice(0, k), grad)]
     merged: list[tuple[slice, Tensor]] = []
     for i, tile in enumerate(parts):
         masked = _masked(grad, inside[first + i])

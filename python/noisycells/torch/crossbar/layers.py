@@ -123,22 +123,24 @@ class CrossbarLayer(MappedLayer):
         ``key`` holds the seeds of programming and reading, as for
         :func:`~noisycells.torch.crossbar_linear`; None draws one from torch's generator.
         """
-        check_product(x, self.matrix(), self.bias)
+        bias, log_scale = self.bias, self._parameters["input_log_scale"]
+        check_product(x, self.matrix(), bias)
         x = self.prepared(self.smoothed(x))
-        if self.input_log_scale is None:
-            y = self._product(x, self.bias, key)
+        if log_scale is None:
+            y = self._product(x, bias, key)
         else:  # a larger full scale of the DACs, with a gradient for it
-            scale = self.input_log_scale.exp()
+            scale = log_scale.exp()
             y = self._product(x / scale, None, key) * scale
-            y = y if self.bias is None else y + self.each_channel(self.bias)
+            y = y if bias is None else y + self.each_channel(bias)
         return y if self.adapter is None else y + self.adapter(x)
 
     def _product(self, x: Tensor, bias: Tensor | None, key: Tensor | None) -> Tensor:
         """Of the chip, or of fresh arrays."""
-        if self.chip_conductances is not None and (self.keep_chip or not self.training):
-            chip = [self.chip_conductances, self.chip_scale, self.chip_ranges]
-            if self.chip_row is not None:
-                chip.append(self.chip_row)
+        buffers = self._buffers  # found in a tenth of the time that an attribute takes
+        if buffers["chip_conductances"] is not None and (self.keep_chip or not self.training):
+            chip = [buffers[name] for name in _CHIP]
+            if chip[-1] is None:  # no scales of the inputs
+                chip.pop()
             return programmed_product(
                 x,
                 cast("list[Tensor]", chip),
@@ -154,7 +156,7 @@ class CrossbarLayer(MappedLayer):
                 "forward programs fresh arrays, as in train()",
                 stacklevel=3,
             )
-        return fresh_product(x, self.mapped(), bias, key, self.ranges, self.circuit)
+        return fresh_product(x, self.mapped(), bias, key, buffers["ranges"], self.circuit)
 
     # ----------------------------------------------------------------- life cycle
 
@@ -340,9 +342,7 @@ class CrossbarLayer(MappedLayer):
         self.chip_weight = torch.from_numpy(np.concatenate([array.weight for array in arrays])).to(
             where
         )
-        self.chip_scale = stacked([
-            p.output_scale for p in packed
-        ])  # fmt: skip
+        self.chip_scale = stacked([p.output_scale for p in packed])
         self.chip_row = None
         if first.packed.scales.row is not None:
             self.chip_row = stacked([p.scales.row for p in packed])

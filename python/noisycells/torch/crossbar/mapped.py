@@ -53,16 +53,16 @@ class MappedLayer(nn.Module):
     def mapped(self) -> Tensor:
         """The weights as the arrays hold them: :meth:`matrix`, smoothed and limited."""
         matrix = self._smooth_matrix()
-        if self.limits is not None:
+        if self._buffers["limits"] is not None:
             limits = self._limits_of(matrix)
             matrix = matrix.clamp(-limits, limits)
         return matrix
 
     def _smooth_matrix(self) -> Tensor:
-        matrix = self.matrix()
-        if self.smoothing is None:
+        matrix, smoothing = self.matrix(), self._buffers["smoothing"]
+        if smoothing is None:
             return matrix
-        each = self.smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
+        each = smoothing.to(matrix.dtype).reshape(self.arrays, 1, -1)
         factors = each.expand(-1, len(matrix) // self.arrays, -1).reshape(matrix.shape[:2])
         return matrix * factors.reshape(*factors.shape, *(1,) * (matrix.ndim - 2))
 
@@ -81,9 +81,8 @@ class MappedLayer(nn.Module):
 
     def smoothed(self, x: Tensor) -> Tensor:
         """The inputs as the arrays are driven: without what :meth:`mapped` has taken over."""
-        if self.smoothing is None:
-            return x
-        return x / self.each_channel(self.smoothing.to(x.dtype))
+        smoothing = self._buffers["smoothing"]
+        return x if smoothing is None else x / self.each_channel(smoothing.to(x.dtype))
 
     def each_channel(self, values: Tensor) -> Tensor:
         """``values`` (channels,) in a shape that goes with inputs or outputs."""

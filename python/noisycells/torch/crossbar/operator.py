@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 
 from ... import _arguments
-from ...crossbar import CrossbarSpec, mapping
+from ...crossbar import CrossbarSpec
 from ...devices import DeviceLike, computing
-from .arrays import fresh_arrays, outputs, programmed_arrays
-from .circuit import describe, parse
-from .gradient import Product, convolution_gradient, linear_gradient
+from . import direct
+from .arrays import fresh_arrays, plane_weights, products, programmed_arrays
+from .backward import bias_gradient, product_gradient
+from .circuit import Circuit, describe, parse, seeds
 
 __all__ = ["check_product", "crossbar_linear", "fresh_product", "new_key", "programmed_product"]
 
 _library = torch.library.Library("noisycells", "FRAGMENT")
-_MASK = (1 << 64) - 1
 
 _library.define(
     "crossbar_linear(Tensor x, Tensor weight, Tensor? bias, Tensor key, Tensor? ranges, "
@@ -74,7 +74,7 @@ def crossbar_linear(
     Parameters
     ----------
     x : Tensor, shape (..., in)
-        bfloat16 and float16 are computed in float32, and float64 in torch fallback.
+        bfloat16 and float16 are computed in float32, and float64 by operations of torch.
     weight : Tensor, shape (out, in)
     bias : Tensor, shape (out,), optional
         Added digitally.
@@ -108,6 +108,7 @@ def crossbar_linear(
     if weight.ndim != 2:
         raise _arguments.wrong_value("weight", "shape (out, in)", tuple(weight.shape))
     circuit = _described(device, CrossbarSpec() if spec is None else spec)
+    check_product(x, weight, bias)
     return fresh_product(x, weight, bias, key, None, circuit)
 
 
@@ -125,14 +126,16 @@ def fresh_product(
     circuit: str,
 ) -> Tensor:
     """Of ``x`` and weights programmed for it alone; ``ranges`` as in :func:`programmed_product`."""
-    check_product(x, weight, bias)
     dtype = x.dtype
     if dtype is not torch.float32 or weight.dtype is not torch.float32:
         computed = _computed(dtype)
         x, weight = x.to(computed), weight.to(computed)
         bias = None if bias is None else bias.to(computed)
-    save = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     key = new_key() if key is None else _check_key(key)
+    if direct.possible(x, weight):
+        y = direct.fresh(x, weight, bias, key, ranges, circuit)
+        return y if y.dtype is dtype else y.to(dtype)
+    save = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     y = torch.ops.noisycells.crossbar_linear.default(x, weight, bias, key, ranges, circuit, save)[0]
     result: Tensor = y if y.dtype is dtype else y.to(dtype)
     return result
@@ -157,8 +160,11 @@ def programmed_product(
         x = x.to(_computed(dtype))
     if bias is not None and bias.dtype is not x.dtype:
         bias = bias.to(x.dtype)
-    save = torch.is_grad_enabled() and x.requires_grad
     key = _check_key(key)
+    if direct.possible(x, chip[0]):
+        y = direct.programmed(x, chip, bias, key, circuit, handle)
+        return y if y.dtype is dtype else y.to(dtype)
+    save = torch.is_grad_enabled() and x.requires_grad
     y = torch.ops.noisycells.programmed_linear.default(x, chip, bias, key, circuit, handle, save)[0]
     result: Tensor = y if y.dtype is dtype else y.to(dtype)
     return result
@@ -171,12 +177,13 @@ def check_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             raise _arguments.wrong_type(name, "a Tensor", tensor)
         if not tensor.is_floating_point():
             raise _arguments.wrong_kind(name, "a floating-point tensor", tensor.dtype)
-    if weight.ndim == 2 and (x.ndim < 1 or x.shape[-1] != weight.shape[1]):
-        raise _arguments.wrong_value("x", f"shape (..., {weight.shape[1]})", tuple(x.shape))
+    size = weight.shape
+    if len(size) == 2 and (x.ndim < 1 or x.shape[-1] != size[1]):
+        raise _arguments.wrong_value("x", f"shape (..., {size[1]})", tuple(x.shape))
     if not weight.numel():
-        raise _arguments.wrong_value("weight", "at least one weight", tuple(weight.shape))
-    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-        raise _arguments.wrong_value("bias", f"shape ({weight.shape[0]},)", tuple(bias.shape))
+        raise _arguments.wrong_value("weight", "at least one weight", tuple(size))
+    if bias is not None and (bias.ndim != 1 or bias.shape[0] != size[0]):
+        raise _arguments.wrong_value("bias", f"shape ({size[0]},)", tuple(bias.shape))
     if (x.dtype is torch.float64) != (weight.dtype is torch.float64):
         raise _arguments.wrong_kind("x", f"the dtype of the weight, {weight.dtype}", x.dtype)
 
@@ -199,12 +206,6 @@ def _computed(dtype: torch.dtype) -> torch.dtype:
 # --------------------------------------------------------------------------- the operators
 
 
-def _seeds(key: Tensor) -> tuple[int, int]:
-    """Of programming and of reading."""
-    seeds = key.tolist()
-    return seeds[0] & _MASK, seeds[-1] & _MASK
-
-
 def _crossbar_linear(
     x: Tensor,
     weight: Tensor,
@@ -215,8 +216,8 @@ def _crossbar_linear(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     what = parse(circuit)
-    chip, read = _seeds(key)
-    return outputs(x, fresh_arrays(weight, ranges, what, chip), bias, what, read, save)
+    chip, read = seeds(key)
+    return _outputs(x, fresh_arrays(weight, ranges, what, chip), bias, what, read, save)
 
 
 def _programmed_linear(
@@ -230,7 +231,17 @@ def _programmed_linear(
 ) -> tuple[Tensor, Tensor, Tensor]:
     what = parse(circuit)
     arrays = programmed_arrays(chip, what, handle, x)
-    return outputs(x, arrays, bias, what, _seeds(key)[1], save)
+    return _outputs(x, arrays, bias, what, seeds(key)[1], save)
+
+
+def _outputs(
+    x: Tensor, arrays: Any, bias: Tensor | None, what: Circuit, seed: int, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the planes and the packed masks, which are empty where there is none."""
+    y, inside = products(x, arrays, bias, what, seed, save)
+    none = torch.empty(0, dtype=torch.uint8, device=x.device)
+    planes = plane_weights(arrays) if save else torch.empty(0, dtype=x.dtype, device=x.device)
+    return y, planes, none if inside is None else inside
 
 
 def _shapes(x: Tensor, n: int, k: int, circuit: str, save: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -266,96 +277,6 @@ def _programmed_linear_fake(
 # --------------------------------------------------------------------------- gradients
 
 
-def _crossbar_gradient(
-    grad: Tensor,
-    x: Tensor,
-    planes: Tensor,
-    inside: Tensor,
-    weight: Tensor | None,
-    row: Tensor | None,
-    ranges: Tensor | None,
-    circuit: str,
-    need_x: bool,
-    need_weight: bool,
-) -> tuple[Tensor, Tensor]:
-    what = parse(circuit)
-    geometry, groups = what.geometry, what.groups
-    if not grad.numel():
-        empty = x.new_empty(0)
-        of_none = x.new_zeros(planes.shape[1:]) if need_weight else empty
-        return torch.zeros_like(x) if need_x else empty, of_none
-    grads, xs = grad.chunk(groups, 1 if geometry else -1), x.chunk(groups, 1 if geometry else -1)
-    of_x, of_weight = [], []
-    masks = inside.chunk(groups) if inside.numel() else [inside] * groups
-    weights = [None] * groups if weight is None else weight.reshape(len(weight), -1).chunk(groups)
-    for g, part in enumerate(planes.chunk(groups, 1)):
-        product = Product(
-            what.spec,
-            part,
-            _shares(what.spec, weights[g], need_weight),
-            masks[g],
-            _row(what.spec, weights[g], row, g),
-            _full_scale(what.spec, ranges, g),
-        )
-        if geometry is None:
-            rows, vectors = grads[g].reshape(-1, part.shape[1]), xs[g].reshape(-1, part.shape[2])
-            found = linear_gradient(rows, vectors, product, need_x=need_x, need_weight=need_weight)
-        else:
-            found = convolution_gradient(
-                grads[g], xs[g], product, geometry, need_x=need_x, need_weight=need_weight
-            )
-        of_x.append(found[0])
-        of_weight.append(found[1])
-    none = x.new_empty(0)
-    return (
-        _joined(of_x, x) if need_x else none,  # type: ignore[arg-type]
-        torch.cat(of_weight) if need_weight else none,  # type: ignore[arg-type]
-    )
-
-
-def _joined(parts: list[Tensor], x: Tensor) -> Tensor:
-    """Gradients of the groups as one, laid out in memory as ``x``."""
-    joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-    like = torch.empty_like(x)
-    joined = joined.reshape(x.shape)
-    return joined if joined.stride() == like.stride() else like.copy_(joined)
-
-
-def _shares(spec: CrossbarSpec, weight: Tensor | None, need: bool) -> list[Tensor | float]:
-    """Of each plane in a change of the weight: slices by their digits, polarities by the sign."""
-    if not need:
-        return []
-    shares: list[Tensor | float] = []
-    for factor in mapping.slice_factors(spec).tolist():
-        if spec.adc_per == "polarity":
-            assert weight is not None
-            shares += [(weight >= 0) * factor, (weight < 0) * factor]
-        else:
-            shares.append(factor)
-    return shares
-
-
-def _row(
-    spec: CrossbarSpec, weight: Tensor | None, row: Tensor | None, group: int
-) -> Tensor | None:
-    if spec.mapping != "row":
-        return None
-    if row is not None:
-        return row[group]
-    assert weight is not None
-    magnitude = weight.abs()
-    top = magnitude.max()
-    return torch.where(top > 0, magnitude.amax(0) / top, 0)
-
-
-def _full_scale(spec: CrossbarSpec, ranges: Tensor | None, group: int) -> float | None:
-    if isinstance(spec.dac_range, float):
-        return spec.dac_range
-    if spec.dac_range == "calibrated" and ranges is not None:
-        return float(ranges[group, 0])
-    return None
-
-
 def _crossbar_gradient_fake(
     grad: Tensor, x: Tensor, planes: Tensor, inside: Tensor, weight: Any, row: Any, ranges: Any,
     circuit: str, need_x: bool, need_weight: bool,
@@ -378,9 +299,7 @@ def _gradient(
             grad, *saved, weight, row, ranges, ctx.circuit, need_x, need_weight
         )
     if ctx.needs_input_grad[2]:
-        channels = 1 if parse(ctx.circuit).geometry is not None else grad.ndim - 1
-        others = [d for d in range(grad.ndim) if d != channels]
-        of_bias = grad.sum(others) if others else grad  # the sum over no dimension is that of all
+        of_bias = bias_gradient(grad, ctx.circuit)
     return of_x if need_x else None, of_weight if need_weight else None, of_bias
 
 
@@ -464,7 +383,7 @@ def _element(argument: Any, dim: Any, i: int) -> Any:
 for _name, _kernel, _fake in (
     ("crossbar_linear", _crossbar_linear, _crossbar_linear_fake),
     ("programmed_linear", _programmed_linear, _programmed_linear_fake),
-    ("crossbar_gradient", _crossbar_gradient, _crossbar_gradient_fake),
+    ("crossbar_gradient", product_gradient, _crossbar_gradient_fake),
 ):
     for _key in ("CPU", "CUDA"):
         _library.impl(_name, _kernel, _key)

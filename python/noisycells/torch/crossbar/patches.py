@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple, cast
 
@@ -41,6 +42,7 @@ class Geometry(NamedTuple):
         )
 
 
+@lru_cache(maxsize=1024)
 def core_convolution(geometry: Geometry) -> _core.Convolution:
     """The geometry with three dimensions, as the core takes it."""
     missing = 3 - len(geometry.kernel)

@@ -19,7 +19,7 @@ from ..checks import check_module
 from ..crossbar.adapter import LowRankAdapter
 from ..crossbar.convert import at, program
 from ..crossbar.layers import CrossbarLayer
-from ..inputs import split_batch
+from ..inputs import several_passes, split_batch
 from ..metrics import Metric, answers, metric_named
 from ..modes import evaluating
 from ..noise.inject import active_noise
@@ -221,12 +221,7 @@ def _columns(scores: list[tuple[float, ...]]) -> tuple[tuple[float, ...], tuple[
 def _first_batch(data: Iterable[Any]) -> Any:
     if isinstance(data, Tensor) or not isinstance(data, Iterable):
         raise _arguments.wrong_type("data", "an iterable of batches", data)
-    if iter(data) is data:
-        raise _arguments.wrong_value(
-            "data",
-            "batches that can be passed over again, such as a list",
-            f"one pass of a {type(data).__name__}",
-        )
+    several_passes("data", data)
     first = next(iter(data), None)
     if first is None:
         raise _arguments.wrong_value("data", "at least one batch", "none")

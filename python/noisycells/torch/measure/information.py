@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ... import _arguments
 from ..._types import F64, I64
 from ...random import fold_in
-from ...storage import CodedModel, StoredModel
+from ...storage import AnalogModel, CodedModel, StoredModel
 from ..checks import check_module
 from ..inputs import logits_of
 from ..training.fit import device_of
@@ -72,7 +72,7 @@ def mutual_information(
     output: str = "class",
     bins: int = 2,
     seed: int = 0,
-    stored: StoredModel | CodedModel | None = None,
+    stored: StoredModel | CodedModel | AnalogModel | None = None,
 ) -> MutualInformation:
     """How much the noisy output of a network tells about which image went in.
 
@@ -97,7 +97,7 @@ def mutual_information(
         Intervals of [0, 1], 2 to 256; only for ``output="softmax"``.
     seed : int
         Seed of the realizations.
-    stored : StoredModel or CodedModel, optional
+    stored : StoredModel, CodedModel or AnalogModel, optional
         As for :func:`noisycells.torch.evaluate`.
 
     Returns

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from ..._figure import figure as new_figure
 from ...intervals import mean_and_interval
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Evaluation:
         ImportError
             If matplotlib is not installed.
         """
-        figure = _figure()
+        figure = new_figure("an evaluation")
         axes = figure.add_subplot()
         axes.plot(range(1, len(self.scores) + 1), self.scores, ".", color="0.6")
         axes.axhline(self.mean, color="C0", label=f"mean, {_kind(self)}")
@@ -176,7 +177,7 @@ class DriftCurve(Sequence[Evaluation]):
         ImportError
             If matplotlib is not installed.
         """
-        figure = _figure()
+        figure = new_figure("an evaluation")
         axes = figure.add_subplot()
         order = sorted(self, key=lambda one: one.seconds or 0.0)
         x = [one.seconds or 0.0 for one in order]
@@ -237,13 +238,3 @@ def _frame(evaluations: Iterable[Evaluation]) -> Any:
             row |= {"realization": i, "score": score}
             rows.append(row | ({"loss": one.losses[i]} if one.losses else {}))
     return pandas.DataFrame(rows)
-
-
-def _figure() -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "plotting an evaluation needs matplotlib: pip install 'noisycells[plot]'"
-        ) from error
-    return Figure(figsize=(6, 4), layout="constrained")
