@@ -50,6 +50,14 @@ def test_state_and_back(tmp_path: Path, spec: nc.CrossbarSpec, stage: str) -> No
         np.testing.assert_array_equal(again.matmul(inputs(), 7), xb.matmul(inputs(), 7))
 
 
+@pytest.mark.parametrize("name", ["fc", ""])
+def test_the_stream_is_that_of_the_name(name: str) -> None:
+    """As docs/randomness.md says: another one would be another chip for the same seed."""
+    weight = np.eye(3, dtype=np.float32)
+    array = nc.Crossbar(weight, nc.devices.ideal(), name=name)
+    assert array.stream == nc.random.stream(name or nc.random.unnamed(weight), "crossbar")
+
+
 def test_state_does_not_share_memory() -> None:
     xb = nc.Crossbar(weights(), PCM).program(1)
     arrays, _ = xb.state()

@@ -204,6 +204,18 @@ def test_what_cannot_be_done_is_said() -> None:
     assert "read_std" in plan({"w": SMALL}, nc.Channel.gaussian(0.1), budget=2).refused["analog"]
 
 
+@pytest.mark.parametrize("scale", [1e-28, 1e36])
+def test_weights_of_any_scale_are_planned(scale: float) -> None:
+    """In the modes whose settings are not steps, which float32 would not hold."""
+    usual = {s.mode: s for s in plan({"w": SMALL}, PCM, budget=3).settings}
+    found = plan({"w": np.float32(scale) * SMALL}, PCM, budget=3)
+    assert found.refused["coded"].startswith("takes weights whose root mean square")
+    assert {s.mode for s in found.settings} == {*usual} - {"coded"}
+    for setting in found.settings:
+        assert setting.cells == pytest.approx(usual[setting.mode].cells, rel=0.01)
+        assert setting.error == pytest.approx(usual[setting.mode].error, rel=0.01)
+
+
 def test_a_plan_is_text_and_json() -> None:
     called: list[str] = []
     found = plan({"w": SMALL}, PCM, max_loss=0.02, progress=called.append)

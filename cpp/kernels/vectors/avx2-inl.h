@@ -84,7 +84,6 @@ NC_INLINE M less_unsigned(I a, I b) {
   return {_mm256_cmpgt_epi32(_mm256_xor_si256(b.v, flip), _mm256_xor_si256(a.v, flip))};
 }
 NC_INLINE M greater_i(I a, I b) { return {_mm256_cmpgt_epi32(a.v, b.v)}; }
-NC_INLINE M and_not(M a, M b) { return {_mm256_andnot_si256(a.v, b.v)}; }
 NC_INLINE F select(M m, F yes, F no) {
   return {_mm256_blendv_ps(no.v, yes.v, _mm256_castsi256_ps(m.v))};
 }

@@ -74,7 +74,6 @@ NC_INLINE M greater(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)
 NC_INLINE M any_bit(I a, I b) { return {_mm512_test_epi32_mask(a.v, b.v)}; }
 NC_INLINE M less_unsigned(I a, I b) { return {_mm512_cmplt_epu32_mask(a.v, b.v)}; }
 NC_INLINE M greater_i(I a, I b) { return {_mm512_cmpgt_epi32_mask(a.v, b.v)}; }
-NC_INLINE M and_not(M a, M b) { return {static_cast<__mmask16>(~a.v & b.v)}; }
 NC_INLINE F select(M m, F yes, F no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
 NC_INLINE I select_i(M m, I yes, I no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
 

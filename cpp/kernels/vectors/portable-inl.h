@@ -84,7 +84,6 @@ NC_INLINE M greater(F a, F b) { return {a.v > b.v}; }
 NC_INLINE M any_bit(I a, I b) { return {(a.v & b.v) != 0}; }
 NC_INLINE M less_unsigned(I a, I b) { return {(u32x4)a.v < (u32x4)b.v}; }
 NC_INLINE M greater_i(I a, I b) { return {a.v > b.v}; }
-NC_INLINE M and_not(M a, M b) { return {~a.v & b.v}; }
 NC_INLINE I select_i(M m, I yes, I no) { return {(m.v & yes.v) | (~m.v & no.v)}; }
 NC_INLINE F as_float(I a) { return {(f32x4)a.v}; }
 NC_INLINE I as_int(F a) { return {(i32x4)a.v}; }

@@ -105,7 +105,6 @@ NC_INLINE M less_unsigned(I a, I b) {
   return {_mm_cmpgt_epi32(_mm_xor_si128(b.v, flip), _mm_xor_si128(a.v, flip))};
 }
 NC_INLINE M greater_i(I a, I b) { return {_mm_cmpgt_epi32(a.v, b.v)}; }
-NC_INLINE M and_not(M a, M b) { return {_mm_andnot_si128(a.v, b.v)}; }
 NC_INLINE I select_i(M m, I yes, I no) {
   return {_mm_or_si128(_mm_and_si128(m.v, yes.v), _mm_andnot_si128(m.v, no.v))};
 }

@@ -20,6 +20,7 @@ __all__ = ["MODES", "Plan", "Refused", "below", "fewest", "most", "plan", "searc
 MODES = tuple(LADDERS)
 """In the order in which they are planned."""
 
+LEAST, MOST = 1e-20, 1e20  # rms of weights of which float32 holds all steps that are tried
 TARGETS = {
     "budget": "cells an original weight: at most",
     "max_loss": "loss: at most",
@@ -218,6 +219,8 @@ def _quantity(samples: Sequence[Sample]) -> str:
 def _ladder(mode: str, samples: Sequence[Sample], cell: CellLike, noise_margin: float) -> Ladder:
     """The settings of a mode; Refused where it does not suit the model or the cells."""
     channel = cell_of(cell, "cell")
+    if mode == "coded" and any(not LEAST <= sample.rms <= MOST for sample in samples if sample.rms):
+        raise Refused(f"takes weights whose root mean square is from {LEAST:g} to {MOST:g}")
     if mode == "analog":
         if any(len(sample.source.shape) < 2 or not sample.stored for sample in samples):
             raise Refused("stores no tensors of one dimension or without weights")
