@@ -1,8 +1,8 @@
 """Compile each C++ header on its own: it includes what it uses. Usage: check_headers.py TREE BUILD
 
 Headers of the kernels are compiled as the baseline level includes them, inside a namespace. Those
-that a level names stand behind others: product_vector-inl.h and product_amx-inl.h behind
-product-inl.h, and the vectors behind vector-inl.h.
+that a level names stand behind others: product_vector-inl.h, product_vnni-inl.h and
+product_amx-inl.h behind product-inl.h, and the vectors behind vector-inl.h.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 tree, build = (Path(argument).resolve() for argument in sys.argv[1:])
-BEHIND = {"product_vector-inl.h", "product_amx-inl.h"}
+BEHIND = {"product_vector-inl.h", "product_vnni-inl.h", "product_amx-inl.h"}
 KERNEL = """
 #include "noisycells/kernels.h"
 #include <type_traits>
