@@ -38,7 +38,7 @@ MEAN_CELLS = (1.1, 2.1, 3.1)
 BITS = (8, 6, 5, 4)
 BLOCK = 32
 RADICES = ((4,), (3, 4), (4, 4), (3, 3))
-PLANNED = (1.0, 1.1, 1.25)
+PLANNED = (1.05, 1.15, 1.3)
 """Cells for digits by tensor, in those of one 4-level cell for all weights."""
 ANALOG = ((1, 1, 1), (1, 4, 2), (4, 4, 2))
 """Reads, most pulses and verifying reads of each."""

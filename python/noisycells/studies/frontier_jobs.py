@@ -133,7 +133,8 @@ def _planned_levels(
         trained.model, cell, budget=budget, mode="levels", sensitivity=known["sensitivity"],
         noise_margin=noise_margin, **given,
     )  # fmt: skip
-    codec = found.best.codec
+    # What a plan expects may be a little more than is there: then it may have nothing for so few.
+    codec = found.best.codec if found.settings else one
     assert isinstance(codec, Levels)
     return codec.options()
 
