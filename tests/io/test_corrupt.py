@@ -236,6 +236,10 @@ WRONG_FIELDS = {
     "shift-large": (set_range(4, 3e38), r"ranges\[0\]: expected inv_alpha = 1 / alpha and shift"),
     "alpha-negative": (set_range(1, -1.0), r"ranges\[0\]\[1\]: expected a number from 0"),
     "alpha-true": (set_range(1, True), r"ranges\[0\]\[1\]: expected a number, got True"),
+    "threshold-huge-integer": (
+        set_codec("thresholds", [10**400]),
+        r"thresholds\[0\]: expected a number from",
+    ),
     "beta-huge-integer": (set_range(2, 10**400), r"ranges\[0\]\[2\]: expected a number from"),
     "threshold-negative": (set_range(0, -1.0), r"ranges\[0\]\[0\]: expected a number from 0"),
     "thresholds-descend": (set_range(0, 1e3), r"ranges: expected thresholds in ascending order"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -73,7 +74,7 @@ class Field:
         """A finite number of an interval."""
         if isinstance(self.value, bool) or not isinstance(self.value, (int, float)):
             self.fail("a number")
-        if not least <= self.value <= most or abs(self.value) > np.finfo(np.float64).max:
+        if not least <= self.value <= most or abs(self.value) > sys.float_info.max:
             self.fail(f"a number from {least:g} to {most:g}")
         return float(self.value)
 
