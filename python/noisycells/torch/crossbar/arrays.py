@@ -16,18 +16,18 @@ from ... import _arguments
 from ...crossbar import CrossbarSpec, Packed, Ranges, mapping
 from ...random import key, stream, unnamed
 from . import fallback, fused
-from .circuit import Circuit
+from .circuit import Circuit, parse, seeds
 from .patches import BLOCK_ELEMENTS, Geometry, blocks, core_convolution, patches
 
 __all__ = [
     "Handle",
-    "fresh_arrays",
+    "Products",
+    "fresh_products",
     "joined",
     "parts",
     "plane_weights",
-    "products",
-    "programmed_arrays",
     "programmed_planes",
+    "programmed_products",
 ]
 
 
@@ -71,7 +71,7 @@ def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
     return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors]
 
 
-def programmed_arrays(
+def _programmed_arrays(
     chip: Sequence[Tensor], circuit: Circuit, handle: int, x: Tensor
 ) -> Sequence[Packed | _Elsewhere]:
     """Arrays of every group for inputs such as ``x``, kept under ``handle`` if it is >= 0."""
@@ -135,7 +135,7 @@ def _ranges(ranges: Any) -> Ranges:
     return Ranges(dac if dac > 0 else None, adc if adc[0] >= 0 else None)
 
 
-def fresh_arrays(
+def _fresh_arrays(
     weight: Tensor, ranges: Tensor | None, circuit: Circuit, seed: int
 ) -> list[Packed] | list[fallback.Array]:
     """Program every group; Packed where the core computes."""
@@ -205,6 +205,41 @@ def _core_takes(x: Tensor) -> bool:
 # --------------------------------------------------------------------------- products
 
 
+Products = tuple[Tensor, Tensor | None, Sequence[Packed | _Elsewhere]]
+"""y; the packed masks of all groups, None where they are not wanted or there is no ADC; arrays."""
+
+
+def fresh_products(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    key: Tensor,
+    ranges: Tensor | None,
+    circuit: str,
+    save: bool,
+) -> Products:
+    """On arrays that are programmed for them; ``save`` the masks for gradients."""
+    what = parse(circuit)
+    chip, read = seeds(key)
+    arrays = _fresh_arrays(weight, ranges, what, chip)
+    return *_products(x, arrays, bias, what, read, save), arrays
+
+
+def programmed_products(
+    x: Tensor,
+    chip: Sequence[Tensor],
+    bias: Tensor | None,
+    key: Tensor,
+    circuit: str,
+    handle: int,
+    save: bool,
+) -> Products:
+    """On arrays that were programmed before."""
+    what = parse(circuit)
+    arrays = _programmed_arrays(chip, what, handle, x)
+    return *_products(x, arrays, bias, what, seeds(key)[1], save), arrays
+
+
 def parts(tensor: Tensor, groups: int, dim: int = 0) -> Sequence[Tensor]:
     """Of each group."""
     return (tensor,) if groups == 1 else tensor.chunk(groups, dim)
@@ -236,7 +271,7 @@ def _planes(array: Packed | _Elsewhere) -> Tensor:
     return torch.from_numpy(array.plane_weights()) if isinstance(array, Packed) else array.planes
 
 
-def products(
+def _products(
     x: Tensor,
     arrays: Sequence[Packed | _Elsewhere],
     bias: Tensor | None,

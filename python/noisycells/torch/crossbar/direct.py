@@ -13,21 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arrays import (
-    fresh_arrays,
-    plane_weights,
-    products,
-    programmed_arrays,
-    programmed_planes,
-)
+from .arrays import fresh_products, plane_weights, programmed_planes, programmed_products
 from .backward import bias_gradient, product_gradient
-from .circuit import parse, seeds
 
 __all__ = ["fresh", "possible", "programmed"]
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-
-
 _LISTENERS = (
     ("_len_torch_dispatch_stack",),
     ("_len_torch_function_stack",),
@@ -71,9 +62,7 @@ def fresh(
     if _differentiates(x, weight, bias):
         y: Tensor = _Fresh.apply(x, weight, bias, key, ranges, circuit)  # type: ignore[no-untyped-call]
         return y
-    what = parse(circuit)
-    chip, read = seeds(key)
-    return products(x, fresh_arrays(weight, ranges, what, chip), bias, what, read, False)[0]
+    return fresh_products(x, weight, bias, key, ranges, circuit, False)[0]
 
 
 def programmed(
@@ -83,9 +72,7 @@ def programmed(
     if _differentiates(x, bias):
         y: Tensor = _Programmed.apply(x, bias, chip, key, circuit, handle)  # type: ignore[no-untyped-call]
         return y
-    what = parse(circuit)
-    arrays = programmed_arrays(chip, what, handle, x)
-    return products(x, arrays, bias, what, seeds(key)[1], False)[0]
+    return programmed_products(x, chip, bias, key, circuit, handle, False)[0]
 
 
 def _differentiates(*tensors: Tensor | None) -> bool:
@@ -113,11 +100,8 @@ class _Fresh(torch.autograd.Function):
         ranges: Tensor | None,
         circuit: str,
     ) -> Tensor:
-        what = parse(circuit)
-        chip, read = seeds(key)
-        arrays = fresh_arrays(weight, ranges, what, chip)
         need = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        y, inside = products(x, arrays, bias, what, read, need)
+        y, inside, arrays = fresh_products(x, weight, bias, key, ranges, circuit, need)
         ctx.circuit, ctx.need = circuit, need
         if need:
             ctx.save_for_backward(x, plane_weights(arrays), _mask(inside, x), weight, ranges)
@@ -148,10 +132,8 @@ class _Programmed(torch.autograd.Function):
         circuit: str,
         handle: int,
     ) -> Tensor:
-        what = parse(circuit)
-        arrays = programmed_arrays(chip, what, handle, x)
         need = ctx.needs_input_grad[0]
-        y, inside = products(x, arrays, bias, what, seeds(key)[1], need)
+        y, inside, arrays = programmed_products(x, chip, bias, key, circuit, handle, need)
         ctx.circuit = circuit
         if need:
             planes = programmed_planes(arrays, handle)

@@ -24,9 +24,9 @@ from ... import _arguments
 from ...crossbar import CrossbarSpec
 from ...devices import DeviceLike, computing
 from . import direct
-from .arrays import fresh_arrays, plane_weights, products, programmed_arrays
+from .arrays import Products, fresh_products, plane_weights, programmed_products
 from .backward import bias_gradient, product_gradient
-from .circuit import Circuit, describe, parse, seeds
+from .circuit import describe, parse
 
 __all__ = ["check_product", "crossbar_linear", "fresh_product", "new_key", "programmed_product"]
 
@@ -134,11 +134,11 @@ def fresh_product(
     key = new_key() if key is None else _check_key(key)
     if direct.possible(x, weight):
         y = direct.fresh(x, weight, bias, key, ranges, circuit)
-        return y if y.dtype is dtype else y.to(dtype)
-    save = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    y = torch.ops.noisycells.crossbar_linear.default(x, weight, bias, key, ranges, circuit, save)[0]
-    result: Tensor = y if y.dtype is dtype else y.to(dtype)
-    return result
+    else:
+        save = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+        operator = torch.ops.noisycells.crossbar_linear.default
+        y = operator(x, weight, bias, key, ranges, circuit, save)[0]
+    return y if y.dtype is dtype else y.to(dtype)
 
 
 def programmed_product(
@@ -163,11 +163,11 @@ def programmed_product(
     key = _check_key(key)
     if direct.possible(x, chip[0]):
         y = direct.programmed(x, chip, bias, key, circuit, handle)
-        return y if y.dtype is dtype else y.to(dtype)
-    save = torch.is_grad_enabled() and x.requires_grad
-    y = torch.ops.noisycells.programmed_linear.default(x, chip, bias, key, circuit, handle, save)[0]
-    result: Tensor = y if y.dtype is dtype else y.to(dtype)
-    return result
+    else:
+        save = torch.is_grad_enabled() and x.requires_grad
+        operator = torch.ops.noisycells.programmed_linear.default
+        y = operator(x, chip, bias, key, circuit, handle, save)[0]
+    return y if y.dtype is dtype else y.to(dtype)
 
 
 def check_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
@@ -215,9 +215,7 @@ def _crossbar_linear(
     circuit: str,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    what = parse(circuit)
-    chip, read = seeds(key)
-    return _outputs(x, fresh_arrays(weight, ranges, what, chip), bias, what, read, save)
+    return _outputs(x, fresh_products(x, weight, bias, key, ranges, circuit, save), save)
 
 
 def _programmed_linear(
@@ -229,16 +227,12 @@ def _programmed_linear(
     handle: int,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    what = parse(circuit)
-    arrays = programmed_arrays(chip, what, handle, x)
-    return _outputs(x, arrays, bias, what, seeds(key)[1], save)
+    return _outputs(x, programmed_products(x, chip, bias, key, circuit, handle, save), save)
 
 
-def _outputs(
-    x: Tensor, arrays: Any, bias: Tensor | None, what: Circuit, seed: int, save: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _outputs(x: Tensor, found: Products, save: bool) -> tuple[Tensor, Tensor, Tensor]:
     """y, the planes and the packed masks, which are empty where there is none."""
-    y, inside = products(x, arrays, bias, what, seed, save)
+    y, inside, arrays = found
     none = torch.empty(0, dtype=torch.uint8, device=x.device)
     planes = plane_weights(arrays) if save else torch.empty(0, dtype=x.dtype, device=x.device)
     return y, planes, none if inside is None else inside
