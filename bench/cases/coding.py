@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import lzma
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,15 +136,12 @@ JOBS: dict[str, Sized] = {
     "entropy encode": Sized("entropy coding", 4 * _M, entropy_encode, ("lzma",), 4, 0),
     "entropy decode": Sized("entropy decoding", 4 * _M, entropy_decode, ("lzma",), 0, 4),
     **{
-        f"code {name}": Sized(
-            f"parity, {name}", _M, lambda n, name=name: ldpc_encode(n, name), (), 1, 1  # type: ignore[misc]
-        )
+        f"code {name}": Sized(f"parity, {name}", _M, partial(ldpc_encode, name=name), (), 1, 1)
         for name in CODES
     },
     **{
         f"decode {name}": Sized(
-            f"decoding, {name}", _M // 2,
-            lambda n, name=name: ldpc_decode(n, name), _RIVALS, 4, 1,  # type: ignore[misc]
+            f"decoding, {name}", _M // 2, partial(ldpc_decode, name=name), _RIVALS, 4, 1,
         )
         for name in CODES
     },

@@ -129,10 +129,11 @@ def test_reads_that_fail_count_as_nothing(pruned: Trained, monkeypatch: pytest.M
 def test_digits_are_planned_for_their_cells(pruned: Trained) -> None:
     """What nct.plan chooses for so many times the cells of one 4-level cell."""
     common = {"mode": "levels", "noise_margin": 1.1}
-    one, planned = points(
+    one, planned, too_few = points(
         frontier_jobs.stored, pruned,
-        settings=[{**common, "radices": [4]}, {**common, "planned": 1.25}],
+        settings=[{**common, "radices": [4]}, *({**common, "planned": p} for p in (1.25, 0.5))],
     )  # fmt: skip
+    assert too_few == one  # what no plan can do is one 4-level cell
     images = parts(pruned.dataset, 0)
     x = torch.as_tensor(images["train"][0])
     given = {"mask": pruned.masks, "moments": nct.input_moments(pruned.model, x)}
