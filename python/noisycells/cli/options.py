@@ -186,15 +186,25 @@ def times_option(default: str, what: str) -> Callable[[Any], Any]:
     )
 
 
-def ways_option(ways: Iterable[str]) -> Callable[[Any], Any]:
-    """Which of all ``ways`` of preparing chips a study compares."""
+def ways_option(
+    ways: Iterable[str],
+    what: str = "What is done for the chips, a line of the table each.",
+    default: str | None = None,
+) -> Callable[[Any], Any]:
+    """Which of all ``ways`` a study compares.
+
+    ``what`` says what they are; ``default`` in words which they are without it, if not all.
+    """
+    listed = ",".join(ways)
+    if default is not None:
+        what = f"{what} Of {listed}. Default: {default}."
     return click.option(
         "--ways",
         type=Words(),
         metavar="WAY,...",
-        default=",".join(ways),
-        show_default=True,
-        help="What is done for the chips, a line of the table each.",
+        default=listed if default is None else None,
+        show_default=default is None,
+        help=what,
     )
 
 

@@ -11,6 +11,7 @@ from ..studies.catalogue import STUDIES
 from .crossbar import crossbar
 from .demo import strategies
 from .deployed import deployed
+from .frontier import frontier
 from .options import IN_FILE
 from .running import require_packages, run, running_options, study_command, with_options
 from .transformer import transformer
@@ -30,7 +31,7 @@ def study(context: click.Context, as_list: bool) -> None:
             click.echo(f"{name}: {command.get_short_help_str(120)}")
 
 
-for command in (crossbar, deployed, strategies, transformer):
+for command in (crossbar, deployed, frontier, strategies, transformer):
     study.add_command(command)
 for _study in STUDIES.values():
     if _study.name not in study.commands:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,22 @@ from torch import Tensor, nn
 
 from .. import _arguments
 
-__all__ = ["Encoder", "digest", "load", "neighbors", "sentences", "tiny", "tokenized"]
+__all__ = [
+    "Encoder",
+    "digest",
+    "embedded",
+    "encoder",
+    "load",
+    "neighbors",
+    "sentences",
+    "source",
+    "split",
+    "tiny",
+    "tokenized",
+    "unpadded",
+]
+
+Batches = list[dict[str, Tensor]]
 
 BATCH = 16  # sentences
 TOKENS = 1000  # of the tiny encoder
@@ -95,14 +111,14 @@ def load(directory: str | Path) -> tuple[Encoder, Any]:
     return Encoder(model).eval(), tokenizer
 
 
-def tokenized(tokenizer: Any, texts: list[str]) -> list[dict[str, Tensor]]:
+def tokenized(tokenizer: Any, texts: list[str]) -> Batches:
     """Batches of 16 sentences, of at most 64 tokens."""
     parts = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
     make: dict[str, Any] = {"padding": True, "truncation": True, "max_length": 64}
     return [dict(tokenizer(part, return_tensors="pt", **make)) for part in parts]
 
 
-def tiny(count: int, seed: int) -> tuple[nn.Module, list[dict[str, Tensor]]]:
+def tiny(count: int, seed: int) -> tuple[nn.Module, Batches]:
     """A tiny encoder, and batches of so many sentences of random tokens, some more often."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_arguments.seed("seed", seed))
@@ -115,6 +131,56 @@ def tiny(count: int, seed: int) -> tuple[nn.Module, list[dict[str, Tensor]]]:
     return model, [{"input_ids": i, "attention_mask": m} for i, m in parts]
 
 
+def encoder(named: Mapping[str, str] | None, count: int, seed: int) -> tuple[nn.Module, Batches]:
+    """An encoder, and batches of so many sentences.
+
+    Parameters
+    ----------
+    named : mapping, optional
+        A :func:`source`. None: a tiny random one, whose sentences are random, too.
+    count : int
+    seed : int
+        Of the tiny encoder.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many sentences.
+    """
+    if named is None:
+        return tiny(count, seed)
+    texts = sentences(count)
+    if len(texts) < count:
+        raise _arguments.wrong_value("sentences", f"at most {len(texts)} in all", count)
+    model, tokenizer = load(named["directory"])
+    return model, tokenized(tokenizer, texts)
+
+
+def split(batches: Batches, first: int) -> tuple[Batches, Batches]:
+    """The first sentences, and the others; whole batches."""
+    size = len(batches[0]["input_ids"])
+    return batches[: -(-first // size)], batches[-(-first // size) :]
+
+
+def unpadded(batches: Batches) -> Batches:
+    """The same sentences with others of as many tokens, so that there is no padding."""
+    rows: dict[int, list[dict[str, Tensor]]] = {}
+    for batch in batches:
+        for i, length in enumerate(batch["attention_mask"].sum(1).tolist()):
+            rows.setdefault(length, []).append({n: t[i, :length] for n, t in batch.items()})
+    return [
+        {name: torch.stack([row[name] for row in found[i : i + BATCH]]) for name in found[0]}
+        for _, found in sorted(rows.items())
+        for i in range(0, len(found), BATCH)
+    ]
+
+
+@torch.no_grad()
+def embedded(model: nn.Module, batches: Batches) -> Tensor:
+    """(sentences, features)."""
+    return torch.cat([model(**batch) for batch in batches])
+
+
 def neighbors(found: Tensor, clean: Tensor) -> float:
     """Percent of sentences whose nearest other one is the same for both, (n, features) each."""
     nearest = []
@@ -122,6 +188,13 @@ def neighbors(found: Tensor, clean: Tensor) -> float:
         similar = embeddings @ embeddings.T
         nearest.append(similar.fill_diagonal_(-2.0).argmax(1))
     return 100 * (nearest[0] == nearest[1]).double().mean().item()
+
+
+def source(directory: Path | None) -> dict[str, str] | None:
+    """Where an encoder is, and what; None: a tiny one."""
+    if directory is None:
+        return None
+    return {"directory": str(directory), "digest": digest(directory)}
 
 
 def digest(directory: Path) -> str:

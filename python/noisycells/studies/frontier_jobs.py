@@ -1,18 +1,17 @@
-"""Jobs of the study ``frontier``: a trained network in cells, by one way to store it.
+"""Jobs of the study ``frontier``: a network in cells, by one way to store it.
 
 Each returns ``points``, one for each setting: the cells that everything takes, an original and a
-stored weight, and accuracies in percent on the validation and on the test images. Bits that a way
-keeps digital (index, scales, biases, normalization) count as cells, at the bits a cell that the
-error-correcting code of :class:`noisycells.storage.Coded` has for the device. A read that fails
-counts as an accuracy of 0.
+stored weight, and figures of what is read, such as accuracies in percent on the validation and on
+the test images. Bits that a way keeps digital (index, scales, biases, normalization) count as
+cells, at the bits a cell that the error-correcting code of :class:`noisycells.storage.Coded` has
+for the device. A read that fails counts as an accuracy or a cosine of 0.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,31 +23,28 @@ from ..storage import Analog, Codec, Coded, Cost, Levels, entropy
 from ..storage.cost import index_cost
 from ..storage.side import design_levels
 from .engine import Trained, job
-from .engine.training import parts
-
-if TYPE_CHECKING:
-    from torch import nn
+from .frontier_subjects import Subject, Weights, subject
 
 __all__ = ["integers", "limit", "noise_free", "stored"]
 
-MOMENTS, SENSITIVITIES = 2000, 1000  # training images for each
 MODES: dict[str, Callable[..., Any]] = {
     "paper": Codec, "coded": Coded, "levels": Levels, "analog": Analog,
 }  # fmt: skip
 SCALE_BITS = 16  # of a row's or block's scale of integers
-Weights = dict[str, npt.NDArray[np.float32]]
+Encoder = Mapping[str, Any]
 
 
 @job
-def noise_free(trained: Trained) -> dict[str, Any]:
-    """Accuracies of the network as it was trained."""
-    return _Measure(trained).accuracies({})
+def noise_free(trained: Trained | None = None, *, encoder: Encoder | None = None) -> dict[str, Any]:
+    """Figures of the network as it was trained."""
+    return subject(trained, encoder).figures({})
 
 
 @job
 def stored(
-    trained: Trained,
+    trained: Trained | None = None,
     *,
+    encoder: Encoder | None = None,
     channel: dict[str, Any],
     settings: list[dict[str, Any]],
     repeats: int,
@@ -58,7 +54,8 @@ def stored(
 
     Parameters
     ----------
-    trained : Trained
+    trained, encoder
+        One of them: a trained network, or arguments of ``frontier_subjects.Encoded``.
     channel : dict
         As of ``Channel.to_dict()``.
     settings : list of dict
@@ -73,52 +70,48 @@ def stored(
     """
     from .. import torch as nct
 
-    cell, measure = Channel.from_dict(channel), _Measure(trained)
+    cell, network = Channel.from_dict(channel), subject(trained, encoder)
     assumed = cell if learnt is None else Channel.from_dict(learnt)
-    train = measure.images["train"][0]
-    known: dict[str, Any] = {"mask": dict(trained.masks) or None}
-    if any(s["mode"] != "paper" and s.get("step") != "learnt" for s in settings):
-        known["moments"] = nct.input_moments(trained.model, train[:MOMENTS])
-    if any("planned" in s or s.get("step", "learnt") != "learnt" for s in settings):
-        known["sensitivity"] = nct.sensitivity(trained.model, train[:SENSITIVITIES])
     points = []
     for setting in settings:
         options = dict(setting)
         mode, side_errors = options.pop("mode"), options.pop("side_errors", False)
-        given = {name: known.get(name) for name in NEEDS[mode]}
-        if options.get("step") == "learnt":
-            options["step"] = trained.record["steps"]
+        known = {name: getattr(network, name) for name in NEEDS[mode]}
+        if options.get("step") == "learnt":  # the weights are on their grids already
+            options["step"], known = network.steps, {}
         if "planned" in options:
-            options = _planned_levels(trained, assumed, known, **options)
+            options = _planned_levels(network, assumed, **options)
         if learnt is not None:
             options["inverse" if mode == "paper" else "learnt"] = assumed
+        if mode in MASKED:
+            known["mask"] = dict(network.masks) or None
         model = nct.store(
-            trained.model, MODES[mode](cell, **options), store_biases=mode in BIASES, **given
+            network.model, MODES[mode](cell, **options), store_biases=mode in BIASES, **known
         )
         point = _counted(model.cost, assumed)
         if mode == "coded":
             point["at_capacity"] = 8 * model.layout.size / assumed.capacity() / point["weights"]
-        seeds = (random.fold_in(trained.recipe.seed, k) for k in range(repeats))
-        found = measure.reads(_read(model, seed, side_errors) for seed in seeds)
+        seeds = (random.fold_in(network.seed, k) for k in range(repeats))
+        found = network.reads(_read(model, seed, side_errors) for seed in seeds)
         points.append({**point, **found})
     return {"points": points}
 
 
 NEEDS: dict[str, tuple[str, ...]] = {
-    "paper": ("mask",),
-    "coded": ("mask", "moments", "sensitivity"),
-    "levels": ("mask", "moments"),
+    "paper": (),
+    "coded": ("moments", "sensitivity"),
+    "levels": ("moments",),
     "analog": ("moments",),
 }
-"""What a mode takes besides the weights."""
+"""What a mode takes besides the weights and the mask."""
+MASKED = ("paper", "coded", "levels")
 BIASES = ("coded", "levels")
 """Modes that have biases in cells."""
 
 
 def _planned_levels(
-    trained: Trained,
+    network: Subject,
     cell: Channel,
-    known: Mapping[str, Any],
     *,
     planned: float,
     noise_margin: float,
@@ -126,11 +119,13 @@ def _planned_levels(
     """Arguments of the mode levels that a plan with training images chooses."""
     from .. import torch as nct
 
-    given = {"mask": known["mask"], "moments": known["moments"], "store_biases": True}
+    given: dict[str, Any] = {
+        "mask": dict(network.masks) or None, "moments": network.moments, "store_biases": True,
+    }  # fmt: skip
     one = Levels(cell, radices=(4,), noise_margin=noise_margin)
-    budget = planned * nct.store(trained.model, one, **given).cost.per_original
+    budget = planned * nct.store(network.model, one, **given).cost.per_original
     found = nct.plan(
-        trained.model, cell, budget=budget, mode="levels", sensitivity=known["sensitivity"],
+        network.model, cell, budget=budget, mode="levels", sensitivity=network.sensitivity,
         noise_margin=noise_margin, **given,
     )  # fmt: skip
     # What a plan expects may be a little more than is there: then it may have nothing for so few.
@@ -149,8 +144,9 @@ def _read(model: Any, seed: int, side_errors: bool) -> Weights | None:
 
 @job
 def integers(
-    trained: Trained,
+    trained: Trained | None = None,
     *,
+    encoder: Encoder | None = None,
     channel: dict[str, Any],
     settings: list[dict[str, Any]],
     masked: bool,
@@ -160,8 +156,8 @@ def integers(
 
     Parameters
     ----------
-    trained : Trained
-    channel : dict
+    trained, encoder, channel
+        As for :func:`stored`.
     settings : list of dict
         ``bits`` of each integer, ``levels`` of a cell, and ``block``: weights of a row that share
         a scale, their largest magnitude by that of the integers; None: all.
@@ -170,28 +166,28 @@ def integers(
     repeats : int
         Chips.
     """
-    cell, measure = Channel.from_dict(channel), _Measure(trained)
-    weights = {n: p.numpy(force=True) for n, p in trained.model.named_parameters() if p.ndim > 1}
-    masks = {name: trained.masks[name] for name in weights} if masked else {}
+    cell, network = Channel.from_dict(channel), subject(trained, encoder)
+    weights = {n: p.numpy(force=True) for n, p in network.model.named_parameters() if p.ndim > 1}
+    masks = {name: network.masks[name] for name in weights} if masked else {}
     points = []
     for setting in settings:
-        cells, bits = 0, 32 * (measure.weights - sum(w.size for w in weights.values()))
+        cells, bits = 0, 32 * (network.weights - sum(w.size for w in weights.values()))
         for name, w in weights.items():
             kept = int(masks[name].sum()) if masked else w.size
             cells += kept * _digits(setting["bits"], setting["levels"])
             bits += SCALE_BITS * _blocked(w, setting["block"]).shape[0]
             bits += index_cost(w.size, kept)[0] if masked else 0
         cost = Cost(
-            sum(int(m.sum()) for m in masks.values()) if masked else measure.weights,
-            measure.weights, cells, 0, digital_bits=bits,
+            sum(int(m.sum()) for m in masks.values()) if masked else network.weights,
+            network.weights, cells, 0, digital_bits=bits,
         )  # fmt: skip
 
         def read(chip: int, setting: Mapping[str, Any] = setting) -> Weights:
             found = {n: _read_integers(n, w, cell, chip, **setting) for n, w in weights.items()}
             return {n: np.where(masks[n], w, 0) if masked else w for n, w in found.items()}
 
-        chips = (random.fold_in(trained.recipe.seed, k) for k in range(repeats))
-        points.append({**_counted(cost, cell), **measure.reads(map(read, chips))})
+        chips = (random.fold_in(network.seed, k) for k in range(repeats))
+        points.append({**_counted(cost, cell), **network.reads(map(read, chips))})
     return {"points": points}
 
 
@@ -233,7 +229,12 @@ def _read_integers(
 
 @job
 def limit(
-    trained: Trained, *, channel: dict[str, Any], steps: list[float], repeats: int
+    trained: Trained | None = None,
+    *,
+    encoder: Encoder | None = None,
+    channel: dict[str, Any],
+    steps: list[float],
+    repeats: int,
 ) -> dict[str, Any]:
     """What Shannon's limit asks for where errors of weights are independent and Gaussian.
 
@@ -242,22 +243,20 @@ def limit(
     :class:`noisycells.storage.Coded`, by the sensitivity of each tensor. The mask takes the bits
     of the range coder, others 32 bits.
     """
-    from .. import torch as nct
-
-    cell, measure = Channel.from_dict(channel), _Measure(trained)
-    images = measure.images["train"][0][:SENSITIVITIES]
-    sensitivity = nct.sensitivity(trained.model, images)
+    cell, network = Channel.from_dict(channel), subject(trained, encoder)
     kept, bits, units, masks = {}, 0.0, {}, {}
-    for name, parameter in trained.model.named_parameters():
+    for name, parameter in network.model.named_parameters():
         if parameter.ndim < 2:
             bits += 32 * parameter.numel()
             continue
+        if not network.sensitivity[name].any():  # such as a layer that outputs do not come from
+            continue
         weights = parameter.numpy(force=True)
-        mask = trained.masks.get(name, np.ones(weights.shape, bool))
+        mask = network.masks.get(name, np.ones(weights.shape, bool))
         table = mask.reshape(len(mask), -1).astype(np.int32)
         bits += 8 * len(entropy.encode(table, max(1, int(np.prod(mask.shape[2:])))))
         kept[name], masks[name] = weights[mask], mask
-        units[name] = float(sensitivity[name].mean())
+        units[name] = float(network.sensitivity[name].mean())
     stored_weights = sum(w.size for w in kept.values())
     power = sum(units[n] * float((w.astype(np.float64) ** 2).sum()) for n, w in kept.items())
     units = {n: (power / stored_weights / u) ** 0.5 for n, u in units.items()}
@@ -274,10 +273,10 @@ def limit(
                 found[name][masks[name]] = w + np.float32(stds[name]) * noise
             return found
 
-        chips = (random.fold_in(trained.recipe.seed, k) for k in range(repeats))
+        chips = (random.fold_in(network.seed, k) for k in range(repeats))
         cells = total / cell.capacity()
-        counted = {"per_original": cells / measure.weights, "per_stored": cells / stored_weights}
-        points.append({**counted, **measure.reads(map(read, chips))})
+        counted = {"per_original": cells / network.weights, "per_stored": cells / stored_weights}
+        points.append({**counted, **network.reads(map(read, chips))})
     return {"points": points}
 
 
@@ -291,60 +290,6 @@ def mutual_information(weights: npt.NDArray[np.float32], std: float) -> float:
     density = np.convolve(shares, kernel / kernel.sum(), "same") / step
     of_sum = -float((density * np.log2(np.maximum(density, 1e-300))).sum()) * step
     return max(0.0, of_sum - 0.5 * math.log2(2 * math.pi * math.e * std**2))
-
-
-# --------------------------------------------------------------------------- measuring
-
-
-class _Measure:
-    """Accuracies of a network with other weights."""
-
-    def __init__(self, trained: Trained) -> None:
-        import torch
-
-        from ..torch.training.batches import channels_last
-
-        self.images: dict[str, tuple[Any, Any]] = {
-            name: (channels_last(torch.as_tensor(x)), torch.as_tensor(y))
-            for name, (x, y) in parts(trained.dataset, trained.recipe.seed).items()
-        }
-        # Convolutions are faster in this layout.
-        self.model: nn.Module = copy.deepcopy(trained.model).cpu()
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.state = {n: tensor.clone() for n, tensor in self.model.state_dict().items()}
-        self.weights = sum(p.numel() for p in self.model.parameters())
-
-    def accuracies(self, weights: Weights) -> dict[str, float]:
-        """With these parameters in the place of the network's own."""
-        import torch
-
-        from .. import torch as nct
-
-        self.model.load_state_dict(self.state)
-        with torch.no_grad():
-            for name, value in weights.items():
-                self.model.get_parameter(name).copy_(torch.from_numpy(value))
-        return {
-            part: nct.accuracy(self.model, *self.images[part]) for part in ("validation", "test")
-        }
-
-    def reads(self, weights: Iterator[Weights | None]) -> dict[str, list[float] | int]:
-        """Of each read; weights that are those of the read before are not measured again."""
-        found: dict[str, list[float]] = {"validation": [], "test": []}
-        before: Weights | None = None
-        known, failed = {"validation": 0.0, "test": 0.0}, 0
-        for read in weights:
-            values = {"validation": 0.0, "test": 0.0}
-            if read is None:
-                failed += 1
-            elif before is not None and all(np.array_equal(read[n], before[n]) for n in read):
-                values = known
-            else:
-                before, known = read, self.accuracies(read)
-                values = known
-            for part, value in values.items():
-                found[part].append(value)
-        return {**found, "failed": failed}
 
 
 def _counted(cost: Cost, cell: Channel) -> dict[str, float]:

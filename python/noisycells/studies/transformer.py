@@ -69,11 +69,9 @@ class Options:
 
     def source(self) -> dict[str, str] | None:
         """Where the encoder is, and what."""
-        if self.encoder is None:
-            return None
-        from .encoders import digest
+        from . import encoders
 
-        return {"directory": str(self.encoder), "digest": digest(self.encoder)}
+        return encoders.source(self.encoder)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as plain JSON types; of the directory its name."""
@@ -109,15 +107,15 @@ def measured(
     Chip number i has the same seed whatever the way.
     """
     from .. import torch as nct
-    from .encoders import neighbors
+    from . import encoders
 
-    model, batches = _encoder(encoder, test + examples, seed)
-    tested, others = _split(batches, test)
+    model, batches = encoders.encoder(encoder, test + examples, seed)
+    tested, others = encoders.split(batches, test)
     made = devices.from_dict(device)
     if way == "converted":
         nct.convert(model, made)
     else:
-        nct.deploy(model, made, _split(others, CALIBRATION)[0], quiet=True)
+        nct.deploy(model, made, encoders.split(others, CALIBRATION)[0], quiet=True)
 
     def prepare(model: nn.Module) -> None:
         if way in ("corrected", "trained"):
@@ -128,7 +126,7 @@ def measured(
     kept: list[float] = []
 
     def cosine(found: Tensor, clean: Tensor) -> Tensor:
-        kept.append(neighbors(found, clean))
+        kept.append(encoders.neighbors(found, clean))
         return (found * clean).sum(1).mean()
 
     how: dict[str, Any] = {"metric": cosine, "against": "clean", "seed": seed, "prepare": prepare}
@@ -139,24 +137,6 @@ def measured(
         for i, one in enumerate(found)
     }
     return result
-
-
-def _encoder(
-    source: dict[str, str] | None, count: int, seed: int
-) -> tuple[nn.Module, list[dict[str, Tensor]]]:
-    """The encoder, and batches of so many sentences."""
-    from . import encoders
-
-    if source is None:
-        return encoders.tiny(count, seed)
-    model, tokenizer = encoders.load(source["directory"])
-    return model, encoders.tokenized(tokenizer, encoders.sentences(count))
-
-
-def _split(batches: list[dict[str, Tensor]], first: int) -> tuple[list[Any], list[Any]]:
-    """The first sentences, and the others; whole batches."""
-    size = len(batches[0]["input_ids"])
-    return batches[: -(-first // size)], batches[-(-first // size) :]
 
 
 # --------------------------------------------------------------------------- study

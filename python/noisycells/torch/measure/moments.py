@@ -124,8 +124,10 @@ class _Sum:
 
     def add(self, products: Tensor, count: int) -> None:
         """Of so many vectors."""
-        added = products.double()
-        self.total = added if self.total is None else self.total + added
+        if self.total is None:
+            self.total = products.double()
+        else:
+            self.total += products  # in place: it may be large, and batches many
         self.count += count
 
     def mean(self) -> npt.NDArray[np.float64]:
