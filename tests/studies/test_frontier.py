@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,13 @@ import noisycells as nc  # noqa: E402
 import noisycells.torch as nct  # noqa: E402
 from noisycells.storage import Coded, Levels  # noqa: E402
 from noisycells.storage.cost import index_cost  # noqa: E402
-from noisycells.studies import frontier, frontier_jobs  # noqa: E402
+from noisycells.studies import (  # noqa: E402
+    frontier,
+    frontier_jobs,
+    frontier_subjects,
+    frontier_view,
+    frontier_ways,
+)
 from noisycells.studies.engine import (  # noqa: E402
     Settings,
     Source,
@@ -196,11 +204,11 @@ def test_limit_falls_with_the_noise(pruned: Trained) -> None:
 
 
 def test_accuracies_leave_nothing_behind(pruned: Trained) -> None:
-    measure = frontier_jobs._Measure(pruned)
-    clean = measure.accuracies({})
+    network = frontier_subjects.Classifier(pruned)
+    clean = network.figures({})
     wrong = {"fc1.weight": np.zeros((100, 784), np.float32)}
-    assert measure.accuracies(wrong)["test"] < clean["test"] - 30
-    assert measure.accuracies({}) == clean
+    assert network.figures(wrong)["test"] < clean["test"] - 30
+    assert network.figures({}) == clean
 
 
 # --------------------------------------------------------------------------- the tables
@@ -210,21 +218,83 @@ def test_choice_is_by_validation_images_and_cells() -> None:
     """Reference, validations, cells and figures of three settings."""
     runs = [[90.0], [89.95, 89.97], [89.8], [89.7], [0.5], [0.3], [0.2], [1.0], [2.0], [3.0]]
     for most, expected in ((0.1, 1.0), (0.25, 2.0), (0.5, 3.0), (0.01, 1.0)):
-        assert frontier._choose(most, runs) == [expected]
+        assert frontier_ways._choose(most, runs) == [expected]
 
 
 def test_ways_and_networks() -> None:
     settings = Settings(Source.of("digits", 100, 50), CELL, model="MLP", seeds=2)
-    tables = {table.title: table for table in frontier.tables(settings)}
+    tables = {table.title: table for table in frontier.study().tables(settings)}
     assert "analog, 1 cell" in tables
     without = Settings(settings.source, nc.devices.pcm_array(), model="MLP")
-    assert "analog, 1 cell" not in {table.title for table in frontier.tables(without)}
+    assert "analog, 1 cell" not in {table.title for table in frontier.study().tables(without)}
     trained = tables["rate-trained, margin 1"].entries[0].jobs[0].recipe
     assert trained is not None and trained.rate == frontier.RATES[0] and trained.pruned == 0
     assert trained.start is not None and trained.start.rate is None
     coded = tables["coded, margin 1.1"].entries[0]
     assert [job.recipe.seed for job in coded.jobs if job.recipe is not None] == [0, 1]
     assert all(job.recipe.pruned == 0.8 for job in coded.jobs if job.recipe is not None)
+
+
+def test_chosen_ways_alone() -> None:
+    """Nothing is trained, stored or drawn that was not asked for."""
+    settings = Settings(Source.of("digits", 100, 50), CELL, model="MLP")
+
+    def tables(*ways: str, **others: Any) -> dict[str, Any]:
+        options = frontier.Options(ways, **others)
+        return {table.title: table for table in frontier.study(options).tables(settings)}
+
+    trained = tables("trained", rates=(0.2, 0.7))
+    assert [t for t in trained if t.startswith("rate")] == [
+        "rate-trained, margin 1", "rate-trained, margin 1.1",
+    ]  # fmt: skip
+    rates = {job.recipe.rate for t in trained.values() for e in t.entries for job in e.jobs
+             if job.recipe is not None}  # fmt: skip
+    assert rates == {None, 0.0, 0.2, 0.7}
+    assert not any(
+        job.recipe.pruned for t in trained.values() for e in t.entries for job in e.jobs
+        if job.recipe is not None
+    )  # fmt: skip
+    coded = tables("coded", "disturbed")
+    assert "Shannon limit, independent errors" in coded and "Cells other than learnt" in coded
+    assert {e.row.partition(",")[0] for e in coded["Cells other than learnt"].entries} == {"coded"}
+    assert "Cells other than learnt" not in tables("coded")
+    assert "Cells other than learnt" not in tables("integers", "disturbed")
+
+
+def test_below_the_control() -> None:
+    """Beside what is lost to the dense network, what is lost to one trained as long."""
+    options = frontier.Options(("trained",))
+    settings = Settings(Source.of("digits", 100, 50), CELL, model="MLP")
+    tables = {table.title: table for table in frontier.study(options).tables(settings)}
+    found = {e.column: e for e in tables["rate-trained, margin 1"].entries if "0.3" in e.row}
+    results = {job.key: {"test": 90.0, "points": [{"test": [88.0, 89.0]}]}
+               for column in found for job in found[column].jobs}  # fmt: skip
+    dense = found["drop"].jobs[0]
+    results[dense.key] = {"test": 87.0}
+    assert found["below control"].runs(results) == [[1.5]]
+    assert found["drop"].runs(results) == [[-1.5]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ways": ("code",)}, "ways: expected some of paper, integers,"),
+        ({"ways": ()}, "ways: expected some of paper"),
+        ({"ways": ("disturbed",)}, "ways: expected some of paper"),
+        ({"ways": ("trained",), "encoder": "tiny"}, "ways: expected some of paper, integers,"),
+        ({"rates": (0.1,), "ways": ("coded",)}, "rates: expected none without trained"),
+        ({"rates": (0.1,), "encoder": "tiny"}, "rates: expected none without trained"),
+        ({"rates": (0.1, 0.1)}, "rates: expected different numbers"),
+        ({"rates": ()}, "rates: expected different numbers"),
+        ({"rates": (-1.0,)}, "rates: expected a finite number > 0"),
+        ({"test": 5}, "test: expected none without an encoder, got 5"),
+        ({"test": 1, "encoder": "tiny"}, "test: expected an int in [2, "),
+        ({"encoder": "nowhere"}, "encoder: expected a directory of a model of transformers"),
+    ],
+)
+def test_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        frontier.Options(**options)
 
 
 def test_cells_other_than_learnt(pruned: Trained) -> None:
@@ -266,3 +336,68 @@ def test_figure_has_every_way(tmp_path: Path) -> None:
     assert ways == {
         t["title"] for t in report["tables"] if t["drawn"] and "limit" not in t["title"]
     }
+
+
+# --------------------------------------------------------------------------- encoders
+
+
+ENCODER = {"source": None, "test": 32, "validation": 16, "examples": 64, "seed": 3}
+
+
+def test_an_encoder_in_cells() -> None:
+    """Finer steps take more cells and leave embeddings nearer; moments and sensitivities help."""
+    settings = [{"mode": "coded", "step": step} for step in (0.1, 0.3, 0.9)]
+    given: dict[str, Any] = {"encoder": ENCODER, "channel": CELL.to_dict(), "repeats": 2}
+    found = frontier_jobs.stored(**given, settings=settings)["points"]
+    left = [1 - np.mean(point["test"]) for point in found]
+    assert found[0]["per_original"] > found[1]["per_original"] > found[2]["per_original"]
+    assert left[0] < 0.3 * left[1] < 0.1 * left[2] and left[2] < 0.3
+    assert all(point["failed"] == 0 and len(point["neighbors"]) == 2 for point in found)
+    clean = frontier_jobs.noise_free(encoder=ENCODER)
+    assert clean == {"validation": pytest.approx(1), "test": pytest.approx(1), "neighbors": 100}
+    network = frontier_subjects.Encoded(**ENCODER)
+    codec = Coded(CELL, step=0.3)
+    plain = nct.store(network.model, codec, store_biases=True)
+    tuned = nct.store(network.model, codec, store_biases=True, moments=network.moments,
+                      sensitivity=network.sensitivity)  # fmt: skip
+    assert tuned.cost.per_original == pytest.approx(plain.cost.per_original, rel=0.05)
+    without, with_them = (1 - network.figures(m.read(1))["test"] for m in (plain, tuned))
+    assert with_them < 0.9 * without
+
+
+def test_sentences_are_for_one_thing_only() -> None:
+    """Those to measure, to choose and to calibrate with; calibration has no padding."""
+    network = frontier_subjects.Encoded(**ENCODER)
+    kinds = [*network.sentences.values(), network.examples]
+    rows = [
+        {tuple(ids[kept.bool()].tolist()) for b in kind
+         for ids, kept in zip(b["input_ids"], b["attention_mask"], strict=True)}
+        for kind in kinds
+    ]  # fmt: skip
+    assert [len(found) for found in rows] == [32, 16, 64]
+    assert not rows[0] & rows[1] and not rows[0] & rows[2] and not rows[1] & rows[2]
+    assert all(batch["attention_mask"].all() for batch in network.examples)
+
+
+def test_frontier_of_an_encoder(tmp_path: Path) -> None:
+    """From the command line: every way but those that train, and the figure by distances."""
+    pytest.importorskip("joblib")
+    from click.testing import CliRunner
+
+    from noisycells.cli import main
+
+    options = ("--encoder", "tiny", "--quick", "--device", "synthetic_pcm", "--test", 32,
+               "--validation", 16, "--examples", 64, "--repeats", 2,
+               "--ways", "integers,levels,coded", "-o", tmp_path, "--json")  # fmt: skip
+    result = CliRunner().invoke(main, ["study", "frontier", *map(str, options)])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["settings"]["encoder"] == "tiny" and report["settings"]["test"] == 32
+    titles = [table["title"] for table in report["tables"]]
+    assert "Without noise" not in titles and "integers and mask, 1-bit cells" not in titles
+    chosen = {(e["row"], e["column"]): e["mean"] for e in report["tables"][-1]["entries"]}
+    drop = chosen["coded, margin 1, 0.1", "drop"]
+    assert 0 < drop <= 0.11 and 0 <= chosen["coded, margin 1, 0.1", "neighbors"] <= 100
+    assert chosen["coded, margin 1, 0.1", "cells/original"] < 2
+    (axes,) = frontier_view.plot_frontier(report).axes
+    assert axes.get_yscale() == "log" and "cosine" in axes.get_ylabel()

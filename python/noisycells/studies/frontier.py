@@ -86,6 +86,8 @@ class Options:
     encoder : str, optional
         A sentence encoder to store in the place of a classifier: a directory of transformers, or
         "tiny" for a tiny random one.
+    rates : tuple of float, optional
+        Weights of the rate of networks that are trained for few bits. Default: ``RATES``.
     test, validation, examples : int, optional
         Sentences to measure with, to choose settings with and to calibrate with. Default: 256, 128
         and 512.
@@ -93,6 +95,7 @@ class Options:
 
     ways: tuple[str, ...] | None = None
     encoder: str | None = None
+    rates: tuple[float, ...] | None = None
     test: int | None = None
     validation: int | None = None
     examples: int | None = None
@@ -104,6 +107,13 @@ class Options:
                 raise _arguments.wrong_value("ways", f"some of {', '.join(known)}", self.ways)
         if self.encoder is not None:
             self.source()  # checks it
+        if self.rates is not None:
+            if "trained" not in self.compared:
+                raise _arguments.wrong_value("rates", "none without trained", self.rates)
+            if not self.rates or len(set(self.rates)) < len(self.rates):
+                raise _arguments.wrong_value("rates", "different numbers", self.rates)
+            for rate in self.rates:
+                _arguments.number("rates", rate, above=0)
         for name in SENTENCES:
             if getattr(self, name) is not None and not self.encoded:
                 raise _arguments.wrong_value(name, "none without an encoder", getattr(self, name))
@@ -136,7 +146,8 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """The options as plain JSON types; of the directory its name."""
         if not self.encoded:
-            return {"ways": list(self.compared)}
+            rates = {} if self.rates is None else {"rates": list(self.rates)}
+            return {"ways": list(self.compared), **rates}
         source = self.source()
         return {
             "ways": list(self.compared),
@@ -343,7 +354,7 @@ class _Plan:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        return self.settings.pick(RATES, RATES[2:3])
+        return self.options.rates or self.settings.pick(RATES, RATES[2:3])
 
     def trained(self, weight: float) -> list[Network]:
         """The dense networks trained further, for few bits or with a weight of 0 for accuracy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ... import _arguments
 from ..checks import check_module
@@ -75,7 +77,9 @@ def sensitivity(
     together = size <= LARGE
     many: Gradient = torch.func.vmap(gradient, (None, 0, 0)) if together else gradient
     device, count = device_of(model), 0
-    with evaluating(model):
+    # The other kernels of attention have no rule for several examples at a time.
+    attention = sdpa_kernel(SDPBackend.MATH) if together else nullcontext()
+    with evaluating(model), attention:
         for inputs in _parts(model, examples, BATCH if together else 1, device):
             with torch.no_grad():
                 drawn = _drawn(logits_of(call(model, inputs)), outputs, generator).to(device)
