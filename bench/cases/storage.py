@@ -116,7 +116,7 @@ def transmit(n: int) -> Contenders:
 
 
 def transmit_call(n: int) -> Contenders:
-    """What the public call adds: packing the mask, checks, choice of the scales, a new array."""
+    """What the public call adds: packing the mask, checks, choice of the scales."""
     core = _core_storing(Weights.of(n), "transmit")
     return {OURS: main.transmit(n)[OURS], OWN + "core": core}
 
@@ -249,9 +249,10 @@ def pack(n: int) -> Contenders:
 
 
 def pack_call(n: int) -> Contenders:
-    """What the checks and the new array of the public call add."""
+    """What the checks of the public call add."""
     codes = _codes(n)
-    return {OURS: lambda: pack_bits(codes, 2), OWN + "core": _core_pack(codes)}
+    out = np.empty(n // 4, np.uint8)
+    return {OURS: lambda: pack_bits(codes, 2, out=out), OWN + "core": _core_pack(codes)}
 
 
 def unpack(n: int) -> Contenders:

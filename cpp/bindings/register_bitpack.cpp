@@ -21,7 +21,7 @@ void register_for(py::module_& m) {
         check(width, n, length(out, "out"));
         auto* to = out.mutable_data();
         const Released released;
-        pack_bits(codes.data(), n, width, to, num_threads);
+        return pack_bits(codes.data(), n, width, to, num_threads);
       },
       py::arg("codes").noconvert(), py::arg("width"), py::arg("out").noconvert(),
       py::arg("num_threads") = 0);

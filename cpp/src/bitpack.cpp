@@ -1,5 +1,7 @@
 #include "noisycells/bitpack.h"
 
+#include <atomic>
+
 #include "noisycells/parallel.h"
 #include "noisycells/simd_level.h"
 
@@ -10,11 +12,13 @@ namespace {
 constexpr std::ptrdiff_t kGrain = 64 * kBlock;
 
 template <class Code, class Kernel>
-void pack(const Code* codes, std::ptrdiff_t n, int width, std::uint8_t* out, int threads,
+bool pack(const Code* codes, std::ptrdiff_t n, int width, std::uint8_t* out, int threads,
           Kernel kernel) {
+  std::atomic<std::uint32_t> seen{0};
   parallel_for(n, kGrain, threads, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    kernel(codes + begin, end - begin, width, out + begin / 8 * width);
+    seen |= kernel(codes + begin, end - begin, width, out + begin / 8 * width);
   });
+  return seen >> width == 0;
 }
 
 template <class Code, class Kernel>
@@ -27,13 +31,13 @@ void unpack(const std::uint8_t* in, std::ptrdiff_t n, int width, Code* codes, in
 
 }  // namespace
 
-void pack_bits(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
+bool pack_bits(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
                int threads) {
-  pack(codes, n, width, out, threads, kernels().pack8);
+  return pack(codes, n, width, out, threads, kernels().pack8);
 }
-void pack_bits(const std::uint16_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
+bool pack_bits(const std::uint16_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
                int threads) {
-  pack(codes, n, width, out, threads, kernels().pack16);
+  return pack(codes, n, width, out, threads, kernels().pack16);
 }
 void unpack_bits(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* codes,
                  int threads) {

@@ -353,18 +353,23 @@ def array64(name: str, values: ArrayLike) -> F64:
     return found
 
 
-def output(out: F32 | None, shape: tuple[int, ...], *inputs: NDArray[Any]) -> F32:
+def output(
+    out: NDArray[Any] | None,
+    shape: tuple[int, ...],
+    *inputs: NDArray[Any],
+    dtype: type[np.generic] = np.float32,
+) -> NDArray[Any]:
     """``out``, or a new array where it is None; refused where it is not one to write to.
 
     ``inputs`` are arrays that are still read while ``out`` is written: it may share no memory
     with them.
     """
     if out is None:
-        return np.empty(shape, np.float32)
+        return np.empty(shape, dtype)
     if not (
         isinstance(out, np.ndarray)
         and not isinstance(out, np.ma.MaskedArray)
-        and out.dtype == np.float32
+        and out.dtype == dtype
         and out.shape == shape
         and out.flags.c_contiguous
         and out.flags.writeable
@@ -372,7 +377,8 @@ def output(out: F32 | None, shape: tuple[int, ...], *inputs: NDArray[Any]) -> F3
         got = type(out).__name__
         if type(out) is np.ndarray:
             got = f"{out.dtype} {out.shape}"
-        raise wrong_value("out", f"a writeable C-contiguous float32 array of shape {shape}", got)
+        name = np.dtype(dtype).name
+        raise wrong_value("out", f"a writeable C-contiguous {name} array of shape {shape}", got)
     if any(np.shares_memory(out, array) for array in inputs):
         raise wrong_value("out", "memory of its own", "an array that overlaps an input")
     return out

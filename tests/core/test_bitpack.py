@@ -160,6 +160,11 @@ def test_public_round_trip(simd_level: str, width: int) -> None:
     packed = nc.pack_bits(c, width)
     same_bits(packed, reference.pack_bits(c, width))
     same_bits(nc.unpack_bits(packed, width, 1001), c.astype(dtype))
+    out, back = np.full_like(packed, 255), np.ones(1001, dtype)
+    assert nc.pack_bits(c, width, out=out) is out
+    same_bits(out, packed)
+    assert nc.unpack_bits(packed, width, 1001, out=back) is back
+    same_bits(back, c.astype(dtype))
 
 
 def test_public_functions_take_any_layout() -> None:
@@ -174,6 +179,9 @@ def test_public_functions_take_any_layout() -> None:
     same_bits(nc.unpack_bits(np.repeat(expected, 3)[::3], 3, 240), c.ravel())
     assert nc.pack_bits(np.empty(0, np.uint8), 5).size == 0
     assert nc.unpack_bits(np.empty(0, np.uint8), 5, 0).size == 0
+
+
+OVERLAPPING = np.zeros(3, np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +204,21 @@ def test_public_functions_take_any_layout() -> None:
             lambda: nc.unpack_bits(zeros(1), 2, 5),
             ValueError,
             r"buffer: expected 2 bytes for 5 codes of 2 bits, got 1",
+        ),
+        (
+            lambda: nc.pack_bits([1, 2], 2, out=zeros(2)),
+            ValueError,
+            r"out: expected a writeable C-contiguous uint8 array of shape \(1,\), got uint8 \(2,\)",
+        ),
+        (
+            lambda: nc.unpack_bits(zeros(2), 9, 1, out=zeros(1)),
+            ValueError,
+            r"out: expected a writeable C-contiguous uint16 array of shape \(1,\), got uint8",
+        ),
+        (
+            lambda: nc.pack_bits(OVERLAPPING, 8, out=OVERLAPPING),
+            ValueError,
+            r"out: expected memory of its own",
         ),
         (lambda: nc.unpack_bits([1, 2], 2, 8), TypeError, r"buffer: expected uint8, got int64"),
     ],

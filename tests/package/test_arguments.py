@@ -188,6 +188,7 @@ def test_results_are_not_written_to_masked_arrays() -> None:
     out = np.ma.masked_array(np.zeros((3, 4), np.float32), mask=True)
     for call in (
         lambda: CODEC.encode(W).read(1, out=out),
+        lambda: CODEC.transmit(W, 1, out=out),
         lambda: CELL.sample(W, 1, out=out),
         lambda: nc.random.standard_normal((3, 4), 1, out=out),
     ):

