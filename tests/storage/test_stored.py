@@ -212,8 +212,9 @@ def test_transmit_is_encode_and_read(size: int, collapse: bool | None, write_bit
         given = np.full_like(w, np.nan)
         assert codec.transmit(w, 3, mask, name="w", chip=5, out=given) is given
         assert (given == out).all()
-        with pytest.raises(ValueError, match=r"^out: expected memory of its own"):
-            codec.transmit(w, 3, mask, out=w)
+        if size:
+            with pytest.raises(ValueError, match=r"^out: expected memory of its own"):
+                codec.transmit(w, 3, mask, out=w)
         for threads in (1, 2, 7):
             assert (stored.read(3, 5, num_threads=threads) == out).all()
             assert (codec.transmit(w, 3, mask, name="w", chip=5, num_threads=threads) == out).all()
