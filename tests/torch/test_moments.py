@@ -88,3 +88,13 @@ def test_refusals() -> None:
         nct.input_moments(nn.Linear(2, 2), torch.full((2, 2), float("nan")))
     with pytest.raises(ValueError, match=r"batches: expected data that reaches a layer"):
         nct.input_moments(nn.Linear(2, 2), torch.ones(2, 2), filter_fn=lambda m, n: False)
+
+
+def test_of_very_many_patches() -> None:
+    """Symmetric to the last bit, and as exact as sums in float64: a first layer sees millions."""
+    layer = torch.nn.Conv2d(1, 2, 3, padding=1)
+    x = torch.rand(1500, 1, 28, 28, generator=torch.Generator().manual_seed(0)) + 2
+    found = nct.input_moments(layer, x)["weight"]
+    assert (found == found.T).all()
+    rows = torch.nn.functional.unfold(x.double(), 3, padding=1).transpose(1, 2).reshape(-1, 9)
+    assert found == pytest.approx((rows.T @ rows / len(rows)).numpy(), rel=1e-6)

@@ -23,6 +23,7 @@ __all__ = ["input_moments", "token_frequencies"]
 
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ELEMENTS = 1 << 24  # of the patches of a convolution at a time
+ROWS = 1 << 14  # of which products are summed in float32
 
 Kinds = tuple[type[nn.Module], ...]
 
@@ -134,6 +135,8 @@ class _Sum:
         """Over all vectors."""
         assert self.total is not None
         found: npt.NDArray[np.float64] = (self.total / self.count).numpy(force=True)
+        if found.ndim == 2:
+            found = (found + found.T) / 2  # sums of the same products may differ in the last bits
         if not np.isfinite(found).all():
             raise _arguments.wrong_value(
                 "batches", f"finite inputs of {self.name!r}", "NaN or infinity"
@@ -162,8 +165,7 @@ def _add(module: nn.Module, x: Tensor, total: _Sum) -> None:
         total.add(torch.bincount(x.flatten(), minlength=module.num_embeddings), x.numel())
         return
     if isinstance(module, nn.Linear):
-        rows = x.float().reshape(-1, x.shape[-1])
-        total.add(rows.T @ rows, len(rows))
+        _add_rows(x.float().reshape(-1, x.shape[-1]), total)
         return
     assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
     if x.ndim == len(module.kernel_size) + 1:
@@ -175,5 +177,10 @@ def _add(module: nn.Module, x: Tensor, total: _Sum) -> None:
     height = around[0].numel() * geometry.taps
     for part in around.split(max(1, ELEMENTS // max(1, height))):
         for group in part.chunk(module.groups, 1):
-            rows = patches(group, geometry)
-            total.add(rows.T @ rows, len(rows))
+            _add_rows(patches(group, geometry), total)
+
+
+def _add_rows(rows: Tensor, total: _Sum) -> None:
+    """So many at a time that sums in float32 lose nothing that matters."""
+    for part in rows.split(ROWS):
+        total.add(part.T @ part, len(part))
