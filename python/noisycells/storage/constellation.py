@@ -178,15 +178,19 @@ class Constellation:
         """Outputs as they would be had no level moved.
 
         By what is ``seen`` of cells whose ``levels`` are known, such as those of a decoded block:
-        straight lines between the medians of levels and on beyond. Where the medians agree with
-        what is expected, outputs are left as they are.
+        straight lines between the means of levels and on beyond. Where the means agree with what
+        is expected, stuck cells included, outputs are left as they are.
         """
         count = np.bincount(levels, minlength=len(self.mean))
         if count.min() == 0:
             return outputs
-        found = np.array([np.median(seen[levels == k]) for k in range(len(self.mean))], np.float64)
-        error = math.sqrt(math.pi / 2) * self.std / np.sqrt(count)  # of the median of normals
-        if (np.abs(found - self.mean) < SIGNIFICANT * error).all() or (np.diff(found) <= 0).any():
+        each = [seen[levels == k].astype(np.float64) for k in range(len(count))]
+        stuck = np.array(self.stuck).reshape(-1, 3)
+        healthy = 1 - stuck[:, 0].sum()
+        found = (np.array([y.mean() for y in each]) - stuck[:, 0] @ stuck[:, 1]) / healthy
+        error = np.array([y.std() for y in each]) / np.sqrt(count)
+        moved = np.abs(found - self.mean) > SIGNIFICANT * error
+        if not moved.any() or (np.diff(found) <= 0).any():
             return outputs
         return np.interp(outputs, _extended(found), _extended(self.mean)).astype(np.float32)
 
