@@ -113,6 +113,25 @@ def test_levels_that_have_moved_are_found() -> None:
     assert blocks.read(layout, lambda reads: (y, found), 1, "test") == content(8_000)
 
 
+@pytest.mark.parametrize("levels", [4, 8])
+@pytest.mark.parametrize("size", [60, 2_000])
+def test_levels_that_have_moved_far_are_found(size: int, levels: int) -> None:
+    """By more than the distance of two levels, in a block of 300 cells too."""
+    layout, found = plan(size, levels, 1.1)
+    written = blocks.write(content(size), layout, found)
+    failed = 0
+    for shift, gain in ((0.5, 1.0), (-0.6, 0.8)):
+        cell = nc.Channel(PCM.x, shift + gain * PCM.mean, gain * PCM.std)
+        for seed in range(10):
+            outputs = cell.sample(found.inputs[written], seed)
+            try:
+                read = blocks.read(layout, lambda reads, y=outputs: (y, found), 1, "test")
+                assert read == content(size)
+            except nc.DecodeError:
+                failed += 1
+    assert failed <= 2
+
+
 def test_all_levels_are_written_equally_often() -> None:
     layout, found = plan(20_000, 8)
     levels = blocks.write(bytes(20_000), layout, found)

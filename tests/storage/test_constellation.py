@@ -87,5 +87,49 @@ def test_refit_finds_moved_levels() -> None:
     assert np.allclose(refit.std, 1.2 * found.std, rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("shift", "gain", "bend"), [(0.6, 1, 0), (-0.3, 0.6, 0), (0.1, 1, 0.2)], ids=str
+)
+@pytest.mark.parametrize(("cells", "within"), [(320, 0.6), (50_000, 0.12)])
+def test_refit_finds_levels_far_away(
+    cells: int, within: float, shift: float, gain: float, bend: float
+) -> None:
+    """Within a share of their standard deviations, from few cells too; levels are 3 to 4 apart."""
+    found = Constellation.design(PCM, 4)
+    moved = shift + gain * found.mean + bend * found.mean**2
+    std = 1.1 * gain * found.std
+    rng = np.random.default_rng(cells)
+    for _ in range(5):
+        level = rng.integers(0, 4, cells)
+        y = moved[level] + std[level] * rng.standard_normal(cells)
+        refit = found.refit(y.astype(np.float32))
+        assert (np.abs(refit.mean - moved) < within * std).all()
+        assert (np.abs(refit.std / std - 1) < within).all()
+
+
+def test_what_agrees_is_left_and_what_moved_is_restored() -> None:
+    found = Constellation.design(PCM, 4)
+    levels = np.random.default_rng(3).integers(0, 4, 2000, np.uint8)
+    outputs = PCM.sample(np.linspace(-1, 1, 100, dtype=np.float32), 1)
+    for seed in range(50):
+        seen = PCM.sample(found.inputs[levels], seed)
+        assert found.restored(outputs, seen, levels) is outputs
+    restored = found.restored(0.3 + 0.7 * outputs, 0.3 + 0.7 * seen, levels)
+    assert np.abs(restored - outputs).max() < 0.05
+    assert found.restored(outputs, seen[:0], levels[:0]) is outputs
+
+
+def test_stuck_cells_are_not_taken_for_moved_levels() -> None:
+    cell = nc.Channel(PCM.x, PCM.mean, PCM.std, stuck=(0.05, 0.0))
+    found = Constellation.design(cell, 4)
+    levels = np.random.default_rng(4).integers(0, 4, 5000, np.uint8)
+    outputs = np.linspace(-0.6, 0.7, 20, dtype=np.float32)
+    for seed in range(20):
+        seen = cell.sample(found.inputs[levels], seed)
+        assert found.restored(outputs, seen, levels) is outputs
+    restored = found.restored(outputs + 0.2, seen + 0.2, levels)
+    assert np.abs(restored - outputs).max() < 0.03
+
+
 def test_without_noise() -> None:
     assert Constellation.design(nc.Channel.gaussian(0.0), 8).information == pytest.approx(3)

@@ -11,18 +11,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _arguments
-from .._types import F64
+from .._types import F64, U8
 from ..channel import Channel
 
 CHUNK = 1 << 15
 SAMPLE = 1 << 16
 """Outputs that levels are estimated from, about."""
-PASSES = 5
+PASSES = 10
+PRIOR = 30
+"""Outputs of a level that count as much as what all levels have in common."""
+LEAST = 0.2
+"""Standard deviation that levels may be found to have, in those expected."""
+SIGNIFICANT = 6.0
+"""Standard errors from which on levels have moved: not by chance in 10^8 reads."""
 FAR = 30.0
 """Largest magnitude of a log-likelihood ratio, in nats."""
 
@@ -122,24 +129,70 @@ class Constellation:
     def refit(self, outputs: NDArray[np.float32]) -> Constellation:
         """The levels as some outputs show them, which hold all of them equally often.
 
-        Means and standard deviations by expectation maximization, from those expected.
+        However far outputs have moved, as long as they keep their order: see :meth:`_moved_to`.
+        From there means and standard deviations by expectation maximization, as if ``PRIOR`` more
+        outputs of each level were where one shift, gain and spread of all levels would have them:
+        few outputs say no more than these.
         """
-        y = outputs[:: max(1, len(outputs) // SAMPLE)].astype(np.float64)
-        found = self
+        y = np.sort(outputs[:: max(1, len(outputs) // SAMPLE)].astype(np.float64))
+        found = self._moved_to(y)
         for _ in range(PASSES):
             score = found._scores(y)
             share = np.exp(score - score.max(axis=1, keepdims=True))
             share /= share.sum(axis=1, keepdims=True)
             count = share.sum(axis=0) + 1e-9
-            mean = (share * y[:, None]).sum(axis=0) / count
-            std = np.sqrt((share * (y[:, None] - mean) ** 2).sum(axis=0) / count)
-            enough = count > 20
-            found = replace(
-                found,
-                mean=np.where(enough, mean, found.mean),
-                std=np.where(enough, np.maximum(std, 0.2 * self.std), found.std),
-            )
+            mean = (y @ share + 1e-9 * found.mean) / count
+            mean = (count * mean + PRIOR * self._line(mean, count)) / (count + PRIOR)
+            square = (share * (y[:, None] - mean) ** 2).sum(axis=0)
+            spread = (square / self.std**2).sum() / count.sum()
+            std = np.sqrt((square + PRIOR * spread * self.std**2) / (count + PRIOR))
+            found = replace(found, mean=mean, std=np.maximum(std, LEAST * self.std))
         return found
+
+    def _moved_to(self, y: F64) -> Constellation:
+        """The levels where as large a share of outputs, ascending, is below as is expected to be.
+
+        That finds them after any change of outputs that keeps their order, as all levels are
+        written equally often.
+        """
+        below = np.vectorize(NormalDist().cdf)
+
+        def moved(at: F64) -> F64:
+            share = below((at[:, None] - self.mean) / self.std).mean(axis=1)
+            return np.asarray(np.quantile(y, share))
+
+        std = (moved(self.mean + self.std) - moved(self.mean - self.std)) / 2
+        return replace(self, mean=moved(self.mean), std=np.maximum(std, LEAST * self.std))
+
+    def _line(self, mean: F64, count: F64) -> F64:
+        """Means by the shift and gain of all levels that are nearest to some, in least squares."""
+        weight = count / self.std**2
+        center, to = np.average(self.mean, weights=weight), np.average(mean, weights=weight)
+        apart = self.mean - center
+        gain = (weight * apart * (mean - to)).sum() / (weight * apart**2).sum()
+        return np.asarray(to + gain * apart)
+
+    def restored(
+        self, outputs: NDArray[np.float32], seen: NDArray[np.float32], levels: U8
+    ) -> NDArray[np.float32]:
+        """Outputs as they would be had no level moved.
+
+        By what is ``seen`` of cells whose ``levels`` are known, such as those of a decoded block:
+        straight lines between the means of levels and on beyond. Where the means agree with what
+        is expected, stuck cells included, outputs are left as they are.
+        """
+        count = np.bincount(levels, minlength=len(self.mean))
+        if count.min() == 0:
+            return outputs
+        each = [seen[levels == k].astype(np.float64) for k in range(len(count))]
+        stuck = np.array(self.stuck).reshape(-1, 3)
+        healthy = 1 - stuck[:, 0].sum()
+        found = (np.array([y.mean() for y in each]) - stuck[:, 0] @ stuck[:, 1]) / healthy
+        error = np.array([y.std() for y in each]) / np.sqrt(count)
+        moved = np.abs(found - self.mean) > SIGNIFICANT * error
+        if not moved.any() or (np.diff(found) <= 0).any():
+            return outputs
+        return np.interp(outputs, _extended(found), _extended(self.mean)).astype(np.float32)
 
     def write(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Level of each cell from its bits, uint8 (cells, bits)."""
@@ -183,6 +236,13 @@ class Constellation:
             zeros, ones = density[:, ~one].sum(axis=1), density[:, one].sum(axis=1)
             ratios[:, bit] = np.log(zeros + floor[:, 0]) - np.log(ones + floor[:, 0])
         return np.clip(ratios, -FAR, FAR)
+
+
+def _extended(ascending: F64) -> F64:
+    """Numbers with one far below and one far above, as far apart as the outermost are."""
+    low = ascending[0] - 100 * (ascending[1] - ascending[0])
+    high = ascending[-1] + 100 * (ascending[-1] - ascending[-2])
+    return np.concatenate([[low], ascending, [high]])
 
 
 @lru_cache(maxsize=64)

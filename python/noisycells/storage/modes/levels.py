@@ -72,7 +72,8 @@ class Levels(Mode):
     each row or each block of a row; errors are fed back with the second moments of the layer's
     inputs where these are given (:mod:`noisycells.storage.feedback`). A cell that is misread as
     its neighbor changes a digit by one, which no code corrects. What must not be wrong, the mask,
-    the scales and tensors of one dimension, is behind a code as in :class:`Coded`.
+    the scales and tensors of one dimension, is behind a code as in :class:`Coded`; by its cells,
+    once they are decoded, outputs that have moved are moved back.
 
     Parameters
     ----------

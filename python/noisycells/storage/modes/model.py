@@ -163,6 +163,10 @@ class CodedModel(ModelInCells[CodedTensor]):
             stream=random.stream(*self, PLAIN_STREAM),
             num_threads=num_threads,
         )
+        if len(self.plain):
+            # Once they are decoded, the cells behind the code show how outputs have moved.
+            seen, expected = look(1)
+            outputs = expected.restored(outputs, seen, self.cells)
         read = self.decoded(content, outputs)
         return self._under_all_names(read)
 
