@@ -287,9 +287,9 @@ class Storing:
 def transmit(n: int) -> Contenders:
     """Store ``n`` weights and read them back."""
     weights = Weights.of(n)
-    out = np.empty_like(weights.values)
+    out, name = np.empty_like(weights.values), weights.stored.name
     transmit = weights.codec.transmit
-    calls: Contenders = {OURS: lambda: transmit(weights.values, 1, weights.mask, name="w", out=out)}
+    calls: Contenders = {OURS: lambda: transmit(weights.values, 1, weights.mask, name=name, out=out)}
     return calls | {
         library.name: Storing(library, weights).transmit for library in libraries()
     }  # fmt: skip
