@@ -289,7 +289,9 @@ def transmit(n: int) -> Contenders:
     weights = Weights.of(n)
     out, name = np.empty_like(weights.values), weights.stored.name
     transmit = weights.codec.transmit
-    calls: Contenders = {OURS: lambda: transmit(weights.values, 1, weights.mask, name=name, out=out)}
+    calls: Contenders = {
+        OURS: lambda: transmit(weights.values, 1, weights.mask, name=name, out=out)
+    }
     return calls | {
         library.name: Storing(library, weights).transmit for library in libraries()
     }  # fmt: skip
