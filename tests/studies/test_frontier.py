@@ -258,7 +258,6 @@ def test_chosen_ways_alone() -> None:
     assert "Shannon limit, independent errors" in coded and "Cells other than learnt" in coded
     assert {e.row.partition(",")[0] for e in coded["Cells other than learnt"].entries} == {"coded"}
     assert "Cells other than learnt" not in tables("coded")
-    assert "Cells other than learnt" not in tables("integers", "disturbed")
 
 
 def test_below_the_control() -> None:
@@ -280,7 +279,8 @@ def test_below_the_control() -> None:
     [
         ({"ways": ("code",)}, "ways: expected some of paper, integers,"),
         ({"ways": ()}, "ways: expected some of paper"),
-        ({"ways": ("disturbed",)}, "ways: expected some of paper"),
+        ({"ways": ("disturbed",)}, "ways: expected disturbed with one of paper, levels, coded"),
+        ({"ways": ("analog", "integers", "disturbed")}, "ways: expected disturbed with one of"),
         ({"ways": ("trained",), "encoder": "tiny"}, "ways: expected some of paper, integers,"),
         ({"rates": (0.1,), "ways": ("coded",)}, "rates: expected none without trained"),
         ({"rates": (0.1,), "encoder": "tiny"}, "rates: expected none without trained"),
@@ -288,7 +288,8 @@ def test_below_the_control() -> None:
         ({"rates": ()}, "rates: expected different numbers"),
         ({"rates": (-1.0,)}, "rates: expected a finite number > 0"),
         ({"test": 5}, "test: expected none without an encoder, got 5"),
-        ({"test": 1, "encoder": "tiny"}, "test: expected an int in [2, "),
+        ({"test": 0, "encoder": "tiny"}, "test: expected an int in [1, "),
+        ({"validation": 24, "encoder": "tiny"}, "validation: expected a multiple of 16, got 24"),
         ({"encoder": "nowhere"}, "encoder: expected a directory of a model of transformers"),
     ],
 )
@@ -363,6 +364,32 @@ def test_an_encoder_in_cells() -> None:
     assert tuned.cost.per_original == pytest.approx(plain.cost.per_original, rel=0.05)
     without, with_them = (1 - network.figures(m.read(1))["test"] for m in (plain, tuned))
     assert with_them < 0.9 * without
+
+
+@pytest.mark.parametrize(("name", "value"), [("model", "MLP"), ("teacher", "MLP"), ("epochs", 3)])
+def test_settings_of_classifiers_are_refused(name: str, value: Any) -> None:
+    study = frontier.study(frontier.Options(encoder="tiny"))
+    given: dict[str, Any] = {name: value}
+    settings = study.complete(Settings(Source.of("digits", 100, 50), CELL, **given))
+    with pytest.raises(ValueError, match=f"^{name}: expected none with an encoder, got '?{value}"):
+        study.tables(settings)
+
+
+def test_the_limit_takes_nothing_for_what_outputs_do_not_come_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: dict[str, Any] = {"channel": CELL.to_dict(), "steps": [0.3], "repeats": 2}
+    (usual,) = frontier_jobs.limit(encoder=ENCODER, **given)["points"]
+    known = frontier_subjects.Encoded(**ENCODER).sensitivity
+    name = "layers.layers.0.linear1.weight"
+    size = known[name].size
+    known[name] = np.zeros_like(known[name])
+    monkeypatch.setattr(frontier_subjects.Encoded, "sensitivity", known)
+    (found,) = frontier_jobs.limit(encoder=ENCODER, **given)["points"]
+    assert np.isfinite(found["test"]).all()
+    saved = usual["per_original"] - found["per_original"]
+    share = size / frontier_subjects.Encoded(**ENCODER).weights
+    assert saved == pytest.approx(usual["per_original"] * share, rel=0.5)
 
 
 def test_sentences_are_for_one_thing_only() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import _arguments
 
 __all__ = [
+    "BATCH",
     "Encoder",
     "digest",
     "embedded",

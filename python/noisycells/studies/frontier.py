@@ -89,8 +89,8 @@ class Options:
     rates : tuple of float, optional
         Weights of the rate of networks that are trained for few bits. Default: ``RATES``.
     test, validation, examples : int, optional
-        Sentences to measure with, to choose settings with and to calibrate with. Default: 256, 128
-        and 512.
+        Sentences to measure with, to choose settings with and to calibrate with, multiples of 16.
+        Default: 256, 128 and 512.
     """
 
     ways: tuple[str, ...] | None = None
@@ -103,10 +103,12 @@ class Options:
     def __post_init__(self) -> None:
         if self.ways is not None:
             known = [w for w in WAYS if not self.encoded or w not in OF_CLASSIFIERS]
-            if not set(self.ways) <= set(known) or not set(self.ways) - {"disturbed"}:
+            if not self.ways or not set(self.ways) <= set(known):
                 raise _arguments.wrong_value("ways", f"some of {', '.join(known)}", self.ways)
-        if self.encoder is not None:
-            self.source()  # checks it
+            modes = dict.fromkeys(setting["mode"] for setting in ROBUST.values())
+            if "disturbed" in self.ways and not modes.keys() & set(self.ways):
+                expected = f"disturbed with one of {', '.join(modes)}"
+                raise _arguments.wrong_value("ways", expected, self.ways)
         if self.rates is not None:
             if "trained" not in self.compared:
                 raise _arguments.wrong_value("rates", "none without trained", self.rates)
@@ -114,11 +116,21 @@ class Options:
                 raise _arguments.wrong_value("rates", "different numbers", self.rates)
             for rate in self.rates:
                 _arguments.number("rates", rate, above=0)
+        if self.encoded:
+            self._check_encoder()
+            return
         for name in SENTENCES:
-            if getattr(self, name) is not None and not self.encoded:
+            if getattr(self, name) is not None:
                 raise _arguments.wrong_value(name, "none without an encoder", getattr(self, name))
+
+    def _check_encoder(self) -> None:
+        """That it is there, and that no batch of sentences is of two kinds."""
+        from .encoders import BATCH
+
+        self.source()
         for name, count in self.sentences().items():
-            _arguments.count(name, count, 2)
+            if _arguments.count(name, count) % BATCH:
+                raise _arguments.wrong_value(name, f"a multiple of {BATCH}", count)
 
     @property
     def encoded(self) -> bool:
@@ -334,8 +346,6 @@ class _Plan:
                 point = Point(way, jobs)
                 for figure, found in entries.items():
                     found.append(point.entry(disturbance, figure))
-        if not chosen:
-            return []
         note = "A failed read counts as 0."
         figures = "mean cosine" if self.options.encoded else ACCURACY
         titles = {"test": "Cells other than learnt", "failed": "Reads that fail in such cells"}
@@ -410,8 +420,9 @@ def study(options: Options | None = None) -> Study:
         """
         return _tables(given, settings)
 
+    model = "" if given.encoded else "LeNet"
     return Study(
-        "frontier", "fewest cells for a network, everything counted", tables, "LeNet", "LeNet",
+        "frontier", "fewest cells for a network, everything counted", tables, model, model,
         options=lambda settings: given.to_dict(), draw=plot_frontier,
     )  # fmt: skip
 
@@ -436,6 +447,9 @@ def _tables(options: Options, settings: Settings) -> list[Table]:
 
 def _plan(options: Options, settings: Settings) -> _Plan:
     if options.encoded:
+        for name in ("model", "teacher", "epochs"):
+            if value := getattr(settings, name):
+                raise _arguments.wrong_value(name, "none with an encoder", value)
         named = {"source": options.source(), **options.sentences()}
         encoders = tuple(Network(None, {**named, "seed": s}) for s in settings.training_seeds)
         return _Plan(options, settings, encoders, encoders)
