@@ -181,6 +181,26 @@ def test_public_functions_take_any_layout() -> None:
     assert nc.unpack_bits(np.empty(0, np.uint8), 5, 0).size == 0
 
 
+@pytest.mark.parametrize("width", range(1, 17))
+@pytest.mark.parametrize("threads", [1, 3])
+def test_codes_that_do_not_fit(simd_level: str, width: int, threads: int) -> None:
+    """Wherever one is: in what is packed by vectors, by words, or one by one; in each thread."""
+    dtype = np.uint8 if width <= 8 else np.uint16
+    largest = np.uint32(np.iinfo(dtype).max)
+    c = codes(np.uint16, 300_007) & np.uint16(2**width - 1)
+    c = c.astype(dtype)
+    nc.pack_bits(c, width, num_threads=threads)
+    if 1 << width > largest:
+        return  # every code of the type fits
+    for place in (0, 63, 64, 1000, 150_000, 299_990, 300_000, 300_006):
+        for wrong in (1 << width, int(largest)):
+            before, c[place] = c[place], wrong
+            expected = rf"codes: expected values in \[0, {1 << width}\), got {wrong}"
+            with pytest.raises(ValueError, match=expected):
+                nc.pack_bits(c, width, num_threads=threads)
+            c[place] = before
+
+
 OVERLAPPING = np.zeros(3, np.uint8)
 
 

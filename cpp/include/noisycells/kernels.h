@@ -179,7 +179,8 @@ struct Kernels {
   std::int64_t (*popcount)(const std::uint8_t* mask, std::int64_t bytes);
 
   // Any n. Codes of `width` bits, 1 <= width <= 8 (bytes) or <= 16 (words), LSB first.
-  // Writes (n * width + 7) / 8 bytes exactly; reads no byte past that.
+  // Writes (n * width + 7) / 8 bytes exactly; reads no byte past that. Packing returns the bits
+  // that any code has, 0 where every code of its type fits; bits beyond the width are not packed.
   std::uint32_t (*pack8)(const std::uint8_t* codes, std::ptrdiff_t n, int width, std::uint8_t* out);
   void (*unpack8)(const std::uint8_t* in, std::ptrdiff_t n, int width, std::uint8_t* codes);
   std::uint32_t (*pack16)(const std::uint16_t* codes, std::ptrdiff_t n, int width,
