@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import noisycells as nc
 import noisycells.torch as nct
 from noisycells.intervals import mean_and_interval
-from noisycells.studies.encoders import load, sentences, tokenized
+from noisycells.studies.encoders import embedded, load, neighbors, sentences, tokenized
 
 CASES: list[dict[str, Any]] = [
     {"verify_reads": 0},  # the open loop
@@ -30,17 +30,6 @@ CASES: list[dict[str, Any]] = [
     {"verify_reads": 1000, "reads": 4},
 ]
 CALIBRATION, TEST = 256, 256  # sentences
-
-
-def embedded(model: nn.Module, batches: list[dict[str, Tensor]]) -> Tensor:
-    """Embeddings of length 1, one a row."""
-    with torch.no_grad():
-        return torch.cat([model(**batch) for batch in batches])
-
-
-def nearest(embeddings: Tensor) -> Tensor:
-    """Which other sentence is nearest to each."""
-    return (embeddings @ embeddings.T).fill_diagonal_(-1).argmax(1)
 
 
 def main() -> None:
@@ -73,7 +62,7 @@ def main() -> None:
                     model.get_parameter(name).copy_(torch.from_numpy(read))
             noisy = embedded(model, test)
             distances.append(float(1 - (noisy * clean).sum(1).mean()))
-            kept.append(100 * (nearest(noisy) == nearest(clean)).double().mean().item())
+            kept.append(neighbors(noisy, clean))
         row: dict[str, Any] = {**case, "chips": given.chips, "distance": float(np.mean(distances))}
         if given.chips > 1:
             row["half_width"] = mean_and_interval(distances)[1]
