@@ -38,20 +38,26 @@ def settings(mode: str, planned: list[Any], cell: nc.Channel) -> Iterator[Settin
         yield ladder[number]
 
 
-def measured(setting: Setting, whole: list[Any], given: dict[str, Any], seed: int) -> Any:
-    """Cells, and the loss of one read."""
+def measured(setting: Setting, whole: list[Any], given: dict[str, Any], reads: int) -> Any:
+    """Cells, and the mean loss of reads of different chips; of coded ones all are the same."""
     codec: Any = setting.codec
-    moments = given["moments"] if setting.feedback else None
-    if setting.mode == "paper":
+    paper = setting.mode == "paper"
+    if paper:
         stored = codec.encode(
             given["weights"], given["mask"], given["sensitivity"], overrides=setting.overrides
         )
     else:
+        moments = given["moments"] if setting.feedback else None
         stored = codec.encode(given["weights"], given["mask"], moments=moments)
-    read = stored.read(seed, side_errors=setting.mode == "paper")
-    tables = {x.source.name: read[x.source.name].reshape(x.matrix.weights.shape) for x in whole}
-    loss = sum(x.loss(tables[x.source.name].astype(np.float64)) for x in whole)
-    return stored.cost.total_cells, loss
+    losses = []
+    for seed in range(1 if setting.mode == "coded" else reads):
+        read = stored.read(seed, chip=seed, side_errors=paper)
+        losses.append(sum(x.loss(_table(read, x)) for x in whole))
+    return stored.cost.total_cells, float(np.mean(losses))
+
+
+def _table(read: Any, sample: samples.Sample) -> Any:
+    return read[sample.source.name].reshape(sample.matrix.weights.shape).astype(np.float64)
 
 
 def main() -> None:
@@ -63,6 +69,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="synthetic_pcm")
+    parser.add_argument("--reads", type=int, default=8)
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
     cell = nc.devices.cell(chosen.device, "device")
@@ -84,14 +91,14 @@ def main() -> None:
         if mode == "analog":  # it stores no masks
             continue
         for setting in settings(mode, planned, cell):
-            cells, loss = measured(setting, whole, given, chosen.seed)
+            cells, loss = measured(setting, whole, given, chosen.reads)
             row = {
                 "mode": mode,
                 "settings": setting.settings,
                 "per_original": setting.per_original,
                 "loss": setting.loss,
                 "cells by those stored": setting.cells / cells,
-                "loss by that of a read": setting.loss / loss,
+                "loss by that of reads": setting.loss / loss,
             }
             found.append(row)
             print(json.dumps(row), flush=True)

@@ -92,6 +92,19 @@ def test_predictions(monkeypatch: pytest.MonkeyPatch, mode: str, sampled: int) -
         assert 1 / 1.25 < setting.error / error < 1.25
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_cells_of_rows_that_are_pruned_unequally(seed: int) -> None:
+    """Of a row almost nothing is kept or nearly all, and a quarter of the rows is looked at."""
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal((500, 1000)).astype(np.float32)
+    mask = rng.random(w.shape) < rng.beta(0.3, 0.9, (500, 1))
+    for mode, number in (("coded", 200), ("levels", 0)):
+        setting = LADDERS[mode](samples_of({"w": w}, {"w": mask}, None, None), PCM, 1.1)[number]
+        codec: Any = setting.codec
+        cells = codec.encode({"w": w}, {"w": mask}).cost.total_cells
+        assert setting.cells == pytest.approx(cells, rel=0.01), mode
+
+
 def test_predictions_of_analog_cells() -> None:
     settings = ladder("analog", mask=None)
     for number in range(len(settings)):

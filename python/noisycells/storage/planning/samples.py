@@ -32,8 +32,8 @@ class Sample:
     matrix : Matrix
         The same rows, with the second moments of the layer's inputs.
     even : Matrix
-        As many evenly spaced rows: what the tensor takes behind a code is seen from these, for
-        rows that count much are pruned less.
+        As many rows, evenly spaced by how much of them is kept: what the tensor takes behind a code
+        is seen from these, for rows that count much are pruned less.
     factor : float
         How many rows there are for each of the sample.
     share : ndarray of float64, shape (rows of the sample,)
@@ -115,6 +115,8 @@ def _sample(source: Source, moments: ArrayLike | None) -> Sample:
     part = _part(source, table, kept, chosen)
     matrix = even = _pruned(matrix_of(part, given))
     evenly = _evenly(table[0], len(chosen))
+    if kept is not None:  # of rows by how much of them is kept: that decides what they take
+        evenly = np.sort(np.argsort(kept.sum(axis=1), kind="stable")[evenly])
     if not np.array_equal(chosen, evenly):
         even = _pruned(matrix_of(_part(source, table, kept, evenly), given))
     stored, square = 0, 0.0
@@ -156,8 +158,8 @@ def _rows(weights: F64, columns: int) -> tuple[NDArray[np.intp], F64]:
 
 
 def _evenly(rows: int, count: int) -> NDArray[np.intp]:
-    """Numbers of ``count`` of the rows."""
-    return np.arange(count) * rows // max(1, count)
+    """Numbers of ``count`` of the rows: the middle one of each of so many parts."""
+    return (2 * np.arange(count) + 1) * rows // max(1, 2 * count)
 
 
 def _pruned(matrix: Matrix) -> Matrix:
