@@ -77,3 +77,18 @@ def test_given_levels() -> None:
     weights = np.linspace(-5, 5, 10)[None]
     found = feedback.round_matrix(weights, feedback.nearest(levels, scale))
     assert np.array_equal(found[0], [-3, -3, -3, -1, -1, 1, 1, 3, 3, 3])
+
+
+def test_share_of_errors_that_feedback_leaves() -> None:
+    """As it is measured; 1 of inputs that have nothing to do with each other."""
+    h = moments(40, 8)
+    damped = h + feedback.DAMPING * np.diag(h).mean() * np.eye(40)
+    weights = np.random.default_rng(9).standard_normal((2000, 40))
+    lost = []
+    for given in (None, h):
+        e = feedback.round_matrix(weights, feedback.uniform(0.05), given) - weights
+        lost.append(float(np.einsum("ri,ij,rj->", e, damped, e)))
+    assert feedback.share_left(h) == pytest.approx(lost[1] / lost[0], rel=0.05)
+    assert feedback.share_left(h) < 0.5
+    assert feedback.share_left(np.eye(7)) == pytest.approx(1)
+    assert feedback.share_left(np.zeros((3, 3))) == 1

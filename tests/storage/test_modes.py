@@ -10,7 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 import noisycells as nc
-from noisycells.storage import Coded, CodedModel, Levels, encode_file, load, read_file, save
+from noisycells.storage import (
+    Coded,
+    CodedModel,
+    Levels,
+    encode_file,
+    feedback,
+    load,
+    read_file,
+    save,
+)
 from noisycells.storage.modes.sections import join, split
 
 PCM = nc.devices.synthetic_pcm()
@@ -93,6 +102,20 @@ def test_cost_counts_every_cell(codec: Coded | Levels) -> None:
 def test_finer_steps_cost_more() -> None:
     cells = [Coded(PCM, step=s).encode(WEIGHTS, MASKS).cost.data_cells for s in (0.1, 0.4, 1.0)]
     assert cells[0] > cells[1] > cells[2]
+
+
+def test_steps_are_larger_where_feedback_leaves_less() -> None:
+    """Of two tensors that count the same, by the root of what is left of errors."""
+    rng = np.random.default_rng(8)
+    weights = {name: rng.standard_normal((20, 50)).astype(np.float32) for name in "ab"}
+    a = rng.standard_normal((200, 5)) @ rng.standard_normal((5, 50))
+    moments = {"a": a.T @ a / 200 + 0.1 * np.eye(50), "b": np.eye(50)}
+    sensitivity = {name: np.ones((20, 50), np.float32) for name in "ab"}
+    read = Coded(PCM, step=0.2).encode(weights, None, sensitivity, moments=moments).read(1)
+    steps = [float(np.diff(np.unique(np.abs(read[name]))).min()) for name in "ab"]
+    left = feedback.share_left(moments["a"])
+    assert left < 0.3
+    assert steps[0] / steps[1] == pytest.approx(left**-0.5, rel=1e-3)
 
 
 def test_rate_of_a_large_tensor_is_its_entropy() -> None:

@@ -117,6 +117,27 @@ def test_adapters_go_on_after_a_correction() -> None:
     assert model[0].adapter is adapter and error(model, data) < before
 
 
+def test_what_was_found_learns_ten_times_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and corrections at 1e-4, adapters that are new at 1e-3."""
+    model, data = case("images")
+    nct.deploy(model, "pcm_hermes", data, quiet=True)
+    rates: list[float] = []
+    plain = torch.optim.AdamW
+
+    def recorded(parameters: Any, lr: float, **options: Any) -> Any:
+        rates.append(lr)
+        return plain(parameters, lr, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", recorded)
+    nct.adapt(model, data, rank=4, quiet=True)
+    nct.adapt(model, data, rank=4, quiet=True)
+    nct.deploy(nct.restore(model), "pcm_hermes", data, quiet=True)
+    nct.correct(model, data, 4)
+    nct.adapt(model, data, rank=4, quiet=True)
+    nct.adapt(nct.convert(nct.restore(model), "pcm_hermes"), data, quiet=True)
+    assert rates == [1e-3, 1e-4, 1e-4, 1e-4]
+
+
 def test_weights_learn_for_any_chip() -> None:
     model, data = case("images")
     clean = copy.deepcopy(model)

@@ -86,8 +86,29 @@ def checked_moments(name: str, moments: ArrayLike, inputs: int) -> F64:
     return np.asarray((array + array.T) / 2)
 
 
+def share_left(moments: F64) -> float:
+    """What feedback leaves of the effect that independent rounding errors have on the outputs.
+
+    Such errors, all of one size, count the trace of the moments without feedback and the sum of D
+    with it (Chee et al. 2023), both of the damped moments here; the share is that of the two.
+    """
+    trace = float(np.trace(moments))
+    if not trace > 0:
+        return 1.0
+    order = np.argsort(-np.diag(moments), kind="stable")
+    roots = np.diag(_upper(moments[np.ix_(order, order)]))
+    return float((roots**2).sum() / ((1 + DAMPING) * trace))
+
+
 def _factor(moments: F64) -> F64:
     """The upper U, its diagonal 1, of the damped moments U D U^T; of a matrix or a stack."""
+    upper = _upper(moments)
+    diagonal = np.arange(moments.shape[-1])
+    return np.asarray(upper / upper[..., None, diagonal, diagonal])
+
+
+def _upper(moments: F64) -> F64:
+    """The upper triangle V of the damped moments V V^T."""
     damped = moments.copy()
     count = moments.shape[-1]
     mean = np.trace(moments, axis1=-2, axis2=-1) / max(1, count)
@@ -95,12 +116,11 @@ def _factor(moments: F64) -> F64:
     damped[..., diagonal, diagonal] += (DAMPING * mean + 1e-12)[..., None]
     # Cholesky's factor is lower; with rows and columns in reverse order it is an upper one.
     try:
-        upper = np.linalg.cholesky(damped[..., ::-1, ::-1])[..., ::-1, ::-1]
+        return np.asarray(np.linalg.cholesky(damped[..., ::-1, ::-1])[..., ::-1, ::-1])
     except np.linalg.LinAlgError:
         raise _arguments.wrong_value(
             "moments", "a positive definite matrix once damped", f"damping {DAMPING:g}"
         ) from None
-    return np.asarray(upper / upper[..., None, diagonal, diagonal])
 
 
 def _sweep(weights: F64, at: NDArray[np.intp], factor: F64, rounding: Rounding) -> F64:

@@ -18,7 +18,7 @@ from ...devices import CellLike, cell
 from .. import blocks
 from ..arrays import Source, check_weights, digital_arrays, prepare
 from ..constellation import Constellation
-from ..feedback import checked_moments
+from ..feedback import checked_moments, share_left
 from ..histogram import extent
 from ..selection import assigned
 from .model import CodedModel, CodedTensor
@@ -44,6 +44,13 @@ class Matrix(NamedTuple):
         """Root mean square of the weights that are stored."""
         kept = self.weights if self.mask is None else self.weights[self.mask]
         return float(np.sqrt((kept**2).mean())) if kept.size else 0.0
+
+    @property
+    def counts(self) -> float:
+        """What a squared rounding error counts once it is fed back; 0 where that is not known."""
+        if not self.sensitivity or self.moments is None:
+            return self.sensitivity or 0.0
+        return self.sensitivity * share_left(self.moments)
 
 
 class Mode(ABC):
@@ -290,11 +297,12 @@ def _scales(matrices: Sequence[Matrix]) -> list[float]:
     """What each tensor's step is in units of.
 
     Without sensitivities, the root mean square of its weights. With them the steps make errors
-    count the same in all tensors, which spends bits best, and their sum is that of the former.
+    count the same in all tensors, after feedback where there are moments, which spends bits best;
+    what all weights count in units of their steps is as without.
     """
     sizes = np.array([matrix.entry.stored for matrix in matrices], np.float64)
     rms = np.array([matrix.rms for matrix in matrices])
-    known = np.array([matrix.sensitivity or 0.0 for matrix in matrices])
+    known = np.array([matrix.counts for matrix in matrices])
     vectors = np.array([len(matrix.entry.shape) < 2 for matrix in matrices])
     scales = np.where(vectors, rms / SCALES, rms)
     given = (known > 0) & (sizes > 0)

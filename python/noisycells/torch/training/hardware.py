@@ -73,8 +73,8 @@ def adapt(
     outputs, temperature
         As for :func:`imitation_loss`.
     optimizer : callable, optional
-        Makes the optimizer of the parameters. Default: AdamW at 1e-4, with ``rank`` at 1e-3,
-        without weight decay.
+        Makes the optimizer of the parameters. Default: AdamW without weight decay at 1e-4; at 1e-3
+        with ``rank`` where no layer has an adapter yet: it would undo what :func:`correct` found.
     seed : int in [0, 2**64)
         Of the order, the chips and the noise. The state of torch's generators is left as it was.
     quiet : bool
@@ -101,6 +101,7 @@ def adapt(
     ]
     if not data:
         raise _arguments.wrong_value("batches", "at least one batch", "none")
+    optimizer = optimizer or _adamw(model, rank)
     losses: list[float] = []
     with ExitStack() as stack:
         stack.enter_context(seeded(seed, device))
@@ -108,7 +109,7 @@ def adapt(
         parameters = stack.enter_context(hardware_aware(model, rank))
         stack.enter_context(_fresh_chips(model))
         stack.enter_context(torch.enable_grad())
-        stepper = (optimizer or _adamw(rank))(parameters)
+        stepper = optimizer(parameters)
         steps = epochs * len(data)
         schedule = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: _share(step, steps))
         report = _Report(steps, quiet)
@@ -312,8 +313,9 @@ def _fresh_chips(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _adamw(rank: int | None) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
-    rate = 1e-4 if rank is None else 1e-3
+def _adamw(model: nn.Module, rank: int | None) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
+    fresh = rank is not None and all(layer.adapter is None for layer in required(model).values())
+    rate = 1e-3 if fresh else 1e-4
     return lambda parameters: torch.optim.AdamW(parameters, rate, weight_decay=0.0)
 
 
