@@ -57,6 +57,7 @@ _TIMES: dict[str, _Goals] = {
         **_each("convolution", "int16", "F.linear", *_both(0.40, 0.50, 0.80)),
         **_each("vector", "int16", "F.linear", *_both(0.45, 0.55, 1.0)),
         ("fresh", "int16 ADC only", "F.linear"): (0.40, 0.40),
+        **_each("encoder", "auto", "plain torch", *_both(0.55, 0.70, 0.95)),
         **_TRAINING,
     },
     "avx2": {

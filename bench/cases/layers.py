@@ -15,7 +15,7 @@ from noisycells.speed.timing import Call, torch_or_none
 
 from .. import peers
 from .case import Case, Field, Job
-from .crossbar import LARGE, Shape, conductances, device, product, spec_of
+from .crossbar import LARGE, MODES, Shape, conductances, device, product, spec_of
 
 __all__ = ["CASES"]
 
@@ -25,6 +25,8 @@ INPUT_RANGE = 4.0  # full scale of normalized activations
 SMALL = 16
 ETA = 0.05
 BITS = 4
+FEATURES, TOKENS = 384, 24  # of MiniLM, and of its sentences
+SENTENCES = 120
 
 
 def training(batch: int) -> Field:
@@ -123,6 +125,40 @@ def _by_hand(torch: ModuleType, plain: Any) -> Any:
     return Noisy()
 
 
+def encoder(sentences: int) -> Field:
+    """A forward of an encoder of MiniLM's sizes, every Linear on programmed crossbars.
+
+    Random weights, 6 layers of 384 features; sentences of 24 tokens in batches of 16. The kernel is
+    the one that "auto" chooses for the device, and int16.
+    """
+    torch = torch_or_none()
+    if torch is None:
+        return Field([], {})
+    import noisycells.torch as nct
+
+    torch.manual_seed(1)
+    layer = torch.nn.TransformerEncoderLayer(
+        FEATURES, 12, 4 * FEATURES, 0.0, "gelu", batch_first=True
+    )
+    plain = torch.nn.TransformerEncoder(layer, 6, enable_nested_tensor=False).eval()
+    batches = torch.randn(sentences, TOKENS, FEATURES).split(16)
+
+    def forward(model: Any) -> Call:
+        def call() -> Any:
+            with torch.no_grad():
+                return torch.cat([model(x) for x in batches])
+
+        return call
+
+    jobs = []
+    for kernel in ("auto", "int16"):
+        for mode, reads in MODES.items():
+            spec = CrossbarSpec(rows=ROWS, read_noise=reads, kernel=kernel)
+            chip = nct.program(nct.convert(copy.deepcopy(plain), device(), spec), 1)
+            jobs.append(Job(f"{kernel} {mode}", forward(chip), ("plain torch",)))
+    return Field(jobs, {"plain torch": forward(plain)})
+
+
 def small_calls() -> Field:
     """What a call costs where there is hardly anything to compute."""
     torch = torch_or_none()
@@ -201,6 +237,10 @@ CASES: tuple[Case, ...] = (
     Case(
         "noise", f"training step of ResNet-20 with noise on weights, batch {BATCH}", "noise",
         lambda shrink, _: noise(max(BATCH // shrink, LEAST_BATCH)),
+    ),
+    Case(
+        "encoder", f"forward of an encoder of MiniLM's sizes, {SENTENCES} sentences", "encoder",
+        lambda shrink, _: encoder(max(SENTENCES // shrink, LEAST_BATCH)),
     ),
     Case("calls", f"calls of a layer, 1x{SMALL}x{SMALL}", "calls",
                  lambda *_: small_calls()),

@@ -42,6 +42,7 @@ FIELDS = {
     "training": lambda _: layers.training(2),
     "calls": lambda _: layers.small_calls(),
     "noise": lambda _: layers.noise(2),
+    "encoder": lambda _: layers.encoder(2),
 }
 
 
@@ -169,6 +170,17 @@ def test_noisy_training_steps_train() -> None:
         assert all(math.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
         first[name] = losses[0]
     assert len(set(first.values())) == len(first)  # each with noise of its own, or none
+
+
+def test_encoders_are_one_on_chips() -> None:
+    field = layers.encoder(2)
+    assert [job.name.split()[0] for job in field.jobs] == ["auto"] * 3 + ["int16"] * 3
+    clean = result(field.rivals["plain torch"])
+    found = [result(job.call) for job in field.jobs]
+    for y in found:
+        assert 0 < rms(y - clean) < 0.5 * rms(clean)
+    assert rms(found[0] - found[3]) > 0  # 8 bits and 16, no noise
+    assert rms(found[0] - clean) == pytest.approx(rms(found[3] - clean), rel=0.05)
 
 
 def test_small_calls_are_those_of_one_layer() -> None:

@@ -210,7 +210,7 @@ def test_table(whole_run: dict[str, Any]) -> None:
     assert text.count(" met") == sum(figures.get("met") is True for figures in judged)
 
 
-@pytest.mark.parametrize("name", ["speed.json", "speed-avx2.json"])
+@pytest.mark.parametrize("name", ["speed.json", "speed-avx2.json", "speed-zen5.json"])
 def test_recorded_runs_are_read(name: str) -> None:
     found = ROOT / "bench" / "results" / name
     done = subprocess.run(

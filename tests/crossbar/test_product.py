@@ -50,7 +50,7 @@ def reference_spec(xb: nc.Crossbar) -> reference.Spec:
         output_noise=spec.output_noise if spec.read_noise in ("output", "both") else 0.0,
         weight_noise=spec.read_noise in ("weight", "both"),
         integer=spec.kernel != "float32" and 0 < dac <= 127 and spec.rows <= 512,
-        int8=spec.kernel == "int8",
+        int8=xb.packed.spec.kernel == "int8",
     )
 
 

@@ -260,7 +260,7 @@ def test_converted_reads(adc_per: str, input_slice_bits: int | None) -> None:
     spec = nc.CrossbarSpec(
         mapping="tensor",
         rows=30, adc_bits=6, read_noise="weight", adc_per=adc_per,
-        input_slice_bits=input_slice_bits,
+        input_slice_bits=input_slice_bits, kernel="int16",
     )  # fmt: skip
     xb, codes = chip(spec, n=2), input_codes()
     y = reads(xb, codes, 7)
@@ -275,8 +275,9 @@ def test_converted_reads(adc_per: str, input_slice_bits: int | None) -> None:
 def test_output_noise() -> None:
     """In units of full scale times w_max, on each of the tiles; both kinds of noise add up."""
     spec = nc.CrossbarSpec(
-        rows=20, adc_bits=None, mapping="tensor", read_noise="output", output_noise=0.07
-    )
+        rows=20, adc_bits=None, mapping="tensor", read_noise="output", output_noise=0.07,
+        kernel="int16",  # 8 bits would round the means
+    )  # fmt: skip
     xb, codes = chip(spec), input_codes()
     top, g = float(np.abs(xb.weight).max()), xb.conductances[0, 0].astype(np.float64)
     mean = (g[0] - g[1]) @ (codes / 127) / 25 * top

@@ -41,6 +41,15 @@ def test_corrections_help(tmp_path: Path) -> None:
     assert all(50 <= value <= 100 for value in kept)
 
 
+def test_offsets_alone_help(tmp_path: Path) -> None:
+    result = run("--quick", "--device", "pcm_hermes", "--times", "1", "--repeats", 3, "--rank", 0,
+                 "--ways", "deployed,corrected", "-o", tmp_path, "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = means(json.loads(result.stdout))
+    left = {way: 1 - found[f"pcm_hermes, {way}", "1 s"] for way in ("deployed", "corrected")}
+    assert left["corrected"] < 0.9 * left["deployed"]
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a tiny random BERT, with a tokenizer of whole words."""

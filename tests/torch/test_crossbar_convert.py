@@ -236,7 +236,8 @@ def test_memory_of_read_variances() -> None:
     sizes = {}
     for device in (PCM, nc.devices.ideal()):
         for kind in ("none", "weight"):
-            model = nct.convert(nn.Linear(30, 8), device, nc.CrossbarSpec(read_noise=kind))
+            spec = nc.CrossbarSpec(read_noise=kind, kernel="int16")
+            model = nct.convert(nn.Linear(30, 8), device, spec)
             sizes[device.name, kind] = nct.estimate(model)[0]["bytes"]
     assert sizes.pop((PCM.name, "weight")) == min(sizes.values()) + 8 * 30
     assert len(set(sizes.values())) == 1
@@ -247,7 +248,7 @@ def test_summary() -> None:
     nct.program(model, 1)
     lines = nct.summary(model).splitlines()
     assert lines[0].split() == "layer kind layers arrays weights tiles cells memory".split()
-    assert lines[1].split() == "0 CrossbarConv2d 1 8 x 27 9.7 % 1 432 4.8 kB programmed".split()
+    assert lines[1].split() == "0 CrossbarConv2d 1 8 x 27 9.7 % 1 432 4.5 kB programmed".split()
     assert lines[2].split()[-1] == "digital"
     assert lines[3].split()[:7] == "total 2 9.7 % analog 1 432".split()
     depthwise = nct.summary(nn.Conv1d(4, 4, 3, groups=4))

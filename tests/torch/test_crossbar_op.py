@@ -142,6 +142,7 @@ def expected_gradients(
         spec.rows, spec.dac_levels, spec.input_slice_bits or 0, spec.adc_levels,
         steps.astype(np.float32), packed.plane_factors,
         spec.output_noise if spec.noisy_outputs else 0.0, spec.noisy_weights, spec.integer,
+        packed.spec.kernel == "int8",
     )  # fmt: skip
     full_scale = reference.input_ranges(x * row, packed.ranges.dac)
     result = reference.product(

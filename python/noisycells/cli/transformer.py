@@ -25,7 +25,12 @@ _own = (
     times_option("1,3600,86400", "a column of the table each"),
     ways_option(of.WAYS),
     click.option(
-        "--rank", type=int, metavar="N", default=16, show_default=True, help="Of corrections."
+        "--rank",
+        type=int,
+        metavar="N",
+        default=16,
+        show_default=True,
+        help="Of corrections; 0: offsets alone, which are not trained.",
     ),
     click.option(
         "--test",

@@ -18,7 +18,7 @@ from .._analog import Plane, dac, input_ranges, plane_values
 from .._types import F32, LARGEST, SMALLEST, tiles
 from ..devices.device import Device
 from ..runtime import simd_level, threads_argument
-from . import calibration, irdrop
+from . import arithmetic, calibration, irdrop
 from .mapping import Scales, slice_factors
 from .spec import CrossbarSpec
 
@@ -118,6 +118,8 @@ class Packed:
         be calibrated.
     plane_factors : float32 (planes,)
     passes : int
+    spec : CrossbarSpec
+        As given, with the kernel that was :func:`~.arithmetic.chosen`.
     """
 
     def __init__(
@@ -132,7 +134,8 @@ class Packed:
         stream: int = 0,
         num_threads: int | None = None,
     ) -> None:
-        self.conductances, self.device, self.spec = conductances, device, spec
+        self.conductances, self.device = conductances, device
+        self.spec = spec = arithmetic.chosen(spec, device)
         self.scales, self.stream = scales, stream
         self.gain = gain
         _, devices, _, self.n, self.k = conductances.shape

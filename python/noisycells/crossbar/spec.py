@@ -75,7 +75,8 @@ class CrossbarSpec:
     kernel : "auto", "float32", "int16" or "int8"
         Arithmetic of the simulation. The integer kernels need dac_bits <= 8 and rows <= 512 and
         hold conductances as 16- or 8-bit codes with a scale for each output of each tile, a
-        rounding of at most 1/65534 or 1/254 of the largest; "auto" takes int16 where it can.
+        rounding of at most 1/65534 or 1/254 of the largest. "auto" takes int8 where the errors of
+        programming dwarf this (see :mod:`noisycells.crossbar.arithmetic`), else int16 where it can.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class Options:
     ways : tuple of str
         Of ``WAYS``.
     rank : int
-        Of the corrections.
+        Of the corrections; 0 for offsets alone, where none is trained.
     encoder : Path, optional
         Directory of a sentence encoder of transformers. Default: a tiny random one.
     test, examples : int
@@ -61,7 +61,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.ways or not set(self.ways) <= set(WAYS):
             raise _arguments.wrong_value("ways", f"some of {', '.join(WAYS)}", self.ways)
-        for name, least in (("rank", 1), ("test", 2), ("examples", CALIBRATION)):
+        least_rank = 1 if "trained" in self.ways else 0
+        for name, least in (("rank", least_rank), ("test", 2), ("examples", CALIBRATION)):
             _arguments.count(name, getattr(self, name), least)
         names = [device.name for device in self.devices]
         if not names or len(set(names)) < len(names):

@@ -15,7 +15,7 @@ from torch import Tensor
 from ... import _arguments
 from ..._analog import RANGE_SIGMAS
 from ..._types import tiles
-from ...crossbar import CrossbarSpec, irdrop
+from ...crossbar import CrossbarSpec, arithmetic, irdrop
 from ...crossbar.mapping import slice_factors
 from ...crossbar.packed import SMALLEST_RANGE
 from ...devices import Device
@@ -71,6 +71,7 @@ def programmed(
     ``stream`` and ``chip`` tell its reads from those of others. ``full_scale`` and ``ranges`` are
     the calibrated ones; None: as the spec says.
     """
+    spec = arithmetic.chosen(spec, device)
     magnitude = weight.abs()
     top = magnitude.max()
     scale = magnitude.amax(1) if spec.mapping == "column" else top.expand(len(weight))

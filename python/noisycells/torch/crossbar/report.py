@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..._text import table
-from ...crossbar import CrossbarSpec
+from ...crossbar import CrossbarSpec, arithmetic
 from ...crossbar.report import counters
 from ..checks import Filter, check_module
 from .layers import CrossbarLayer
@@ -76,6 +76,8 @@ def _analog_row(name: str, layer: nn.Module, spec: CrossbarSpec) -> dict[str, An
     transposed = CrossbarTransposedLinear in (type(layer), crossbar_class(layer))
     weight: Tensor = layer.weight.T if transposed else layer.weight  # type: ignore[assignment]
     shape = (groups, len(weight) // groups, weight[0].numel())
+    if isinstance(layer, CrossbarLayer):
+        spec = arithmetic.chosen(spec, layer.analog)
     counts = counters(shape[1:], spec, 1)
     return {
         "name": name,
@@ -101,7 +103,7 @@ def _noisy_reads(layer: nn.Module, spec: CrossbarSpec) -> bool:
 def _array_bytes(weights: int, spec: CrossbarSpec, noisy_reads: bool) -> int:
     """Of the weights and conductances as programmed and at present, and of the packed planes."""
     cells = spec.weight_slices * spec.devices_per_polarity * 2
-    kind = ("int8" if spec.kernel == "int8" else "int16") if spec.integer else "float32"
+    kind = spec.kernel if spec.kernel != "auto" else "int16" if spec.integer else "float32"
     packed = _BYTES[kind] + (noisy_reads and (1 if spec.integer else 4))
     return weights * (4 + 2 * 4 * cells + spec.weight_slices * spec.polarity_planes * packed)
 
