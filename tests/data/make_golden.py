@@ -72,7 +72,14 @@ def main() -> None:
         analog.with_dtypes({"conv.weight": "BF16", "scale": "BF16"}),
         aliases={"head.weight": "half.weight"},
     )
-    made = {"model": model, "tensor": tensor, "coded": coded, "levels": levels, "analog": analog}
+    rows = Coded(cell, step=0.2).encode(
+        {"table": rng.standard_normal((12, 6)).astype(np.float32), "fc.weight": dense},
+        moments={"table": 1 / np.arange(1.0, 13)},
+    )
+    made = {
+        "model": model, "tensor": tensor, "coded": coded, "levels": levels, "analog": analog,
+        "rows": rows,
+    }  # fmt: skip
     for kind, stored in made.items():
         save(HERE / f"golden_v{MAJOR}_{kind}.safetensors", stored)
     for path in HERE.glob("golden_v?_*.safetensors"):

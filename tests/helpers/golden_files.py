@@ -16,6 +16,7 @@ DATA = Path(__file__).parents[1] / "data"
 MODEL = DATA / "golden_v2_model.safetensors"
 TENSOR = DATA / "golden_v2_tensor.safetensors"
 CODED = DATA / "golden_v2_coded.safetensors"
+ROWS = DATA / "golden_v2_rows.safetensors"
 LEVELS = DATA / "golden_v2_levels.safetensors"
 
 

@@ -2,12 +2,13 @@
 
     PYTHONPATH=tests/helpers python tests/io/fuzz_files.py WHAT [OPTION...]
 
-``model``, ``tensor``, ``coded`` and ``levels`` change values in the JSON and arrays of these golden
-files as ``test_schema.py`` does, ``chip`` those in the metadata of a model on a chip (with torch),
-``index`` those of an index of safetensors files, ``device`` those of a device; ``header`` changes
-the text of a header. Checksums fit, so that the changes get past them. A finding ends the run with
-the input in a file ``crash-...``; it becomes a test. Options, such as -max_total_time=SECONDS, are
-libFuzzer's. Needs atheris (``pip install atheris``), which is not one of the test dependencies.
+``model``, ``tensor``, ``coded``, ``levels`` and ``rows`` change values in the JSON and arrays of
+these golden files as ``test_schema.py`` does, ``chip`` those in the metadata of a model on a chip
+(with torch), ``index`` those of an index of safetensors files, ``device`` those of a device;
+``header`` changes the text of a header. Checksums fit, so that the changes get past them. A finding
+ends the run with the input in a file ``crash-...``; it becomes a test. Options, such as
+-max_total_time=SECONDS, are libFuzzer's. Needs atheris (``pip install atheris``), which is not one
+of the test dependencies.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ with atheris.instrument_imports(include=["noisycells"]):
     import noisycells as nc
     from noisycells.io import DecodeError, FormatError, Weights, files
 
-from golden_files import CODED, LEVELS, MODEL, TENSOR
+from golden_files import CODED, LEVELS, MODEL, ROWS, TENSOR
 from json_trees import any_tree
 from test_schema import any_content, check
 
-GOLDEN = {"model": MODEL, "tensor": TENSOR, "coded": CODED, "levels": LEVELS}
+GOLDEN = {
+    "model": MODEL, "tensor": TENSOR, "coded": CODED, "levels": LEVELS, "rows": ROWS,
+}  # fmt: skip
 Run = Callable[[bytes], object]
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from golden_files import CODED, LEVELS, Content
+from golden_files import CODED, LEVELS, ROWS, Content
 
 from noisycells import io
 from noisycells.io import DecodeError, Reader, Writer
-from noisycells.storage import CodedModel, blocks, load, save
+from noisycells.storage import CodedModel, blocks, entropy, load, save
 from noisycells.storage.files import count_tensors
 from noisycells.storage.modes.sections import join, split
 
@@ -222,9 +222,16 @@ def first(value: float) -> Callable[[list[bytes]], list[bytes]]:
 @pytest.mark.parametrize(
     ("golden", "change", "message"),
     [
-        (CODED, first(float("nan")), "tensor 'conv.weight': step: expected a finite number >= 0"),
-        (CODED, first(float("inf")), "tensor 'conv.weight': step: expected a finite number >= 0"),
-        (CODED, first(-1.0), "tensor 'conv.weight': step: expected a finite number >= 0, got -1"),
+        (CODED, first(float("nan")), "tensor 'conv.weight': step: expected a finite number, got"),
+        (CODED, first(float("inf")), "tensor 'conv.weight': step: expected a finite number, got"),
+        (CODED, first(-1.0), "tensor 'conv.weight': (step|code|sections): expected"),
+        (ROWS, first(0.5), "tensor 'fc.weight': sections: expected one of 4 bytes, got"),
+        (ROWS, lambda s: [s[0], *s[2:]], "tensor 'table': (step|code|sections): expected"),
+        (
+            ROWS, lambda s: [s[0], entropy.encode(np.full((12, 1), 81, np.int32)), s[2][:-8]],
+            "tensor 'table': step: expected at most 80 half octaves for each row, got 81",
+        ),
+        (ROWS, first(-3e38), "tensor 'table': expected finite weights"),
         (CODED, first(3e38), "tensor 'conv.weight': expected finite weights"),
         (CODED, lambda s: [b"abc", *s[1:]], "tensor 'conv.weight': sections: .* 4 bytes, got 3"),
         (CODED, lambda s: s[:-1], "tensor 'dense.bias': sections: expected another one"),
@@ -270,7 +277,7 @@ def test_a_mask_of_other_weights(tmp_path: Path) -> None:
         load(tmp_path / "wrong")
 
 
-@pytest.mark.parametrize("golden", [CODED, LEVELS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("golden", [CODED, LEVELS, ROWS], ids=lambda path: path.stem)
 def test_what_a_newer_minor_version_adds_is_ignored(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

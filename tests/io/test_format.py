@@ -89,6 +89,7 @@ def test_there_are_golden_files() -> None:
         "golden_v2_coded.safetensors",
         "golden_v2_levels.safetensors",
         "golden_v2_model.safetensors",
+        "golden_v2_rows.safetensors",
         "golden_v2_tensor.safetensors",
     ]
 

@@ -56,8 +56,24 @@ def test_of_embeddings_it_is_how_often_tokens_occur() -> None:
     assert {k: v.tolist() for k, v in frequencies.items()} == {"0.weight": [0.25, 0.5, 0, 0.25]}
     vectors = model[0].weight.detach().double().numpy()[[0, 1, 1, 3]]
     found = nct.input_moments(model, batches)
-    assert found.keys() == {"1.weight"}
+    assert found.keys() == {"0.weight", "1.weight"}
     assert found["1.weight"] == pytest.approx(vectors.T @ vectors / 4, rel=1e-5)
+    # a fifth of the lookups may be of any row
+    assert found["0.weight"] == pytest.approx([0.25, 0.45, 0.05, 0.25])
+    assert nct.input_moments(model, batches, unseen=1)["0.weight"] == pytest.approx([0.25] * 4)
+    linear = nct.input_moments(model, batches, filter_fn=lambda m, _: isinstance(m, nn.Linear))
+    assert linear.keys() == {"1.weight"}
+    for unseen in (0, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"unseen: expected a number in \(0, 1\]"):
+            nct.input_moments(model, batches, unseen=unseen)
+
+
+def test_of_an_embedding_that_is_another_layer_too_there_is_none() -> None:
+    """Of a language model whose output layer has the same weights: their moments are its."""
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False))
+    model[1].weight = model[0].weight
+    found = nct.input_moments(model, torch.tensor([[0, 1, 4]]))
+    assert {name: array.shape for name, array in found.items()} == {"1.weight": (3, 3)}
 
 
 def test_batches_are_as_one_and_uses_add_up() -> None:

@@ -14,7 +14,7 @@ from ..._types import F64, MAX_CELLS
 from ...channel import Channel
 from ...devices import CellLike, cell
 from ..arrays import check_weights, digital_arrays, prepare
-from ..feedback import checked_moments
+from ..frequencies import of_inputs
 from ..histogram import extent
 from ..selection import assigned
 from .loop import Feedback, Programming, feedback
@@ -124,6 +124,8 @@ class Analog:
             take, are refused.
         moments : mapping of str to array_like, shape (n, n), optional
             Mean products of the n inputs of each layer (:func:`noisycells.torch.input_moments`).
+            How often rows of an embedding are used, (rows,), changes nothing here: all weights have
+            one cell.
             Errors of tensors without are not fed forward.
         overrides : mapping of str to Analog, optional
             Codecs of names that match a pattern (``fnmatch``), the first that does.
@@ -157,7 +159,7 @@ class Analog:
             raise _arguments.wrong_value(name, "two dimensions or more, not empty", source.shape)
         extent([source])  # checks it
         values = source.weights.reshape(source.shape[0], -1).astype(np.float64)
-        inputs = None if moments is None else checked_moments(name, moments, values.shape[1])
+        inputs, _ = of_inputs(name, moments, (values.shape[0], values.shape[1]))
         if self.rotate:
             rotation = Rotation(values.shape[1])
             values = rotation.apply(values)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ... import _arguments
 from ..._types import LARGEST, SMALLEST, U8
 from ...devices import CellLike
-from .. import entropy, feedback
+from .. import entropy, feedback, frequencies
 from .mode import Matrix, Mode
 from .model import CodedTensor
 from .sections import take
@@ -129,29 +129,46 @@ class Coded(Mode):
 
 
 def pack_multiples(matrix: Matrix, step: float) -> list[bytes]:
-    """The step as float32, and where it is not 0 the code of the multiples of it."""
+    """The step as float32, and where it is not 0 the code of the multiples of it.
+
+    Where rows have steps of their own the step is negative, and the code of these, in half octaves,
+    is before that of the multiples.
+    """
     step = float(np.float32(step))
     if step == 0:
         return [_STEP.pack(step)]
-    rounding = feedback.uniform(step)
-    rounded = feedback.round_matrix(matrix.weights, rounding, matrix.moments, matrix.mask)
-    values = np.rint(rounded / step)
+    if matrix.frequencies is None:
+        head = [_STEP.pack(step)]
+        rounding = feedback.uniform(step)
+        rounded = feedback.round_matrix(matrix.weights, rounding, matrix.moments, matrix.mask)
+        values = np.rint(rounded / step)
+    else:
+        halves = frequencies.half_octaves(matrix.frequencies)
+        head = [_STEP.pack(-step), entropy.encode(halves[:, None])]
+        values = np.rint(matrix.weights / frequencies.row_steps(step, halves))
+        if matrix.mask is not None:
+            values *= matrix.mask
     if np.abs(values).max(initial=0) > entropy.LARGEST:
         raise _arguments.wrong_value(
             "step", f"one that weights are at most {entropy.LARGEST} times", step
         )
-    return [_STEP.pack(step), entropy.encode(values.astype(np.int32), matrix.entry.group)]
+    return [*head, entropy.encode(values.astype(np.int32), matrix.entry.group)]
 
 
 def unpack_multiples(tensor: CodedTensor, sections: Iterator[bytes]) -> NDArray[np.float32]:
     """The tensor of :func:`pack_multiples`."""
     (step,) = _STEP.unpack(take(sections, _STEP.size))
-    if not 0 <= step < math.inf:
-        raise _arguments.wrong_value("step", "a finite number >= 0", step)
+    if not math.isfinite(step):
+        raise _arguments.wrong_value("step", "a finite number", step)
     if step == 0:
         return np.zeros(tensor.shape, np.float32)
+    steps: NDArray[np.float64] = np.full((1, 1), step)
+    if step < 0:
+        halves = entropy.decode(take(sections), (tensor.table[0], 1))[:, 0]
+        if np.abs(halves).max(initial=0) > frequencies.MOST_HALVES:
+            right = f"at most {frequencies.MOST_HALVES} half octaves for each row"
+            raise _arguments.wrong_value("step", right, f"{np.abs(halves).max()}")
+        steps = frequencies.row_steps(-step, halves)
     values = entropy.decode(take(sections), tensor.table, tensor.group)
-    result: NDArray[np.float32] = (
-        (values.astype(np.float64) * step).astype(np.float32).reshape(tensor.shape)
-    )
+    result: NDArray[np.float32] = (values * steps).astype(np.float32).reshape(tensor.shape)
     return result

@@ -18,7 +18,8 @@ from ...devices import CellLike, cell
 from .. import blocks
 from ..arrays import Source, check_weights, digital_arrays, prepare
 from ..constellation import Constellation
-from ..feedback import checked_moments, share_left
+from ..feedback import share_left
+from ..frequencies import of_inputs
 from ..histogram import extent
 from ..selection import assigned
 from .model import CodedModel, CodedTensor
@@ -38,6 +39,7 @@ class Matrix(NamedTuple):
     mask: NDArray[np.bool_] | None
     sensitivity: float | None
     moments: F64 | None
+    frequencies: F64 | None = None
 
     @property
     def rms(self) -> float:
@@ -130,10 +132,12 @@ class Mode(ABC):
             Weights to store; the others read back as 0.
         sensitivity : mapping of str to array_like, optional
             What a squared error of each weight counts; of each tensor the mean is used.
-        moments : mapping of str to ndarray of shape (inputs, inputs), optional
+        moments : mapping of str to ndarray of shape (inputs, inputs) or (rows,), optional
             Second moments of a layer's inputs, such as
             :func:`noisycells.torch.input_moments` returns: rounding errors are fed back with
-            them. Tensors without are rounded weight by weight.
+            them. Tensors without are rounded weight by weight. Of an embedding how often each row
+            is looked up: the mode coded has finer steps for rows that are used often
+            (:mod:`noisycells.storage.frequencies`).
         overrides : mapping of str to a codec of this class, optional
             How names that match a pattern (``fnmatch``) are rounded, the first that does; cells
             and code are those of this one.
@@ -287,10 +291,7 @@ def matrix_of(source: Source, moments: ArrayLike | None) -> Matrix:
         if entry.stored == entry.size:
             kept = None  # which is faster
     sensitivity = None if source.sensitivity is None else float(np.mean(source.sensitivity))
-    found: F64 | None = None
-    if moments is not None:
-        found = checked_moments(entry.name, moments, entry.table[1])
-    return Matrix(entry, weights, kept, sensitivity, found)
+    return Matrix(entry, weights, kept, sensitivity, *of_inputs(entry.name, moments, entry.table))
 
 
 def _scales(matrices: Sequence[Matrix]) -> list[float]:

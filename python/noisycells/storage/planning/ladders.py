@@ -326,7 +326,10 @@ def _setting(
     error = sum(p.error * s.stored for p, s in zip(found, samples, strict=True)) / max(1, stored)
     loss = float(_losses(samples, found).sum())
     known = any(sample.source.sensitivity is not None for sample in samples)
-    given = any(sample.matrix.moments is not None for sample in samples)
+    given = any(
+        sample.matrix.moments is not None or sample.matrix.frequencies is not None
+        for sample in samples
+    )
     return Setting(
         mode,
         codec,

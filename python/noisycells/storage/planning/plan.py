@@ -139,8 +139,9 @@ def plan(
     sensitivity : mapping of str to array_like, optional
         What a squared error of each weight counts, such as :func:`noisycells.torch.sensitivity`;
         for every tensor or for none.
-    moments : mapping of str to array_like of shape (inputs, inputs), optional
-        Second moments of layers' inputs, such as :func:`noisycells.torch.input_moments`.
+    moments : mapping of str to array_like of shape (inputs, inputs) or (rows,), optional
+        Second moments of layers' inputs, and of embeddings how often rows are looked up, such as
+        :func:`noisycells.torch.input_moments` returns.
     noise_margin : float
         As for :class:`noisycells.storage.Coded`.
     progress : callable, optional

@@ -75,7 +75,8 @@ def _of(
 
 def _with_levels(codec: Mode, sample: Sample, feedback: bool) -> Prediction:
     matrix, even = (
-        rows if feedback else rows._replace(moments=None) for rows in (sample.matrix, sample.even)
+        rows if feedback else rows._replace(moments=None, frequencies=None)
+        for rows in (sample.matrix, sample.even)
     )
     scale = sample.rms / (SCALES if len(sample.source.shape) < 2 else 1.0)
     sections, plain = codec.encode_tensor(matrix, scale)

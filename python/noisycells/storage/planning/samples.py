@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ... import _arguments
 from ..._types import F64
 from ..arrays import Source, check_weights, prepare
-from ..feedback import checked_moments
+from ..frequencies import of_inputs
 from ..modes.mode import Matrix, matrix_of
 from ..modes.model import CodedTensor
 
@@ -67,8 +67,10 @@ class Sample:
 
     def error(self, read: F64) -> float:
         """Mean square error of the outputs, as a share of their mean square."""
-        power = self.share @ self.outputs(self.matrix.weights)
-        wrong = self.share @ self.outputs(read - self.matrix.weights)
+        used = self.matrix.frequencies
+        share = self.share if used is None else self.share * used
+        power = share @ self.outputs(self.matrix.weights)
+        wrong = share @ self.outputs(read - self.matrix.weights)
         return float(wrong / power) if power > 0 else 0.0
 
     def loss(self, read: F64) -> float:
@@ -109,23 +111,29 @@ def _sample(source: Source, moments: ArrayLike | None) -> Sample:
     if source.mask is not None:
         bits = np.unpackbits(source.mask, count=source.weights.size, bitorder="little")
         kept = bits.astype(bool).reshape(table)
-    given = None if moments is None else checked_moments(source.name, moments, table[1])
-    weigh = _row_weights(source.sensitivity, table, kept, given)
+    given, used = of_inputs(source.name, moments, table)
+    weigh = _row_weights(source.sensitivity, table, kept, given, used)
     chosen, share = _rows(weigh, table[1])
-    part = _part(source, table, kept, chosen)
-    matrix = even = _pruned(matrix_of(part, given))
+
+    def rows(numbers: NDArray[np.intp]) -> Matrix:
+        matrix = _pruned(matrix_of(_part(source, table, kept, numbers), given))
+        return matrix if used is None else matrix._replace(frequencies=used[numbers])
+
+    matrix = even = rows(chosen)
     evenly = _evenly(table[0], len(chosen))
-    if kept is not None:  # of rows by how much of them is kept: that decides what they take
-        evenly = np.sort(np.argsort(kept.sum(axis=1), kind="stable")[evenly])
+    # By how much of them is kept, or how often they are used: that decides what rows take.
+    by = used if kept is None else kept.sum(axis=1)
+    if by is not None:
+        evenly = np.sort(np.argsort(by, kind="stable")[evenly])
     if not np.array_equal(chosen, evenly):
-        even = _pruned(matrix_of(_part(source, table, kept, evenly), given))
+        even = rows(evenly)
     stored, square = 0, 0.0
     for values, _ in source.stored():
         stored += len(values)
         square += float(np.square(values, dtype=np.float64).sum())
     return Sample(
         source,
-        part,
+        _part(source, table, kept, chosen),
         matrix,
         even,
         table[0] / max(1, len(chosen)),
@@ -193,12 +201,18 @@ def _row_weights(
     shape: tuple[int, ...],
     kept: NDArray[np.bool_] | None,
     moments: F64 | None,
+    used: F64 | None,
 ) -> F64:
     """What an output error of each row counts: its sensitivities as multiples of the moments.
 
     A Fisher information f_rj = g_r H_jj is that of independent output errors and inputs (Martens &
-    Grosse, "Optimizing neural networks with Kronecker-factored approximate curvature", 2015).
+    Grosse, "Optimizing neural networks with Kronecker-factored approximate curvature", 2015). Where
+    it is known how often rows are used, in proportion to that: of few examples' sensitivities most
+    rows of an embedding have none.
     """
+    if used is not None:
+        mean = 1.0 if sensitivity is None else float(np.mean(sensitivity))
+        return used * mean if kept is None else used * mean * kept.any(axis=1)
     power = np.ones(shape[1]) if moments is None else np.diag(moments).copy()
     if sensitivity is None or isinstance(sensitivity, float):
         each = np.ones(shape[0]) if kept is None else kept.any(axis=1).astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,11 +29,16 @@ ROWS = 1 << 14  # of which products are summed in float32
 Kinds = tuple[type[nn.Module], ...]
 
 
+UNSEEN = 0.2
+"""Share of lookups that may be of any row."""
+
+
 def input_moments(
     model: nn.Module,
     batches: Any,
     *,
     filter_fn: Callable[[nn.Module, str], bool] | None = None,
+    unseen: float = UNSEEN,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Mean products of the inputs of each layer, H = E[x x^T], by the name of its weight.
 
@@ -41,8 +47,11 @@ def input_moments(
     one batch at a time; of no batch anything is kept but these sums.
 
     Of a linear layer x is the input vector; of a convolution a patch, in the order of
-    ``weight.flatten(1)``, and with groups H is the mean over these. Padded tokens count like
-    others: give batches without.
+    ``weight.flatten(1)``, and with groups H is the mean over these. Of an embedding x has a one
+    where the token is, H is diagonal, and the diagonal is given: how often each row is looked up,
+    as a share (:func:`token_frequencies`), of which ``unseen`` is dealt out to all rows alike, for
+    batches lack most tokens. An embedding whose weight is another layer's too is left out. Padded
+    tokens count like others: give batches without.
 
     Parameters
     ----------
@@ -53,18 +62,33 @@ def input_moments(
         labels or without.
     filter_fn : callable, optional
         ``filter_fn(module, name)``: False for layers to leave out.
+    unseen : float
+        In (0, 1]: the more, the less rare rows are trusted to be rare.
 
     Returns
     -------
-    dict of str to ndarray of float64, shape (inputs, inputs)
+    dict of str to ndarray of float64, shape (inputs, inputs), of embeddings (num_embeddings,)
         A layer used several times has the mean over all uses; one that is never used is left out.
 
     Raises
     ------
     TypeError, ValueError
-        If no such layer saw data, or one not finite ones.
+        If no such layer saw data, or one not finite ones; or ``unseen`` is out of range.
     """
-    return _means(model, batches, DENSE, filter_fn)
+    unseen = _arguments.number("unseen", unseen, above=0, most=1)
+    check_module(model)
+    check_filter(filter_fn)
+    uses = Counter(id(getattr(module, "weight", None)) for module in model.modules())
+
+    def wanted(module: nn.Module, name: str) -> bool:
+        tied = isinstance(module, nn.Embedding) and uses[id(module.weight)] > 1
+        return not tied and (filter_fn is None or filter_fn(module, name))
+
+    found = _means(model, batches, (*DENSE, nn.Embedding), wanted)
+    for name, moments in found.items():
+        if moments.ndim == 1:
+            found[name] = (1 - unseen) * moments + unseen / len(moments)
+    return found
 
 
 def token_frequencies(model: nn.Module, batches: Any) -> dict[str, npt.NDArray[np.float64]]:
