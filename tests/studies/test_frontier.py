@@ -361,7 +361,7 @@ def test_an_encoder_in_cells() -> None:
     plain = nct.store(network.model, codec, store_biases=True)
     tuned = nct.store(network.model, codec, store_biases=True, moments=network.moments,
                       sensitivity=network.sensitivity)  # fmt: skip
-    assert 0.9 < tuned.cost.per_original / plain.cost.per_original < 1.01
+    assert 0.8 < tuned.cost.per_original / plain.cost.per_original < 1.01
     without, with_them = (1 - network.figures(m.read(1))["test"] for m in (plain, tuned))
     assert with_them < 0.9 * without
 
