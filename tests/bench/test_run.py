@@ -176,7 +176,7 @@ def crossbar_cases() -> list[Case]:
 
 
 def test_crossbar_rows(whole_run: dict[str, Any]) -> None:
-    torch_cases = {"peers", "training", "calls", "noise"}
+    torch_cases = {"peers", "training", "calls", "noise", "encoder"}
     expected = [case.name for case in crossbar_cases()]
     rows = whole_run["crossbar"]
     for threads in (1, 2):
